@@ -1,0 +1,307 @@
+"""The configuration of everything: one typed, validated tree that is saved beside the weights.
+
+A configuration comes from a recipe (``mrnet/recipes/NAME.yaml``), any field of which can be overridden
+by its dotted name (``model.layers=4``). Unknown keys and values out of range are refused. A run is
+reproducible from its saved configuration alone.
+"""
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mrnet.errors import ConfigError
+from mrnet.temporal import map_diagonals
+from mrnet.types import Provenance
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+QueryMode = Literal["single", "joint"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(_Section):
+    """Architecture. Source: spec sections 3 to 7."""
+
+    video_dim: Count = Field(description="width of the video features")
+    query_dim: Count = Field(description="width of the query features")
+    num_pre_clips: Count = Field(description="rows a video is resampled to before pooling")
+    num_clips: Count = Field(description="T: clips, and side of the proposal map")
+    pool_kernel: Count = Field(description="width of the average pool from num_pre_clips to num_clips")
+    clip_hidden: Count = Field(512, description="channels of the 1x1 convolution on video features")
+    clip_dropout: Dropout = Field(0.5, description="dropout in the two blocks that project clips")
+    dim: Count = Field(256, description="d: joint width of text and video")
+
+    query_mode: QueryMode = Field(
+        "single",
+        description="single: every query sees the video alone; joint: all queries of a video share one "
+        "sequence in order of their ground-truth start (released behaviour; leaks that order)",
+    )
+    transformer: bool = Field(True, description="false leaves the transformer out, which is MMN")
+    layers: Count = Field(2, description="maskable retention layers")
+    heads: Count = Field(8, description="attention heads")
+    ffn_dim: Count = Field(1024, description="width inside the feed-forward blocks")
+    dropout: Dropout = Field(0.1, description="dropout on both residual branches")
+    attention_dropout: Dropout = Field(0.0, description="dropout on attention weights")
+    projections: Literal["modality", "shared"] = Field(
+        "modality", description="form A: Q, K, V matrices of each modality; form B: one set for both"
+    )
+    attention: Literal["all", "video", "plain", "off"] = Field(
+        "all",
+        description="all: text and video together; video: clips only, text passes through; plain: together, "
+        "without mask and modality matrices; off: identity",
+    )
+    mask: Literal["none", "decay", "sparse", "both"] = Field("both", description="mask between video clips")
+    gamma: Fraction = Field(0.98, description="decay of retention per clip of distance")
+    bidirectional: bool = Field(True, description="false keeps only the causal half of the decay")
+    softmax: bool = Field(True, description="false gives linear retention")
+    zero_linear_retention: bool = Field(
+        False,
+        description="quirk of released modality-projection models: without softmax the attention is zero",
+    )
+
+    pooling_counts: list[Annotated[int, Field(ge=0)]] = Field(
+        description="diagonals of the proposal map at strides 1, 2, 4, ..."
+    )
+    proposals: Literal["pool", "conv"] = Field("pool", description="max pools or learned 1-d convolutions")
+    boundary: Literal["none", "add", "concat"] = Field(
+        "none", description="how features of the start and end clip join a proposal"
+    )
+    boundary_replaces_conv: bool = Field(
+        False,
+        description="quirk of released conv proposals with added boundary: the convolutions are dropped",
+    )
+    head_hidden: Count = Field(512, description="channels of the stacked 2-d convolutions")
+    head_kernel: Count = Field(9, description="K: side of their kernels")
+    head_layers: Count = Field(4, description="L: how many are stacked")
+
+    @property
+    def pool_stride(self) -> int:
+        return self.num_pre_clips // self.num_clips
+
+    @property
+    def uses_sparse_mask(self) -> bool:
+        return self.transformer and self.mask in ("sparse", "both")
+
+    @property
+    def video_depends_on_query(self) -> bool:
+        """Whether clips attend to text, so that every query (or set of them) needs a map of its own."""
+        return self.transformer and self.attention in ("all", "plain")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.dim % 2 or self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} must be even and a multiple of heads ({self.heads})")
+        if self.num_clips > self.num_pre_clips:
+            raise ValueError(f"num_clips {self.num_clips} exceeds num_pre_clips {self.num_pre_clips}")
+        pooled = (self.num_pre_clips - self.pool_kernel) // self.pool_stride + 1
+        if pooled != self.num_clips:
+            raise ValueError(
+                f"pooling num_pre_clips {self.num_pre_clips} with pool_kernel {self.pool_kernel} and stride "
+                f"{self.pool_stride} gives {pooled} clips, but num_clips is {self.num_clips}"
+            )
+        if (self.head_kernel - 1) * self.head_layers % 2:
+            raise ValueError(
+                f"(head_kernel - 1) x head_layers must be even to keep the map's size, "
+                f"got {self.head_kernel} and {self.head_layers}"
+            )
+        if self.attention == "off" and self.mask != "none":
+            raise ValueError("attention off takes mask none")
+        if self.zero_linear_retention and (self.softmax or self.projections != "modality"):
+            raise ValueError("zero_linear_retention needs softmax false and projections modality")
+        if self.boundary_replaces_conv and (self.proposals, self.boundary) != ("conv", "add"):
+            raise ValueError("boundary_replaces_conv needs proposals conv and boundary add")
+        try:
+            map_diagonals(self.num_clips, self.pooling_counts)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+
+class LossConfig(_Section):
+    """Losses. Source: spec section 8."""
+
+    min_iou: Fraction = Field(0.5, description="IoU that becomes target 0")
+    max_iou: Fraction = Field(1.0, description="IoU that becomes target 1")
+    top_k: Count = Field(1, description="positive proposals of a query")
+    margin: float = Field(0.3, ge=0, description="subtracted from the cosine of positive pairs")
+    contrastive_weight: float = Field(0.1, ge=0, description="w: weight of the video and sentence losses")
+    tau_video: Positive = Field(0.1, description="temperature of the video loss")
+    tau_sentence: Positive = Field(0.1, description="temperature of the sentence loss")
+    negative_iou: Fraction = Field(0.5, description="proposals of the video below it are negatives")
+    sentence_removal_iou: Fraction = Field(
+        0.5, description="sentences of the video whose moments overlap at least this much are no negatives"
+    )
+    sparsity_weight: float = Field(10.0, ge=0, description="lambda of the sparse mask's regulariser")
+    sparsity_per_video: bool = Field(
+        True, description="quirk: add the regulariser once per video of the batch, not once"
+    )
+    sparsity_doubling_ratio: float | None = Field(
+        None,
+        ge=0,
+        description="quirk (LOSS_RATIO): add it again while it is at least ratio x batch size x lambda",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_iou >= self.max_iou:
+            raise ValueError(f"min_iou {self.min_iou} must be below max_iou {self.max_iou}")
+        return self
+
+
+class DecodeConfig(_Section):
+    """From score maps to ranked moments. Source: spec sections 7 and 9."""
+
+    nms_threshold: Fraction = Field(0.5, description="moments overlapping a better one by more are dropped")
+    score_power: float = Field(0.5, ge=0, description="p: power of the contrastive score")
+
+
+class TrainConfig(_Section):
+    """Optimisation. Source: spec sections 8 and 9."""
+
+    lr: Positive = Field(description="learning rate of AdamW")
+    batch_size: Count = Field(description="videos of a step, over all processes")
+    epochs: Count = Field(description="passes over the training videos")
+    milestones: list[Count] = Field(default=[], description="epochs after which lr is divided by 10")
+    full_loss_epochs: int = Field(
+        ge=0, description="ONLY_IOU: epochs before all but the IoU loss are scaled by 0.01"
+    )
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.99), description="AdamW")
+    weight_decay: float = Field(1e-5, ge=0, description="AdamW")
+    grad_clip: Positive = Field(5.0, description="largest norm of the gradient")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="autocast; auto takes bf16 on CUDA devices that have it, else fp32"
+    )
+    seed: int = Field(0, ge=0, description="of the weights, the order of videos and dropout")
+    workers: int = Field(0, ge=0, description="processes that read features")
+    early_stopping: Count | None = Field(None, description="epochs without a better score before stopping")
+
+
+class DataConfig(_Section):
+    """Where annotations and features are. Paths are relative to the working directory."""
+
+    train: str | None = Field(None, description="annotations to train on")
+    val: str | None = Field(None, description="annotations to select a checkpoint on; none carves it out of train")
+    test: str | None = Field(None, description="annotations to report on")
+    val_fraction: Fraction = Field(0.1, description="share of training videos held out where val is none")
+    video_features: str | None = Field(None, description="feature store, or folder of videos to encode")
+    query_features: str | None = Field(
+        None, description="feature store keyed by the stem of the audio name or by qid; none encodes the text"
+    )
+    video_backbone: str = Field("color-hog-motion", description="encoder of raw videos")
+    text_backbone: str = Field("hashed-words", description="encoder of typed queries")
+
+
+class EvaluationConfig(_Section):
+    """What to report. Source: spec section 9."""
+
+    metrics: Literal["recall", "qvhighlights"] = Field("recall", description="kind of metrics")
+    tious: list[Fraction] = Field(default=[0.3, 0.5, 0.7], description="thresholds of R@n")
+    ranks: list[Count] = Field(default=[1, 5], description="n of R@n")
+    select_by: str = Field("R@1,IoU=0.5", description="metric on the validation split that picks a checkpoint")
+
+
+class Config(_Section):
+    """Everything a run depends on."""
+
+    name: str = Field(description="dataset or experiment")
+    model: ModelConfig
+    loss: LossConfig = LossConfig()
+    decode: DecodeConfig = DecodeConfig()
+    train: TrainConfig
+    data: DataConfig = DataConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    video_provenance: Provenance | None = Field(None, description="how the video features were made")
+    query_provenance: Provenance | None = Field(None, description="how the query features were made")
+
+
+def recipe_names() -> list[str]:
+    """Names accepted by :func:`load_recipe`."""
+    folder = resources.files("mrnet") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Config:
+    """A shipped recipe with overrides.
+
+    Args:
+        name: one of :func:`recipe_names`.
+        overrides: ``"dotted.key=value"``, the value in YAML.
+
+    Raises:
+        ConfigError: unknown recipe or key, or a value that is not allowed.
+    """
+    if name not in recipe_names():
+        raise ConfigError(f"unknown recipe {name!r}: choose one of {', '.join(recipe_names())}")
+    text = (resources.files("mrnet") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    return parse_config(apply_overrides(yaml.safe_load(text), overrides), source=f"recipe {name}")
+
+
+def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of ``tree`` with ``"dotted.key=value"`` overrides set.
+
+    Raises:
+        ConfigError: an override without ``=``, or one whose value is not YAML.
+    """
+    merged = _copy(tree)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"override {override!r} is not of the form key=value, e.g. model.layers=4")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"override {override!r}: {text!r} is not a YAML value") from None
+        node = merged
+        *parents, leaf = key.split(".")
+        for parent in parents:
+            child = node.setdefault(parent, {})
+            if not isinstance(child, dict):
+                raise ConfigError(f"override {override!r}: {parent!r} has no fields")
+            node = child
+        node[leaf] = value
+    return merged
+
+
+def parse_config(tree: Any, source: str) -> Config:
+    """Validate a tree of plain values.
+
+    Args:
+        tree: nested dict, as read from YAML or JSON.
+        source: where it came from, for messages.
+
+    Raises:
+        ConfigError: naming the first offending key.
+    """
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_first_problem(error)}") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = Config
+        for part in first["loc"][:-1]:
+            known = known.model_fields[str(part)].annotation  # type: ignore[assignment]
+        fields = ", ".join(known.model_fields) if hasattr(known, "model_fields") else ""
+        return f"unknown key {key!r}" + (f"; known here: {fields}" if fields else "")
+    message = first["msg"].removeprefix("Value error, ")
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    value = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
+    return f"{key}: {message}{value}{more}"
+
+
+def _copy(tree: dict[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, dict) else value for key, value in tree.items()}

@@ -1,0 +1,37 @@
+"""Errors written for the person who must mend them.
+
+Every message says what was found, where, and what to do about it. The command line prints
+it on one line and exits with status 2; library users catch :class:`MRNetError`.
+"""
+
+
+class MRNetError(Exception):
+    """Base of every error that a user can cause and mend."""
+
+
+class ConfigError(MRNetError):
+    """A configuration key is unknown, out of range or inconsistent with another."""
+
+
+class DataError(MRNetError):
+    """An annotation or prediction file is missing, malformed or inconsistent."""
+
+
+class FeatureError(MRNetError):
+    """A feature file is missing, unreadable, or holds something other than rows of features."""
+
+
+class FeatureShapeError(FeatureError):
+    """Features have a width, or come from a backbone, that the model was not made for."""
+
+
+class VideoError(MRNetError):
+    """A video file is missing or will not decode."""
+
+
+class CheckpointError(MRNetError):
+    """A checkpoint is missing, incomplete, unsafe to load or does not fit its configuration."""
+
+
+class TrainingError(MRNetError):
+    """Training cannot go on; the last good checkpoint is kept."""

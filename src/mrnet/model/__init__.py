@@ -1,0 +1,1 @@
+"""The network: clips, retention transformer, proposal map, scores."""

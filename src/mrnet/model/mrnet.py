@@ -1,0 +1,190 @@
+"""MRNet, assembled."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mrnet.config import ModelConfig
+from mrnet.model.clips import ClipEncoder
+from mrnet.model.head import ProposalHead
+from mrnet.model.proposals import ProposalMap
+from mrnet.model.transformer import RetentionTransformer
+from mrnet.temporal import valid_cells
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What the losses and the scores are made of. Embeddings are L2-normalised float32.
+
+    Attributes:
+        iou_proposals: ``(m, v, d)`` IoU embeddings of the valid cells.
+        contrastive_proposals: ``(m, v, d)``.
+        iou_queries: ``(n, d)``.
+        contrastive_queries: ``(n, d)``.
+        map_of_query: ``(n,)`` index in [0, m) of the map that answers each query.
+        video_of_query: ``(n,)`` index in [0, b).
+        video_of_map: ``(m,)`` index in [0, b).
+        sparsity: scalar, summed over layers.
+        num_videos: b.
+    """
+
+    iou_proposals: Tensor
+    contrastive_proposals: Tensor
+    iou_queries: Tensor
+    contrastive_queries: Tensor
+    map_of_query: Tensor
+    video_of_query: Tensor
+    video_of_map: Tensor
+    sparsity: Tensor
+    num_videos: int
+
+    def iou_logits(self) -> Tensor:
+        """``(n, v)`` 10 x cosine, whose sigmoid is the IoU score. Source: spec section 7."""
+        return 10 * _cosine(self.iou_queries, self.iou_proposals, self.map_of_query)
+
+    def contrastive_scores(self) -> Tensor:
+        """``(n, v)`` cosine of each query with the proposals of its own map. Source: spec section 7."""
+        return _cosine(self.contrastive_queries, self.contrastive_proposals, self.map_of_query)
+
+
+@dataclass(frozen=True)
+class ScoreMaps:
+    """Scores of every proposal, 0 in invalid cells: both ``(n, t, t)`` float32."""
+
+    iou: Tensor
+    contrastive: Tensor
+
+
+class MRNet(nn.Module):
+    """Maskable Retentive Network.
+
+    Args:
+        config: architecture.
+
+    Source: spec sections 4 to 7.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        valid = valid_cells(config.num_clips, config.pooling_counts)
+        self.register_buffer("valid", valid, persistent=False)
+        self.valid: Tensor
+        self.clip_encoder = ClipEncoder(
+            video_dim=config.video_dim,
+            hidden=config.clip_hidden,
+            dim=config.dim,
+            pool_kernel=config.pool_kernel,
+            pool_stride=config.pool_stride,
+            dropout=config.clip_dropout,
+        )
+        self.query_encoder = nn.Linear(config.query_dim, config.dim)
+        self.transformer = RetentionTransformer(config) if config.transformer else None
+        self.query_iou = nn.Linear(config.dim, config.dim)
+        self.proposal_map = ProposalMap(
+            num_clips=config.num_clips,
+            pooling_counts=config.pooling_counts,
+            dim=config.dim,
+            features=config.proposals,
+            boundary=config.boundary,
+            boundary_replaces_conv=config.boundary_replaces_conv,
+        )
+        self.proposal_head = ProposalHead(
+            valid=valid,
+            dim=config.dim,
+            hidden=config.head_hidden,
+            kernel=config.head_kernel,
+            layers=config.head_layers,
+        )
+
+    def encode_video(self, video: Tensor) -> Tensor:
+        """``(b, p, c)`` resampled features to ``(b, t, d)`` clips, which no query has touched."""
+        clips: Tensor = self.clip_encoder(video)
+        return clips
+
+    def forward(
+        self,
+        video: Tensor,
+        queries: Tensor,
+        query_mask: Tensor,
+        query_mode: Literal["single", "joint"] | None = None,
+    ) -> Embeddings:
+        """Embed videos and their queries.
+
+        Args:
+            video: ``(b, p, c)`` resampled features.
+            queries: ``(b, s, q)`` query features, padded.
+            query_mask: ``(b, s)`` bool, true for real queries (they come first).
+            query_mode: overrides the configuration's.
+
+        Returns:
+            Embeddings with the queries flat, video by video.
+        """
+        return self.match(self.encode_video(video), queries, query_mask, query_mode)
+
+    def match(
+        self,
+        clips: Tensor,
+        queries: Tensor,
+        query_mask: Tensor,
+        query_mode: Literal["single", "joint"] | None = None,
+    ) -> Embeddings:
+        """:meth:`forward` from clips that :meth:`encode_video` gave."""
+        text = self.query_encoder(queries)
+        num_videos = len(clips)
+        video_of_query = query_mask.nonzero()[:, 0]
+        if (query_mode or self.config.query_mode) == "single" and self.config.video_depends_on_query:
+            text, clips = text[query_mask][:, None], clips[video_of_query]
+            mask_of_map = query_mask.new_ones(len(text), 1)
+            video_of_map = video_of_query
+            map_of_query = torch.arange(len(text), device=clips.device)
+        else:  # one map a video, which all of its queries share
+            mask_of_map, map_of_query = query_mask, video_of_query
+            video_of_map = torch.arange(num_videos, device=clips.device)
+        if self.transformer is not None:
+            text, clips = self.transformer(text, clips, mask_of_map)
+            sparsity = self.transformer.sparsity()
+        else:
+            sparsity = text.new_zeros(())
+        text = text[mask_of_map]
+        iou_map, contrastive_map = self.proposal_head(self.proposal_map(clips))
+        return Embeddings(
+            iou_proposals=self._valid_proposals(iou_map),
+            contrastive_proposals=self._valid_proposals(contrastive_map),
+            iou_queries=F.normalize(self.query_iou(text).float(), dim=-1),
+            contrastive_queries=F.normalize(text.float(), dim=-1),
+            map_of_query=map_of_query,
+            video_of_query=video_of_query,
+            video_of_map=video_of_map,
+            sparsity=sparsity.float(),
+            num_videos=num_videos,
+        )
+
+    def score(self, embeddings: Embeddings) -> ScoreMaps:
+        """Score maps of the embedded queries. Source: spec section 7."""
+        return ScoreMaps(
+            iou=self._scatter(embeddings.iou_logits().sigmoid()),
+            contrastive=self._scatter(embeddings.contrastive_scores()),
+        )
+
+    def _valid_proposals(self, proposal_map: Tensor) -> Tensor:
+        """``(m, d, t, t)`` to normalised ``(m, v, d)``."""
+        return F.normalize(proposal_map[:, :, self.valid].transpose(1, 2).float(), dim=-1)
+
+    def _scatter(self, scores: Tensor) -> Tensor:
+        """``(n, v)`` to ``(n, t, t)``."""
+        maps = scores.new_zeros(len(scores), *self.valid.shape)
+        maps[:, self.valid] = scores
+        return maps
+
+
+def _cosine(queries: Tensor, proposals: Tensor, map_of_query: Tensor) -> Tensor:
+    # All pairs in one product, then each query's own map: cheaper than copying a map for every query
+    # unless there are as many maps as queries.
+    if len(proposals) == len(queries):
+        return torch.einsum("nd,nvd->nv", queries, proposals[map_of_query])
+    pairs = torch.einsum("nd,mvd->nmv", queries, proposals)
+    return pairs[torch.arange(len(queries), device=queries.device), map_of_query]

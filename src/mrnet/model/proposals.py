@@ -1,0 +1,96 @@
+"""The map of all proposals: features of every valid (start clip, end clip)."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mrnet.temporal import map_diagonals
+
+
+class ProposalMap(nn.Module):
+    """Features of proposals, diagonal by diagonal.
+
+    The main diagonal holds the clips. Each further diagonal is made from the one before it: by a max
+    pool of width 2, or of width 3 and stride 2 where the stride doubles; ``features="conv"`` learns a
+    convolution of that width and stride instead.
+
+    Args:
+        num_clips: T.
+        pooling_counts: diagonals at strides 1, 2, 4, ...
+        dim: d.
+        features: ``"pool"`` or ``"conv"``.
+        boundary: ``"none"``; ``"add"`` adds the clips at both ends; ``"concat"`` puts start, proposal and
+            end side by side and reduces them with a 1x1 convolution.
+        boundary_replaces_conv: released quirk of conv with add: only the two ends are kept.
+
+    Source: spec section 6.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_clips: int,
+        pooling_counts: list[int],
+        dim: int,
+        features: Literal["pool", "conv"],
+        boundary: Literal["none", "add", "concat"],
+        boundary_replaces_conv: bool,
+    ) -> None:
+        super().__init__()
+        self.diagonals = map_diagonals(num_clips, pooling_counts)
+        self.boundary = boundary
+        strides = [stride for _, stride in self.diagonals]
+        # A step is (kernel, stride): it halves the rate where the diagonals' stride doubles.
+        self.steps = [
+            (2, 1) if stride == before else (3, 2)
+            for before, stride in zip([1, *strides], strides, strict=False)
+        ]
+        self.drop_inner = boundary_replaces_conv
+        self.convs = (
+            nn.ModuleList(nn.Conv1d(dim, dim, kernel, stride) for kernel, stride in self.steps)
+            if features == "conv" and not self.drop_inner
+            else None
+        )
+        self.fuse = nn.Conv2d(3 * dim, dim, kernel_size=1) if boundary == "concat" else None
+
+        clips = torch.arange(num_clips)
+        starts = [clips] + [clips[: num_clips - offset : stride] for offset, stride in self.diagonals]
+        ends = [clips] + [
+            start + offset for start, (offset, _) in zip(starts[1:], self.diagonals, strict=True)
+        ]
+        self.register_buffer("starts", torch.cat(starts), persistent=False)
+        self.register_buffer("ends", torch.cat(ends), persistent=False)
+        self.starts: Tensor
+        self.ends: Tensor
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """``(m, t, d)`` clips to the ``(m, d, t, t)`` map; invalid cells are 0 before any fusing."""
+        x = clips.transpose(1, 2)  # (m, d, t)
+        num_clips = x.shape[-1]
+        inner = torch.cat(self._levels(x), dim=-1)  # (m, d, valid cells, diagonal by diagonal)
+        if self.boundary == "concat":
+            features = torch.cat([x[..., self.starts], inner, x[..., self.ends]], dim=1)
+        elif self.boundary == "add":
+            ends = x[..., self.starts] + x[..., self.ends]
+            ends[..., :num_clips] = 0  # the main diagonal stays the clip itself
+            features = inner + ends
+        else:
+            features = inner
+        flat = features.new_zeros(*features.shape[:2], num_clips * num_clips)
+        flat[..., self.starts * num_clips + self.ends] = features
+        proposal_map = flat.unflatten(-1, (num_clips, num_clips))
+        return proposal_map if self.fuse is None else self.fuse(proposal_map)
+
+    def _levels(self, x: Tensor) -> list[Tensor]:
+        levels = [x]
+        for index, (kernel, stride) in enumerate(self.steps):
+            if self.drop_inner:
+                offset, every = self.diagonals[index]
+                levels.append(torch.zeros_like(levels[0][..., : levels[0].shape[-1] - offset : every]))
+            elif self.convs is not None:
+                levels.append(self.convs[index](levels[-1]))
+            else:
+                levels.append(F.max_pool1d(levels[-1], kernel, stride))
+        return levels

@@ -1,0 +1,147 @@
+"""Temporal geometry: overlap of moments, the proposal map, resampling to clips.
+
+Everything here is a pure function of tensors. Axis letters are those of :mod:`mrnet.types`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mrnet.errors import ConfigError
+
+
+def hull_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Overlap of moments as the map, the decoding and the metrics measure it.
+
+    The denominator is the hull ``max(end) - min(start)``, which equals the union wherever the two
+    moments touch.
+
+    Args:
+        a: ``(..., 2)`` start and end, any one unit.
+        b: ``(..., 2)`` in the same unit; the leading axes broadcast.
+
+    Returns:
+        ``(...)`` in [0, 1].
+
+    Source: spec section 3.
+    """
+    intersection = torch.minimum(a[..., 1], b[..., 1]) - torch.maximum(a[..., 0], b[..., 0])
+    hull = torch.maximum(a[..., 1], b[..., 1]) - torch.minimum(a[..., 0], b[..., 0])
+    return intersection.clamp(min=0) / hull
+
+
+def union_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Overlap with the true union (lengths minus intersection), 0 for moments that do not touch.
+
+    Args and Returns: as :func:`hull_iou`.
+
+    Source: spec section 8, overlap of two sentences' moments.
+    """
+    intersection = torch.minimum(a[..., 1], b[..., 1]) - torch.maximum(a[..., 0], b[..., 0])
+    intersection = intersection.clamp(min=0)
+    return intersection / ((a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - intersection)
+
+
+def cell_moments(cells: Tensor, duration_s: Tensor | float, num_clips: int) -> Tensor:
+    """Moments of cells of the proposal map.
+
+    Args:
+        cells: ``(..., 2)`` integer start clip and (inclusive) end clip.
+        duration_s: length of the video, a number or ``(...)``.
+        num_clips: T, clips a video is cut into.
+
+    Returns:
+        ``(..., 2)`` float32 seconds: cell (i, j) is ``[i·D/T, (j+1)·D/T]``.
+    """
+    edges = torch.stack([cells[..., 0], cells[..., 1] + 1], dim=-1)
+    duration = torch.as_tensor(duration_s, dtype=torch.float32, device=cells.device)
+    # Multiply before dividing: the released order of operations, so that ties at a threshold agree.
+    return edges * duration[..., None] / num_clips
+
+
+def iou_map(moments: Tensor, duration_s: Tensor, num_clips: int) -> Tensor:
+    """IoU of every cell of the proposal map with ground-truth moments.
+
+    Args:
+        moments: ``(n, w, 2)`` seconds; a query with fewer than w moments repeats one of them.
+        duration_s: ``(n,)`` length of each query's video.
+        num_clips: T.
+
+    Returns:
+        ``(n, t, t)`` float32, the best of the w moments in each cell. Cells below the diagonal are 0.
+
+    Source: spec section 3.
+    """
+    clips = torch.arange(num_clips, device=moments.device)
+    cells = torch.stack(torch.meshgrid(clips, clips, indexing="ij"), dim=-1)  # (t, t, 2)
+    candidates = cell_moments(cells[None], duration_s[:, None, None], num_clips)  # (n, t, t, 2)
+    overlap = hull_iou(candidates[:, None], moments.float()[:, :, None, None])
+    return overlap.amax(dim=1)
+
+
+def map_diagonals(num_clips: int, pooling_counts: list[int]) -> list[tuple[int, int]]:
+    """Diagonals of the proposal map above the main one, as (offset, stride) in order of offset.
+
+    Raises:
+        ConfigError: the diagonals do not fit into ``num_clips``.
+
+    Source: spec section 3.
+    """
+    diagonals, offset = [], 0
+    for level, count in enumerate(pooling_counts):
+        stride = 2**level
+        for _ in range(count):
+            offset += stride
+            diagonals.append((offset, stride))
+    if offset >= num_clips:
+        raise ConfigError(
+            f"model.pooling_counts {pooling_counts} reach {offset} clips past the start clip, "
+            f"but model.num_clips is {num_clips}: lower the counts or raise num_clips"
+        )
+    return diagonals
+
+
+def valid_cells(num_clips: int, pooling_counts: list[int]) -> Tensor:
+    """Cells of the proposal map that hold a proposal.
+
+    Returns:
+        ``(t, t)`` bool, row = start clip, column = end clip.
+
+    Source: spec section 3.
+    """
+    valid = torch.eye(num_clips, dtype=torch.bool)
+    for offset, stride in map_diagonals(num_clips, pooling_counts):
+        starts = torch.arange(0, num_clips - offset, stride)
+        valid[starts, starts + offset] = True
+    return valid
+
+
+def resample(rows: Tensor, num_rows: int) -> Tensor:
+    """L2-normalise feature rows and average them into a fixed number of rows.
+
+    Cut points are ``round(i·n / num_rows)`` (half to even) clamped to n - 1; each output row is the mean
+    of its input rows, or the single row at its cut point where the cell is empty.
+
+    Args:
+        rows: ``(n, c)``, n >= 1.
+        num_rows: N_pre.
+
+    Returns:
+        ``(num_rows, c)`` float32.
+
+    Source: spec section 2.
+    """
+    return average_rows(F.normalize(rows.float(), dim=1), num_rows)
+
+
+def average_rows(rows: Tensor, num_rows: int) -> Tensor:
+    """The averaging half of :func:`resample`, without the normalisation."""
+    n = rows.shape[0]
+    cuts = (torch.arange(num_rows + 1, dtype=torch.float32) / num_rows * n).round().long().clamp(max=n - 1)
+    start = cuts[:-1]
+    length = (cuts[1:] - start).clamp(min=1)  # an empty cell takes the row at its cut point
+    cell_of_row = torch.repeat_interleave(torch.arange(num_rows), length)
+    first = torch.repeat_interleave(start - (length.cumsum(0) - length), length)
+    gathered = rows[torch.arange(cell_of_row.numel()) + first]
+    sums = torch.zeros(num_rows, rows.shape[1]).index_add_(0, cell_of_row, gathered)
+    return sums / length[:, None]

