@@ -1,0 +1,1 @@
+"""Metrics, prediction files and the baselines that every result is read against."""
