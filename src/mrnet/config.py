@@ -23,6 +23,11 @@ Positive = Annotated[float, Field(gt=0)]
 
 QueryMode = Literal["single", "joint"]
 
+QVHIGHLIGHTS_METRICS = [
+    "MR-full-mAP", "MR-full-mAP@0.5", "MR-full-mAP@0.75", "MR-full-R1@0.5", "MR-full-R1@0.7",
+]  # fmt: skip
+"""Metrics of QVHighlights that a checkpoint can be selected by."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -182,7 +187,6 @@ class TrainConfig(_Section):
     )
     seed: int = Field(0, ge=0, description="of the weights, the order of videos and dropout")
     workers: int = Field(0, ge=0, description="processes that read features")
-    early_stopping: Count | None = Field(None, description="epochs without a better score before stopping")
 
 
 class DataConfig(_Section):
@@ -207,6 +211,14 @@ class EvaluationConfig(_Section):
     tious: list[Fraction] = Field(default=[0.3, 0.5, 0.7], description="thresholds of R@n")
     ranks: list[Count] = Field(default=[1, 5], description="n of R@n")
     select_by: str = Field("R@1,IoU=0.5", description="metric on the validation split that picks a checkpoint")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        recall = [f"R@{rank},IoU={tiou:g}" for rank in self.ranks for tiou in self.tious]
+        known = [*recall, "mIoU"] if self.metrics == "recall" else QVHIGHLIGHTS_METRICS
+        if self.select_by not in known:
+            raise ValueError(f"select_by {self.select_by!r} is none of the metrics {', '.join(known)}")
+        return self
 
 
 class Config(_Section):

@@ -18,6 +18,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
+"""Endings of video files: looked for in folders, and dropped from names to make video ids."""
+
 
 class Moment(NamedTuple):
     """A ranked answer: a stretch of video, in seconds, and its score in [0, 1]."""

@@ -9,7 +9,7 @@ import pytest
 from mrnet.data.annotations import read_annotations
 from mrnet.errors import DataError
 from mrnet.evaluation.predictions import Prediction, read_predictions
-from mrnet.evaluation.qvhighlights import qvhighlights_metrics
+from mrnet.evaluation.qvhighlights import per_query_scores, qvhighlights_metrics
 from mrnet.types import Moment, Query, Span, VideoRecord
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
@@ -180,3 +180,17 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, float]:
     for key, value in tree.items():
         leaves |= flat(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return leaves
+
+
+def test_means_of_the_scores_by_query_are_the_headline_figures() -> None:
+    records = [record((0, 10), (40, 60), qid="1"), record((20, 30), qid="2")]
+    predictions = [
+        answer((0, 10, 0.9), (42, 60, 0.8), qid="1"),
+        answer((90, 99, 0.5), (20, 26, 0.4), qid="2"),
+    ]
+    scores = per_query_scores(predictions, records)
+    brief = qvhighlights_metrics(predictions, records)["brief"]
+    assert scores["MR-full-R1@0.5"].tolist() == [1, 0]
+    assert scores["MR-full-mAP@0.5"].tolist() == [1, 0.5]
+    for name, values in scores.items():
+        assert 100 * values.mean() == pytest.approx(brief[name], abs=0.005)

@@ -4,11 +4,9 @@ They are fitted on training annotations alone, with moments as fractions of thei
 of several moments counts once, with its first, the one that orders the queries of a video.
 
 ``"constant"``
-    One moment for every query: the median start and the median end.
-``"best-constant"``
-    One moment for every query: the one of highest mean tIoU. Stronger than the median wherever
-    moments are spread out, since long moments overlap many others a little.
-``"rank-only"``
+    One moment for every query: the one of highest recall. Stronger than the median moment, which
+    is sometimes quoted, wherever moments are spread out.
+``"rank_only"``
     The median moment of queries of the same rank, in order of ground-truth start, among as many
     queries. It measures what the joint protocol gives away by feeding queries in that order
     (spec section 11), so every report of the joint protocol shows it.
@@ -26,8 +24,9 @@ from mrnet.evaluation.metrics import tiou
 from mrnet.types import VideoRecord
 
 Array = NDArray[np.float64]
-BaselineKind = Literal["constant", "best-constant", "rank-only"]
+BaselineKind = Literal["constant", "rank_only"]
 
+TIOUS = (0.3, 0.5, 0.7)
 _GRID = 64  # steps of the constant moment search
 _QUERIES_AT_ONCE = 512  # of that search: its 2,080 candidates then take 4 MiB
 _SEEN = 3  # training queries that make a (rank, count) pair seen: a median of fewer is noise
@@ -41,19 +40,12 @@ class MomentFractions(NamedTuple):
     end: float
 
 
-def constant_moment(train: Sequence[VideoRecord]) -> MomentFractions:
-    """Median start and median end of the training queries.
+def constant_moment(train: Sequence[VideoRecord], tious: Sequence[float] = TIOUS) -> MomentFractions:
+    """The moment on a grid of 1/64 with the highest recall over the training queries.
 
-    Raises:
-        DataError: a training query has no moment, or there is no query.
-    """
-    return _median(_first_moments(train))
-
-
-def best_constant_moment(train: Sequence[VideoRecord]) -> MomentFractions:
-    """The moment on a grid of 1/64 with the highest mean tIoU over the training queries.
-
-    Mean tIoU is recall averaged over all thresholds, so no dataset's own thresholds enter.
+    Args:
+        train: annotations to fit it on.
+        tious: thresholds whose recalls are averaged; mean tIoU decides between equals.
 
     Raises:
         DataError: a training query has no moment, or there is no query.
@@ -61,10 +53,13 @@ def best_constant_moment(train: Sequence[VideoRecord]) -> MomentFractions:
     truth = _first_moments(train).astype(np.float32)
     first, last = np.triu_indices(_GRID + 1, k=1)
     candidates = (np.stack([first, last], axis=1) / _GRID).astype(np.float32)  # (candidates, 2)
-    total = np.zeros(len(candidates))
+    recall, overlap = np.zeros(len(candidates)), np.zeros(len(candidates))
     for start in range(0, len(truth), _QUERIES_AT_ONCE):
-        total += tiou(candidates[:, None], truth[None, start : start + _QUERIES_AT_ONCE]).sum(axis=1)
-    start_fraction, end_fraction = candidates[total.argmax()].tolist()
+        found = tiou(candidates[:, None], truth[None, start : start + _QUERIES_AT_ONCE])
+        recall += sum((found >= np.float32(threshold)).sum(axis=1) for threshold in tious)
+        overlap += found.sum(axis=1)
+    best = np.lexsort((overlap, recall))[-1]
+    start_fraction, end_fraction = candidates[best].tolist()
     return MomentFractions(start_fraction, end_fraction)
 
 
@@ -114,7 +109,10 @@ class RankOnly:
 
 
 def baseline_predictions(
-    kind: BaselineKind, train: Sequence[VideoRecord], test: Sequence[VideoRecord]
+    kind: BaselineKind,
+    train: Sequence[VideoRecord],
+    test: Sequence[VideoRecord],
+    tious: Sequence[float] = TIOUS,
 ) -> Array:
     """Answers of a baseline to every query of a split.
 
@@ -122,6 +120,7 @@ def baseline_predictions(
         kind: which baseline; see the module.
         train: annotations to fit it on.
         test: annotations of the split; only durations and the order of queries are used.
+        tious: thresholds that the constant is fitted to.
 
     Returns:
         ``(n, 1, 2)``, in seconds, for the flattened queries of ``test``.
@@ -130,12 +129,11 @@ def baseline_predictions(
         DataError: a training query has no moment, or there is no query.
     """
     pairs = _ranks(test)
-    if kind == "rank-only":
+    if kind == "rank_only":
         model = RankOnly.fit(train)
         fractions = [model.predict(*pair) for pair in pairs]
     else:
-        constant = constant_moment(train) if kind == "constant" else best_constant_moment(train)
-        fractions = [constant] * len(pairs)
+        fractions = [constant_moment(train, tious)] * len(pairs)
     durations_s = np.array([record.duration_s for record in test for _ in record.queries])
     seconds: Array = np.array(fractions).reshape(-1, 1, 2) * durations_s[:, None, None]
     return seconds

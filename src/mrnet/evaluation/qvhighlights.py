@@ -81,11 +81,38 @@ def qvhighlights_metrics(
     return {"brief": brief, **highlights, **retrieval}
 
 
+def per_query_scores(
+    predictions: Sequence[Prediction], records: Sequence[VideoRecord]
+) -> dict[str, Array]:
+    """The headline retrieval figures query by query, for bootstrap intervals.
+
+    Args and Raises: as :func:`qvhighlights_metrics`.
+
+    Returns:
+        ``"MR-full-mAP"``, ... -> ``(n,)`` in [0, 1], in the order of the records' queries.
+    """
+    windows, truth = _windows_and_truth(match(predictions, records), queries_with_answers(records))
+    precision = _average_precision(windows, truth)
+    recall = _recall_at_one(windows[:, 0, :2], truth).astype(np.float64)
+    return {
+        "MR-full-mAP": precision.mean(axis=1),
+        "MR-full-mAP@0.5": precision[:, THRESHOLDS.index(0.5)],
+        "MR-full-mAP@0.75": precision[:, THRESHOLDS.index(0.75)],
+        "MR-full-R1@0.5": recall[:, THRESHOLDS.index(0.5)],
+        "MR-full-R1@0.7": recall[:, THRESHOLDS.index(0.7)],
+    }
+
+
+def _windows_and_truth(ranked: Sequence[Prediction], queries: Sequence[Query]) -> tuple[Array, Array]:
+    """``(n, k, 3)`` and ``(n, w, 2)``, in seconds, padded with NaN."""
+    windows = pad_moments([prediction.windows[:MAX_WINDOWS] for prediction in ranked], width=3)
+    return windows, pad_moments([query.moments for query in queries])
+
+
 def _retrieval(
     ranked: Sequence[Prediction], queries: Sequence[Query]
 ) -> dict[str, dict[str, dict[str, float]]]:
-    windows = pad_moments([prediction.windows[:MAX_WINDOWS] for prediction in ranked], width=3)
-    truth = pad_moments([query.moments for query in queries])
+    windows, truth = _windows_and_truth(ranked, queries)
     length_s = truth[..., 1] - truth[..., 0]
     tables = {}
     for name, (above_s, at_most_s) in LENGTH_RANGES_S.items():

@@ -1,0 +1,119 @@
+"""What several processes must share so that their result is that of one.
+
+The losses compare every query with every video of the batch, and batch norm averages over it: the
+processes therefore gather their embeddings, compute the loss of the whole batch each, and share the
+statistics of batch norm. Gradients flow back through both, and averaging them over processes, as
+distributed training does, then gives the gradient of the one loss.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mrnet.model.mrnet import Embeddings
+
+
+class _AllReduce(torch.autograd.Function):
+    """Sum over processes whose backward pass is the sum of the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:  # noqa: ARG004
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
+        gradient = gradients[0].clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+def all_reduce(tensor: Tensor) -> Tensor:
+    """Differentiable sum over processes."""
+    total: Tensor = _AllReduce.apply(tensor)
+    return total
+
+
+class SharedBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over the batches of all processes, on any device and backend.
+
+    ``torch.nn.SyncBatchNorm`` does not run on CPU, where the tests must. Names and values of the state
+    are those of ``BatchNorm2d``.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(m, c, h, w)`` in and out."""
+        if not self.training:
+            return super().forward(input)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        x = input.float()
+        local = torch.stack([x.sum(dim=(0, 2, 3)), x.new_full((x.shape[1],), x.numel() / x.shape[1])])
+        total, count = all_reduce(local).unbind()
+        mean = total / count
+        centered = x - mean[:, None, None]
+        variance = all_reduce(centered.square().sum(dim=(0, 2, 3))) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(variance * count / (count - 1), momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+
+
+def share_batch_norm(model: nn.Module) -> None:
+    """Turn every ``BatchNorm2d`` of a model into :class:`SharedBatchNorm2d`, in place."""
+    for module in model.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SharedBatchNorm2d
+
+
+def gather(tensor: Tensor) -> Tensor:
+    """Rows of all processes, in order of process; differentiable. The rows may differ in number."""
+    counts = torch.zeros(dist.get_world_size(), dtype=torch.long, device=tensor.device)
+    counts[dist.get_rank()] = len(tensor)
+    dist.all_reduce(counts)
+    before, total = int(counts[: dist.get_rank()].sum()), int(counts.sum())
+    floating = tensor.is_floating_point()
+    placed = tensor.new_zeros(total, *tensor.shape[1:])
+    index = torch.arange(before, before + len(tensor), device=tensor.device)
+    placed = placed.index_copy(0, index, tensor)
+    if floating:
+        return all_reduce(placed)
+    dist.all_reduce(placed)
+    return placed
+
+
+def gather_moments(moments: Tensor) -> Tensor:
+    """Like :func:`gather` for ``(n, w, 2)`` moments whose w differs between processes."""
+    widest = torch.tensor(moments.shape[1], device=moments.device)
+    dist.all_reduce(widest, op=dist.ReduceOp.MAX)
+    repeats = moments[:, :1].expand(-1, int(widest) - moments.shape[1], -1)
+    return gather(torch.cat([moments, repeats], dim=1))
+
+
+def gather_embeddings(embeddings: Embeddings) -> Embeddings:
+    """The embeddings of the whole batch, in order of process."""
+    sizes = torch.tensor(
+        [embeddings.num_videos, len(embeddings.video_of_map)], device=embeddings.video_of_map.device
+    )
+    videos, maps = gather(sizes[None]).unbind(dim=1)
+    rank = dist.get_rank()
+    first_video, first_map = int(videos[:rank].sum()), int(maps[:rank].sum())
+    return replace(
+        embeddings,
+        iou_proposals=gather(embeddings.iou_proposals),
+        contrastive_proposals=gather(embeddings.contrastive_proposals),
+        iou_queries=gather(embeddings.iou_queries),
+        contrastive_queries=gather(embeddings.contrastive_queries),
+        map_of_query=gather(embeddings.map_of_query + first_map),
+        video_of_query=gather(embeddings.video_of_query + first_video),
+        video_of_map=gather(embeddings.video_of_map + first_video),
+        num_videos=int(videos.sum()),
+    )

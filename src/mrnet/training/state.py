@@ -1,0 +1,186 @@
+"""A training run on disk, always whole.
+
+::
+
+    RUN/run.json                          configuration, history, names of the last and best epoch
+    RUN/checkpoints/epoch-0007/           a native checkpoint, plus optimizer.safetensors
+    RUN/tensorboard/
+
+An epoch's folder appears complete or not at all, and ``run.json``, replaced atomically after it, says
+which ones count. Only the last and the best are kept.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mrnet.checkpoint import load_checkpoint, load_tensors, new_directory, read_json, write_atomically, write_checkpoint
+from mrnet.config import Config, parse_config
+from mrnet.errors import CheckpointError, ConfigError, TrainingError
+
+_OPTIMIZER_FILE = "optimizer.safetensors"
+
+
+@dataclass
+class Run:
+    """State of a run between epochs.
+
+    Attributes:
+        directory: the run's folder.
+        config: what it trains.
+        history: a record per finished epoch, ``{"epoch": 1, "loss": ..., "val": {...}, ...}``.
+        best: name of the best epoch's folder.
+        last: name of the last finished epoch's folder.
+    """
+
+    directory: Path
+    config: Config
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: str | None = None
+    last: str | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return len(self.history)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.directory / "checkpoints"
+
+    @classmethod
+    def start(cls, directory: Path, config: Config) -> "Run":
+        """Begin a run in a new or empty folder.
+
+        Raises:
+            TrainingError: the folder holds something already, or cannot be made.
+        """
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise TrainingError(
+                f"{directory} already holds something: pass --resume to continue that run, or another --out"
+            )
+        run = cls(directory, config)
+        try:
+            run.checkpoints.mkdir(parents=True)
+        except OSError as error:
+            raise TrainingError(f"cannot write {directory}: {error.strerror}") from None
+        run.write()
+        return run
+
+    @classmethod
+    def resume(cls, directory: Path, config: Config | None) -> "Run":
+        """Pick a run up after its last finished epoch.
+
+        Args:
+            directory: the run's folder.
+            config: what the caller wants to train, or ``None`` for whatever the run trains.
+
+        Raises:
+            TrainingError: there is no run.
+            ConfigError: ``config`` is not the run's.
+        """
+        path = directory / "run.json"
+        if not path.is_file():
+            raise TrainingError(f"{directory} holds no run to resume: leave out --resume to start one")
+        document = read_json(path)
+        saved = parse_config(document.get("config"), source=str(path))
+        if config is not None:
+            refuse_changes(saved, config, path)
+        run = cls(directory, saved)
+        try:
+            run.history = list(document["history"])  # type: ignore[call-overload]
+            run.best, run.last = document["best"], document["last"]  # type: ignore[assignment]
+        except KeyError as missing:
+            raise CheckpointError(f"{path} lacks {missing}: restore it, or start the run again") from None
+        for partial in run.checkpoints.glob(".epoch-*"):  # left by a kill
+            shutil.rmtree(partial, ignore_errors=True)
+        run._prune()
+        return run
+
+    def write(self) -> None:
+        """Replace ``run.json``."""
+        document = {
+            "best": self.best,
+            "last": self.last,
+            "history": self.history,
+            "config": self.config.model_dump(mode="json"),
+        }
+        write_atomically(self.directory / "run.json", json.dumps(document, indent=2) + "\n")
+
+    def save_epoch(
+        self, record: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, *, best: bool
+    ) -> None:
+        """Save weights and optimiser of a finished epoch, then make it count."""
+        name = f"epoch-{record['epoch']:04d}"
+        target = self.checkpoints / name
+        if target.exists():  # finished, but killed before run.json said so
+            shutil.rmtree(target)
+        with new_directory(target) as temporary:
+            write_checkpoint(temporary, self.config, model.state_dict())
+            save_file(dict(_optimizer_tensors(model, optimizer)), temporary / _OPTIMIZER_FILE)
+        self.history.append(record)
+        self.last = name
+        if best:
+            self.best = name
+        self.write()
+        self._prune()
+
+    def load_last(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Put the last finished epoch's weights and optimiser state in place."""
+        if self.last is None:
+            return
+        folder = self.checkpoints / self.last
+        _, weights = load_checkpoint(folder)
+        model.load_state_dict(weights)
+        saved = load_tensors(folder / _OPTIMIZER_FILE)
+        for name, parameter in model.named_parameters():
+            prefix = f"{name}|"
+            state = {key.removeprefix(prefix): value for key, value in saved.items() if key.startswith(prefix)}
+            if state:
+                device = parameter.device
+                optimizer.state[parameter] = {
+                    key: value if key == "step" else value.to(device) for key, value in state.items()
+                }
+
+    def _prune(self) -> None:
+        for folder in self.checkpoints.glob("epoch-*"):
+            if folder.name not in (self.best, self.last):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            yield f"{name}|{key}", value.detach().cpu().contiguous()
+
+
+def refuse_changes(saved: Config, wanted: Config, path: Path) -> None:
+    """A resumed run trains what it began with.
+
+    Feature provenance is filled in when a run starts, so it is left out of the comparison.
+
+    Raises:
+        ConfigError: naming the first field that differs.
+    """
+    before, after = (
+        config.model_dump(mode="json", exclude={"video_provenance", "query_provenance"}) for config in (saved, wanted)
+    )
+    for section, values in before.items():
+        if not isinstance(values, dict):
+            values, other = {"": values}, {"": after[section]}
+        else:
+            other = after[section]
+        for key, value in values.items():
+            if other[key] != value:
+                name = f"{section}.{key}".rstrip(".")
+                raise ConfigError(
+                    f"{path} was begun with {name}={value!r}, not {other[key]!r}: resume without changing it, "
+                    "or start a new run"
+                )
