@@ -23,6 +23,8 @@ from mrnet.model.mrnet import MRNet
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "mrnet.json"
+RUN_FILE = "run.json"
+CHECKPOINTS = "checkpoints"
 FORMAT = 1
 
 
@@ -50,6 +52,19 @@ def new_directory(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def make_directory(path: Path) -> Path:
+    """A folder to write results into, made if need be.
+
+    Raises:
+        CheckpointError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {error.strerror}") from None
+    return path
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -88,11 +103,11 @@ def resolve_checkpoint(path: Path) -> Path:
     """
     if (path / CONFIG_FILE).is_file():
         return path
-    run = path / "run.json"
+    run = path / RUN_FILE
     if run.is_file():
         best = read_json(run).get("best")
-        if best is not None and (path / "checkpoints" / best / CONFIG_FILE).is_file():
-            return path / "checkpoints" / best
+        if best is not None and (path / CHECKPOINTS / str(best) / CONFIG_FILE).is_file():
+            return path / CHECKPOINTS / str(best)
         raise CheckpointError(f"{path} is a training run without a finished epoch yet: train it on, or use another")
     what = "is not a checkpoint" if path.exists() else "does not exist"
     raise CheckpointError(

@@ -1,9 +1,9 @@
 """Ask a video when something happens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,14 @@ from mrnet.checkpoint import build_model, load_checkpoint
 from mrnet.config import Config
 from mrnet.data.dataset import check_width
 from mrnet.decode import fuse_scores, top_moments
-from mrnet.errors import DataError, FeatureError, FeatureShapeError
-from mrnet.features.backbones import TextBackbone, known_text_backbones, known_video_backbones
-from mrnet.features.backbones import text_backbone, video_backbone
+from mrnet.errors import ConfigError, DataError, FeatureError, FeatureShapeError
+from mrnet.features.backbones import TextBackbone, text_backbone, video_backbone
 from mrnet.features.video import probe
 from mrnet.model.mrnet import MRNet
 from mrnet.temporal import resample
 from mrnet.types import Moment, Provenance
+
+Backbone = TypeVar("Backbone")
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Predictor:
             path = Path(video)
             if duration_s is None:
                 duration_s = probe(path).duration_s
-            backbone = video_backbone(_backbone_of(self.config.video_provenance, known_video_backbones(), "video"))
+            backbone = _the_one_trained_on(self.config.video_provenance, video_backbone)
             rows = torch.from_numpy(backbone.encode(path))
             where = str(path)
         else:
@@ -122,8 +123,7 @@ class Predictor:
             FeatureError: the model was trained on query features that no registered backbone makes.
         """
         if self._text is None:
-            name = _backbone_of(self.config.query_provenance, known_text_backbones(), "text")
-            self._text = text_backbone(name)
+            self._text = _the_one_trained_on(self.config.query_provenance, text_backbone)
         features = torch.from_numpy(self._text.encode([query]))
         encoded = video if isinstance(video, EncodedVideo) else self.encode_video(video)
         return self.find_features(encoded, features, k)
@@ -151,11 +151,15 @@ def best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _backbone_of(provenance: Provenance | None, known: Sequence[str], kind: str) -> str:
-    if provenance is not None and provenance.backbone in known:
-        return provenance.backbone
-    made_with = "unknown features" if provenance is None else f"{provenance.backbone!r} features"
-    raise FeatureError(
-        f"the model was trained on {made_with}, which no registered {kind} backbone makes (there are "
-        f"{', '.join(known)}): give features in place of raw input"
-    )
+def _the_one_trained_on(provenance: Provenance | None, make: Callable[[str], Backbone]) -> Backbone:
+    if provenance is None:
+        raise FeatureError(
+            "the checkpoint does not say which backbone made its training features: give features, not raw input"
+        )
+    try:
+        return make(provenance.backbone)
+    except ConfigError as error:
+        raise FeatureError(
+            f"the model was trained on {provenance.backbone!r} features, which cannot be made here ({error}): "
+            "give features, not raw input"
+        ) from None

@@ -21,7 +21,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mrnet.checkpoint import load_checkpoint, load_tensors, new_directory, read_json, write_atomically, write_checkpoint
+from mrnet.checkpoint import (
+    CHECKPOINTS,
+    RUN_FILE,
+    load_checkpoint,
+    load_tensors,
+    new_directory,
+    read_json,
+    write_atomically,
+    write_checkpoint,
+)
 from mrnet.config import Config, parse_config
 from mrnet.errors import CheckpointError, ConfigError, TrainingError
 
@@ -53,7 +62,7 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        return self.directory / "checkpoints"
+        return self.directory / CHECKPOINTS
 
     @classmethod
     def start(cls, directory: Path, config: Config) -> "Run":
@@ -75,24 +84,20 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, directory: Path, config: Config | None) -> "Run":
+    def resume(cls, directory: Path, config: Config) -> "Run":
         """Pick a run up after its last finished epoch.
 
         Args:
             directory: the run's folder.
-            config: what the caller wants to train, or ``None`` for whatever the run trains.
+            config: what to train.
 
         Raises:
             TrainingError: there is no run.
             ConfigError: ``config`` is not the run's.
         """
-        path = directory / "run.json"
-        if not path.is_file():
-            raise TrainingError(f"{directory} holds no run to resume: leave out --resume to start one")
-        document = read_json(path)
+        path, document = directory / RUN_FILE, _read_run(directory)
         saved = parse_config(document.get("config"), source=str(path))
-        if config is not None:
-            refuse_changes(saved, config, path)
+        refuse_changes(saved, config, path)
         run = cls(directory, saved)
         try:
             run.history = list(document["history"])  # type: ignore[call-overload]
@@ -112,7 +117,7 @@ class Run:
             "history": self.history,
             "config": self.config.model_dump(mode="json"),
         }
-        write_atomically(self.directory / "run.json", json.dumps(document, indent=2) + "\n")
+        write_atomically(self.directory / RUN_FILE, json.dumps(document, indent=2) + "\n")
 
     def save_epoch(
         self, record: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, *, best: bool
@@ -153,6 +158,22 @@ class Run:
         for folder in self.checkpoints.glob("epoch-*"):
             if folder.name not in (self.best, self.last):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def load_run_config(directory: Path) -> Config:
+    """What a run trains.
+
+    Raises:
+        TrainingError: there is no run.
+    """
+    return parse_config(_read_run(directory).get("config"), source=str(directory / RUN_FILE))
+
+
+def _read_run(directory: Path) -> dict[str, object]:
+    path = directory / RUN_FILE
+    if not path.is_file():
+        raise TrainingError(f"{directory} holds no run to resume: leave out --resume to start one")
+    return read_json(path)
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:

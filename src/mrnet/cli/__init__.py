@@ -1,0 +1,63 @@
+"""The ``mrnet`` command.
+
+Exit status: 0 done; 1 the data have problems (``data check``); 2 something is wrong with the input, said
+in one line; 130 interrupted.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from tqdm import tqdm
+
+from mrnet import __version__
+from mrnet.cli import convert, data, demo, evaluate, find, train
+from mrnet.errors import MRNetError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, without the usage that argparse prints before it."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+class _ProgressAwareHandler(logging.Handler):
+    """Writes records to standard error without breaking a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command."""
+    parser = _Parser(prog="mrnet", description="Find the moment in a video that a sentence describes.")
+    parser.add_argument("--version", action="version", version=f"mrnet {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for module in (demo, find, train, evaluate, convert, data):
+        module.add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    arguments = build_parser().parse_args(argv)
+    handler = _ProgressAwareHandler()
+    log = logging.getLogger("mrnet")
+    log.handlers = [handler]
+    log.setLevel(logging.INFO)
+    try:
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
+    except MRNetError as error:
+        print(f"mrnet: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mrnet: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

@@ -1,0 +1,26 @@
+"""``mrnet demo``"""
+
+import argparse
+from pathlib import Path
+
+from mrnet.cli.common import DEMO_OUT, Subparsers
+
+
+def add_parser(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="render a small synthetic benchmark, train on it, evaluate, and write a report",
+        description="Renders a small SYNTHETIC benchmark of real .mp4 files, extracts features from the decoded "
+        "pixels, trains a small MRNet from scratch, evaluates it beside the baselines and answers a typed "
+        "query. Needs no download and no GPU. Run again after an interruption, it goes on where it stopped.",
+    )
+    parser.add_argument("--out", type=Path, default=DEMO_OUT, help="folder for everything (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the benchmark and the training (default: 0)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from mrnet.demo.run import run_demo
+
+    print(run_demo(arguments.out, arguments.seed))
+    return 0

@@ -1,0 +1,234 @@
+"""Records and features joined into training and evaluation batches."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
+
+from mrnet.config import ModelConfig
+from mrnet.errors import DataError, FeatureShapeError
+from mrnet.features.backbones import TextBackbone
+from mrnet.features.store import FeatureStore
+from mrnet.temporal import resample
+from mrnet.types import Query, VideoRecord
+
+
+class StoredQueries:
+    """Query features read from a store: by the stem of the sound file's name, else by qid."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        self.store = store
+
+    def __call__(self, queries: Sequence[Query]) -> Tensor:
+        """``(s, q)`` float32, one row a query (the mean where a query has several rows)."""
+        keys = [query.qid if query.audio is None else Path(query.audio).stem for query in queries]
+        return torch.stack([torch.from_numpy(self.store.read(key)).mean(dim=0) for key in keys])
+
+    @property
+    def source(self) -> str:
+        return str(self.store.path)
+
+
+class EncodedQueries:
+    """Query features encoded from their text, each sentence once."""
+
+    def __init__(self, backbone: TextBackbone) -> None:
+        self.backbone = backbone
+        self._cache: dict[str, Tensor] = {}
+
+    def __call__(self, queries: Sequence[Query]) -> Tensor:
+        """``(s, q)`` float32, one row a query."""
+        new = list(dict.fromkeys(query.text for query in queries if query.text not in self._cache))
+        if new:
+            self._cache.update(zip(new, torch.from_numpy(self.backbone.encode(new)), strict=True))
+        return torch.stack([self._cache[query.text] for query in queries])
+
+    @property
+    def source(self) -> str:
+        return f"text backbone {self.backbone.name!r}"
+
+
+QueryFeatures = Callable[[Sequence[Query]], Tensor]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One video with its queries.
+
+    Attributes:
+        video: ``(p, c)`` resampled features.
+        queries: ``(s, q)``.
+        moments: ``(s, w, 2)`` seconds, or ``None`` for a split whose answers are withheld.
+        record: where it came from.
+    """
+
+    video: Tensor
+    queries: Tensor
+    moments: Tensor | None
+    record: VideoRecord
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded videos with their queries.
+
+    Attributes:
+        video: ``(b, p, c)``.
+        queries: ``(b, s, q)``.
+        query_mask: ``(b, s)`` bool.
+        duration_s: ``(n,)`` length of each query's video.
+        moments: ``(n, w, 2)`` seconds, or ``None``.
+        records: the b records.
+    """
+
+    video: Tensor
+    queries: Tensor
+    query_mask: Tensor
+    duration_s: Tensor
+    moments: Tensor | None
+    records: tuple[VideoRecord, ...]
+
+    @classmethod
+    def collate(cls, samples: Sequence[Sample]) -> Self:
+        """Pad samples into a batch."""
+        counts = torch.tensor([len(sample.queries) for sample in samples])
+        durations = torch.tensor([sample.record.duration_s for sample in samples], dtype=torch.float32)
+        moments = [sample.moments for sample in samples if sample.moments is not None]
+        return cls(
+            video=torch.stack([sample.video for sample in samples]),
+            queries=pad_sequence([sample.queries for sample in samples], batch_first=True),
+            query_mask=torch.arange(int(counts.max())) < counts[:, None],
+            duration_s=durations.repeat_interleave(counts),
+            moments=pad_moments([m for rows in moments for m in rows])
+            if len(moments) == len(samples)
+            else None,
+            records=tuple(sample.record for sample in samples),
+        )
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch with its tensors on ``device``."""
+        return Batch(
+            video=self.video.to(device, non_blocking=True),
+            queries=self.queries.to(device, non_blocking=True),
+            query_mask=self.query_mask.to(device, non_blocking=True),
+            duration_s=self.duration_s.to(device, non_blocking=True),
+            moments=None if self.moments is None else self.moments.to(device, non_blocking=True),
+            records=self.records,
+        )
+
+
+def pad_moments(moments: Sequence[Tensor]) -> Tensor:
+    """Moments ``(w_i, 2)`` of n queries as ``(n, w, 2)``; shorter ones repeat their first moment.
+
+    A repeated moment changes neither the best IoU of a proposal nor the best overlap of two queries.
+    """
+    widest = max(len(rows) for rows in moments)
+    return torch.stack([torch.cat([rows, rows[:1].expand(widest - len(rows), 2)]) for rows in moments])
+
+
+class MomentDataset(Dataset[Sample]):
+    """Videos with their queries, features read on demand.
+
+    Args:
+        records: annotations; videos without a query are left out.
+        video_store: features of the videos.
+        query_features: features of the queries.
+        model: the widths and lengths that the features must have.
+
+    Raises:
+        DataError: no record has a query, or videos have no features.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[VideoRecord],
+        video_store: FeatureStore,
+        query_features: QueryFeatures,
+        model: ModelConfig,
+    ) -> None:
+        self.records = [record for record in records if record.queries]
+        self.video_store = video_store
+        self.query_features = query_features
+        self.model = model
+        if not self.records:
+            raise DataError("the annotations hold no query: there is nothing to learn or to evaluate")
+        missing = [record.video_id for record in self.records if record.video_id not in video_store]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(self.records)} videos have no features in {video_store.path}, the first "
+                f"being {missing[0]!r}: extract them, or see `mrnet data check`"
+            )
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        record = self.records[index]
+        rows = torch.from_numpy(self.video_store.read(record.video_id))
+        where = f"{self.video_store.path}: video {record.video_id!r}"
+        check_width(rows, self.model.video_dim, where, "model.video_dim")
+        queries = self.query_features(record.queries)
+        check_width(queries, self.model.query_dim, f"queries of video {record.video_id!r}", "model.query_dim")
+        known = all(query.moments for query in record.queries)
+        return Sample(
+            video=resample(rows, self.model.num_pre_clips),
+            queries=queries,
+            moments=pad_moments([torch.tensor(query.moments) for query in record.queries]) if known else None,
+            record=record,
+        )
+
+
+def check_width(rows: Tensor, width: int, where: str, key: str) -> None:
+    """Refuse features of another width than the model's.
+
+    Raises:
+        FeatureShapeError: naming the source and the field to change.
+    """
+    if rows.shape[-1] != width:
+        raise FeatureShapeError(
+            f"{where} has features of width {rows.shape[-1]}, but {key} is {width}: use the features the model "
+            f"was made for, or train with --set {key}={rows.shape[-1]}"
+        )
+
+
+def epoch_batches(
+    num_videos: int, batch_size: int, seed: int, epoch: int, num_processes: int
+) -> list[list[int]]:
+    """The shuffled batches of an epoch, the same for any number of processes.
+
+    Exception: a last batch with fewer videos than processes joins the one before it.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order: list[int] = torch.randperm(num_videos, generator=generator).tolist()
+    batches = [order[start : start + batch_size] for start in range(0, num_videos, batch_size)]
+    if len(batches) > 1 and len(batches[-1]) < num_processes:
+        batches[-2:] = [batches[-2] + batches[-1]]
+    return batches
+
+
+def share(batch: list[int], process: int, num_processes: int) -> list[int]:
+    """The contiguous part of a batch that one process takes."""
+    bounds = [len(batch) * index // num_processes for index in (process, process + 1)]
+    return batch[bounds[0] : bounds[1]]
+
+
+def load_batches(
+    dataset: MomentDataset, batches: Sequence[Sequence[int]], workers: int = 0
+) -> Iterator[Batch]:
+    """Batches of the dataset by index, read ahead by ``workers`` processes."""
+    # A fixed generator: the loader would otherwise draw its base seed from the global one, and a
+    # resumed run would no longer see the same dropout.
+    loader: DataLoader[Sample] = DataLoader(
+        dataset,
+        batch_sampler=list(batches),  # type: ignore[arg-type]
+        collate_fn=Batch.collate,
+        num_workers=workers,
+        generator=torch.Generator().manual_seed(0),
+        pin_memory=torch.cuda.is_available(),
+    )
+    yield from loader  # type: ignore[misc]

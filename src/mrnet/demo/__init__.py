@@ -1,0 +1,1 @@
+"""A simulated benchmark, rendered on the spot, to try the whole pipeline with no download."""

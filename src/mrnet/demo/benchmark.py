@@ -1,0 +1,196 @@
+"""A SIMULATED moment retrieval benchmark: rendered videos, annotations in ActivityNet form.
+
+Objects of some color and shape move in some way over a dull background; a query asks for one
+of them. It shows that training and retrieval work from end to end on real video files. It says
+nothing about accuracy on filmed video, and its scores compare with no published ones.
+"""
+
+import json
+import multiprocessing
+import random
+import shutil
+import uuid
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from mrnet.demo.scenes import FPS, Event, render
+from mrnet.demo.sentences import (
+    COLORS,
+    MOTIONS,
+    SHAPES,
+    TEST_TEMPLATES,
+    TRAIN_TEMPLATES,
+    Deck,
+    Look,
+    Writer,
+)
+from mrnet.errors import DataError
+from mrnet.features.video import write_video
+
+_SHORTEST_S, _LONGEST_S = 24, 48
+_EVENT_S = (3.0, 12.0)
+# Events fill at most this part of a video: the rest is for the gaps between them.
+_MOST_BUSY = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPlan:
+    """All there is to know about a simulated video before it is rendered.
+
+    Attributes:
+        video_id: name of the video, and of its file without the suffix.
+        num_frames: length in frames.
+        seed: seed of its rendering.
+        events: sorted by time, without overlap.
+        sentences: one or two for each event.
+    """
+
+    video_id: str
+    num_frames: int
+    seed: int
+    events: tuple[Event, ...]
+    sentences: tuple[tuple[str, ...], ...]
+
+
+def render_benchmark(
+    directory: Path, seed: int, *, train: int = 120, val: int = 20, test: int = 30, workers: int = 1
+) -> None:
+    """Render a simulated benchmark: ``videos/ID.mp4``, ``train.json``, ``val.json``, ``test.json``.
+
+    The test split has combinations of color, shape and motion, and sentence templates, that
+    neither train nor val has. A few dozen training videos hold every single word.
+
+    Args:
+        directory: folder to make; must not exist or be empty. It appears only once complete.
+        seed: decides everything; the same seed gives the same annotations and frames.
+        train: number of training videos.
+        val: number of validation videos.
+        test: number of test videos.
+        workers: processes to render with.
+
+    Raises:
+        DataError: ``directory`` holds something already, or cannot be made.
+        VideoError: a video cannot be written.
+    """
+    directory = Path(directory)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise DataError(f"{directory}: exists already; name a new folder for the benchmark, or remove it")
+    splits = plan_benchmark(seed, train=train, val=val, test=test)
+    part = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        (part / "videos").mkdir(parents=True)
+        for split, plans in splits.items():
+            text = json.dumps(_annotation(plans), indent=1)
+            (part / f"{split}.json").write_text(text + "\n", encoding="utf-8")
+        _render_all([plan for plans in splits.values() for plan in plans], part / "videos", workers)
+        if directory.exists():
+            directory.rmdir()
+        part.rename(directory)
+    except OSError as error:
+        raise DataError(f"{directory}: cannot make the benchmark: {error.strerror}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def plan_benchmark(seed: int, *, train: int, val: int, test: int) -> dict[str, list[VideoPlan]]:
+    """Decide what every video shows, when, and in which words; nothing is rendered.
+
+    Args:
+        seed: decides everything.
+        train: number of training videos.
+        val: number of validation videos.
+        test: number of test videos.
+
+    Returns:
+        Split name -> plans of its videos.
+    """
+    splits = {}
+    for split, count in (("train", train), ("val", val), ("test", test)):
+        # A string seeds by its bytes: the same on every machine, unlike hash().
+        rng = random.Random(f"{seed}/{split}")
+        planner = _Planner(rng, held_out=split == "test")
+        splits[split] = [planner.plan(f"{split}_{index:04d}") for index in range(count)]
+    return splits
+
+
+class _Planner:
+    """Plans the videos of one split, going evenly through colors, shapes, motions and words."""
+
+    def __init__(self, rng: random.Random, *, held_out: bool) -> None:
+        self._rng = rng
+        self._held_out = held_out
+        self._colors = Deck(COLORS, rng)
+        self._motions = Deck(MOTIONS, rng)
+        shapes = {
+            (color, motion): [s for s in SHAPES if Look(color, s, motion).held_out is held_out]
+            for color in COLORS
+            for motion in MOTIONS
+        }
+        self._shapes = {pair: Deck(options, rng) for pair, options in shapes.items()}
+        self._writer = Writer(TEST_TEMPLATES if held_out else TRAIN_TEMPLATES, rng)
+
+    def plan(self, video_id: str) -> VideoPlan:
+        num_frames = self._rng.randrange(_SHORTEST_S * FPS, _LONGEST_S * FPS + 1)
+        looks = self._looks(self._rng.randint(3, 5))
+        spans = self._spans(len(looks), num_frames)
+        events = tuple(Event(look, *span) for look, span in zip(looks, spans, strict=True))
+        sentences = tuple(
+            tuple(self._writer.sentence(look) for _ in range(self._rng.randint(1, 2))) for look in looks
+        )
+        return VideoPlan(video_id, num_frames, self._rng.getrandbits(32), events, sentences)
+
+    def _looks(self, count: int) -> list[Look]:
+        """Looks with colors and motions in common: no query is answered by one word alone."""
+        first, second, third = self._colors.deal_distinct(3)
+        one, other = self._motions.deal_distinct(2)
+        pairs = [(first, one), (first, other), (second, one), (second, other), (third, one)][:count]
+        self._rng.shuffle(pairs)
+        return [Look(color, self._shapes[color, motion].deal(), motion) for color, motion in pairs]
+
+    def _spans(self, count: int, num_frames: int) -> list[tuple[int, int]]:
+        """Random (start, end) frames of ``count`` events in a row, with gaps of random length."""
+        lengths = [round(self._rng.uniform(*_EVENT_S) * FPS) for _ in range(count)]
+        while sum(lengths) > _MOST_BUSY * num_frames:
+            longest = lengths.index(max(lengths))
+            lengths[longest] = max(round(0.8 * lengths[longest]), round(_EVENT_S[0] * FPS))
+        cuts = sorted(self._rng.randint(0, num_frames - sum(lengths)) for _ in range(count))
+        spans, used = [], 0
+        for cut, length in zip(cuts, lengths, strict=True):
+            spans.append((cut + used, cut + used + length))
+            used += length
+        return spans
+
+
+def _annotation(plans: Iterable[VideoPlan]) -> dict[str, dict[str, object]]:
+    """A split in ActivityNet form, seconds throughout."""
+    return {
+        plan.video_id: {
+            "duration": plan.num_frames / FPS,
+            "timestamps": [
+                [event.start / FPS, event.end / FPS]
+                for event, sentences in zip(plan.events, plan.sentences, strict=True)
+                for _ in sentences
+            ],
+            "sentences": [sentence for sentences in plan.sentences for sentence in sentences],
+        }
+        for plan in plans
+    }
+
+
+def _render_all(plans: list[VideoPlan], directory: Path, workers: int) -> None:
+    if workers <= 1:
+        for plan in plans:
+            _render_one(plan, directory)
+        return
+    # Spawned, not forked: forking a process that has threads running may hang it.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        for future in [pool.submit(_render_one, plan, directory) for plan in plans]:
+            future.result()
+
+
+def _render_one(plan: VideoPlan, directory: Path) -> None:
+    frames = render(plan.events, plan.num_frames, plan.seed)
+    write_video(directory / f"{plan.video_id}.mp4", frames, FPS)

@@ -1,0 +1,1 @@
+"""From files to feature rows: video frames, backbones, text, and the store that keeps them."""

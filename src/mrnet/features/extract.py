@@ -1,0 +1,36 @@
+"""Encode video files into a feature store."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from mrnet.features.backbones import VideoBackbone
+from mrnet.features.store import open_store, write_store
+
+
+def encode_videos(files: Mapping[str, Path], backbone: VideoBackbone, out: Path) -> None:
+    """Write the features of videos to one HDF5 file; kept as it is if it already holds them.
+
+    Args:
+        files: video id -> file.
+        backbone: the encoder.
+        out: HDF5 file; appears only when it is complete.
+
+    Raises:
+        VideoError: a file does not decode.
+        FeatureError: ``out`` cannot be read or written.
+    """
+    provenance = backbone.provenance()
+    if out.exists():
+        store = open_store(out)
+        if store.provenance == provenance and all(video_id in store for video_id in files):
+            return
+
+    def rows() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+        for video_id, path in tqdm(files.items(), desc="encoding videos", unit="video", disable=None, leave=False):
+            yield video_id, backbone.encode(path)
+
+    write_store(out, rows(), provenance)

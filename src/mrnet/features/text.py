@@ -1,0 +1,63 @@
+"""Sentence vectors without weights: hashed words, word pairs and letter triples."""
+
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mrnet.errors import DataError
+from mrnet.types import Provenance
+
+# Letters and digits of any script; an apostrophe inside a word belongs to it.
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+# Letter triples let an unseen inflection share most of its features with a seen one; as a word
+# has several, each counts less than the word itself.
+_WORD_WEIGHT, _BIGRAM_WEIGHT, _TRIGRAM_WEIGHT = 1.0, 0.7, 0.3
+
+
+class HashedWords:
+    """The hashing trick: each token adds its weight, with a sign, to one component of the vector.
+
+    Tokens are lower-cased words, pairs of adjacent words, and triples of adjacent letters of each
+    word (with its edges marked). A CRC-32 of the token says which component and which sign:
+    stable across processes, machines and versions. Vectors have unit length.
+    """
+
+    name = "hashed-words"
+    dim = 512
+    revision = "1"
+
+    def encode(self, sentences: Sequence[str]) -> np.ndarray:
+        """The (len(sentences), 512) float32 vectors of some sentences.
+
+        Raises:
+            DataError: a sentence is empty or holds no words.
+        """
+        vectors = np.zeros((len(sentences), self.dim), dtype=np.float32)
+        for vector, sentence in zip(vectors, sentences, strict=True):
+            words = _WORD.findall(sentence.lower())
+            if not words:
+                raise DataError(
+                    f"the query is empty or holds no words (got {sentence!r}); describe the moment to find"
+                )
+            for token, weight in _tokens(words):
+                code = zlib.crc32(token.encode())
+                vector[code % self.dim] += weight if code >> 31 else -weight
+            vector /= np.linalg.norm(vector)
+        return vectors
+
+    def provenance(self) -> Provenance:
+        """How these vectors are made."""
+        return Provenance(backbone=self.name, dim=self.dim, revision=self.revision)
+
+
+def _tokens(words: list[str]) -> Iterator[tuple[str, float]]:
+    """The tokens of a sentence with their weights; a prefix keeps the three kinds apart."""
+    for word in words:
+        yield f"w:{word}", _WORD_WEIGHT
+        edged = f"^{word}$"
+        for start in range(len(edged) - 2):
+            yield f"c:{edged[start : start + 3]}", _TRIGRAM_WEIGHT
+    for first, second in zip(words, words[1:], strict=False):
+        yield f"b:{first} {second}", _BIGRAM_WEIGHT

@@ -1,0 +1,272 @@
+"""Decode and encode video files, one frame at a time.
+
+Memory use does not grow with the length of the video. Times are in seconds from the first
+timestamp of the video stream.
+"""
+
+import contextlib
+import itertools
+import math
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
+from av.video.stream import VideoStream
+
+from mrnet.errors import VideoError
+
+# No log callback in Python: VideoError tells what matters, and a callback that waits for the
+# interpreter lock inside a decoder thread can hang the process when the decoder is closed.
+av.logging.set_level(None)
+
+# Containers round timestamps (Matroska to 1 ms): a frame this little after a tick is on time.
+_TICK_TOLERANCE_S = 1e-3
+# A stream may fall short of its stated length by this much before it counts as cut off.
+_SHORTFALL_S = 1.0
+_SHORTFALL_FRACTION = 0.1
+# Quality: 0 is lossless, 23 the encoder's default.
+_H264 = {"crf": "18", "preset": "veryfast"}
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a video file says of itself.
+
+    Attributes:
+        path: the file.
+        duration_s: length of the video stream in seconds.
+        fps: mean frames a second.
+        width: stored frame width in pixels, before any rotation.
+        height: stored frame height in pixels, before any rotation.
+        num_frames: number of frames, or ``None`` where the container does not say.
+    """
+
+    path: Path
+    duration_s: float
+    fps: float
+    width: int
+    height: int
+    num_frames: int | None
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """Read length, rate and size of a video without decoding it.
+
+    Args:
+        path: a video file of any format FFmpeg knows.
+
+    Raises:
+        VideoError: the file is missing, is a directory, or holds no video that can be opened.
+    """
+    path = Path(path)
+    with _open(path) as container:
+        stream = _video_stream(container, path)
+        num_frames = stream.frames or None
+        duration_s = _stated_duration(container, stream)
+        rate = stream.average_rate or stream.guessed_rate
+        if duration_s is None or not rate:
+            # Recordings streamed to disk (browsers, cameras) carry no length: count the packets.
+            num_frames, duration_s = _scan_packets(container, stream, path)
+        fps = float(rate) if rate else num_frames / duration_s if num_frames else 0.0
+        context = stream.codec_context
+        return VideoInfo(path, duration_s, fps, context.width, context.height, num_frames)
+
+
+def sample_frames(
+    path: str | Path, rate: float, height: int, width: int
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Decode a video at a fixed rate by timestamp, whatever its own rate, constant or not.
+
+    Tick ``k`` is at ``k / rate`` seconds and shows the latest frame whose timestamp is not after
+    it, the frame a viewer would see. Ticks run up to the end of the last frame. Frames that the
+    file says to show rotated are rotated.
+
+    Args:
+        path: a video file of any format FFmpeg knows.
+        rate: ticks a second, above 0.
+        height: height of the frames given, in pixels.
+        width: width of the frames given, in pixels; the aspect ratio of the video is not kept.
+
+    Yields:
+        (time_s, frame): time of the tick in seconds, and a (height, width, 3) uint8 RGB array.
+
+    Raises:
+        VideoError: the file is missing, is not a video, holds no frame that can be decoded, or
+            stops decoding before its end.
+    """
+    path = Path(path)
+    tick = 0
+    shown: VideoFrame | None = None
+    end_s = 0.0
+    with _open(path) as container:
+        stream = _video_stream(container, path)
+        stated_s = _stream_duration(stream)
+        for time_s, frame in _timed_frames(container, stream, path):
+            while shown is not None and tick / rate < time_s - _TICK_TOLERANCE_S:
+                yield tick / rate, _to_rgb(shown, height, width)
+                tick += 1
+            end_s = time_s + _frame_duration(frame, stream)
+            shown = frame
+        if shown is None:
+            raise VideoError(
+                f"{path}: no frame of its video can be decoded; the file is empty or damaged, replace it"
+            )
+        while tick / rate < end_s - _TICK_TOLERANCE_S or tick == 0:
+            yield tick / rate, _to_rgb(shown, height, width)
+            tick += 1
+    if stated_s is not None and end_s < (1 - _SHORTFALL_FRACTION) * stated_s - _SHORTFALL_S:
+        raise VideoError(
+            f"{path}: the video stops at {end_s:.1f} s of {stated_s:.1f} s; "
+            "the file is incomplete, copy or download it again"
+        )
+
+
+def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> None:
+    """Write frames as H.264 in an .mp4 file; an interrupted call leaves no file behind.
+
+    Args:
+        path: the file to write; one already there is replaced once the new one is whole.
+        frames: (height, width, 3) uint8 RGB arrays of one size, height and width even.
+        fps: frames a second.
+
+    Raises:
+        VideoError: there are no frames, the frames cannot be encoded or the file not written.
+    """
+    path = Path(path)
+    iterator = iter(frames)
+    first = next(iterator, None)
+    if first is None:
+        raise VideoError(f"{path}: there are no frames to write")
+    height, width = first.shape[:2]
+    if height % 2 or width % 2:
+        raise VideoError(f"{path}: frames are {width}x{height}; H.264 needs an even width and height")
+    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part.mp4")
+    try:
+        with av.open(str(part), "w") as container:
+            stream = container.add_stream("libx264", rate=fps, options=_H264)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            # One thread: the bytes then depend on the frames alone, not on the machine.
+            stream.thread_count = 1
+            for index, array in enumerate(itertools.chain([first], iterator)):
+                if array.shape != first.shape:
+                    raise VideoError(
+                        f"{path}: frame {index} has shape {array.shape}, the first one {first.shape}"
+                    )
+                container.mux(stream.encode(VideoFrame.from_ndarray(array, format="rgb24")))
+            container.mux(stream.encode())
+        part.replace(path)
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(f"{path}: cannot write the video: {_reason(error)}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[InputContainer]:
+    """Open a media file for reading; closed on the way out."""
+    if path.is_dir():
+        raise VideoError(f"{path}: is a directory; name a video file")
+    try:
+        container = av.open(str(path))
+    except FileNotFoundError as error:
+        raise VideoError(f"{path}: no such file; check the path of the video") from error
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(
+            f"{path}: cannot be opened as a video ({_reason(error)}); "
+            "it is not a video file, or it is incomplete"
+        ) from error
+    with container:
+        yield container
+
+
+def _video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The first video stream that is not the cover picture of a sound file."""
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            stream.thread_type = "AUTO"
+            return stream
+    raise VideoError(f"{path}: holds no video stream, sound only perhaps; name a video file")
+
+
+def _timed_frames(
+    container: InputContainer, stream: VideoStream, path: Path
+) -> Iterator[tuple[float, VideoFrame]]:
+    """Every frame in display order, with its time in seconds from the first one."""
+    first_s: float | None = None
+    time_s = step_s = 0.0
+    try:
+        for frame in container.decode(stream):
+            if frame.time is None:
+                # A bare elementary stream has no timestamps: frames follow at the stated rate.
+                time_s += step_s
+            else:
+                first_s = frame.time if first_s is None else first_s
+                time_s = frame.time - first_s
+            step_s = _frame_duration(frame, stream)
+            yield time_s, frame
+    except av.FFmpegError as error:
+        raise VideoError(
+            f"{path}: decoding fails after {time_s:.1f} s ({_reason(error)}); "
+            "the file is damaged, copy or download it again"
+        ) from error
+
+
+def _frame_duration(frame: VideoFrame, stream: VideoStream) -> float:
+    """Seconds for which a frame is shown; where unsaid, the mean of the stream."""
+    if frame.duration and frame.time_base:
+        return float(frame.duration * frame.time_base)
+    rate = stream.average_rate or stream.guessed_rate
+    return 1 / float(rate) if rate else 0.0
+
+
+def _stream_duration(stream: VideoStream) -> float | None:
+    """Length of the video stream in seconds, where its header gives one."""
+    if stream.duration is None or stream.time_base is None:
+        return None
+    return float(stream.duration * stream.time_base)
+
+
+def _stated_duration(container: InputContainer, stream: VideoStream) -> float | None:
+    """Length in seconds by the stream's header, else by the container's."""
+    stream_s = _stream_duration(stream)
+    if stream_s is None and container.duration is not None:
+        return container.duration / av.time_base
+    return stream_s
+
+
+def _scan_packets(container: InputContainer, stream: VideoStream, path: Path) -> tuple[int, float]:
+    """Number of packets of a stream, and the time in seconds from the first to the end of the last."""
+    count, start_s, end_s = 0, math.inf, 0.0
+    try:
+        for packet in container.demux(stream):
+            if packet.pts is None:
+                continue
+            count += 1
+            packet_s = float(packet.pts * packet.time_base)
+            start_s = min(start_s, packet_s)
+            end_s = max(end_s, packet_s + float((packet.duration or 0) * packet.time_base))
+    except av.FFmpegError as error:
+        raise VideoError(f"{path}: reading fails ({_reason(error)}); copy or download it again") from error
+    return count, max(end_s - start_s, 0.0)
+
+
+def _to_rgb(frame: VideoFrame, height: int, width: int) -> np.ndarray:
+    """Scale a frame to a (height, width, 3) uint8 RGB array, upright."""
+    quarter_turns = round(frame.rotation / 90) % 4
+    if quarter_turns % 2:
+        height, width = width, height
+    scaled = frame.reformat(width=width, height=height, format="rgb24", interpolation=Interpolation.AREA)
+    return np.rot90(scaled.to_ndarray(), quarter_turns) if quarter_turns else scaled.to_ndarray()
+
+
+def _reason(error: Exception) -> str:
+    """FFmpeg's or the system's own words for an error, without its number."""
+    text = getattr(error, "strerror", None) or str(error)
+    return str(text).splitlines()[0].lower()
