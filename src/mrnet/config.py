@@ -124,6 +124,8 @@ class ModelConfig(_Section):
             raise ValueError("zero_linear_retention needs softmax false and projections modality")
         if self.boundary_replaces_conv and (self.proposals, self.boundary) != ("conv", "add"):
             raise ValueError("boundary_replaces_conv needs proposals conv and boundary add")
+        if 0 in self.pooling_counts[1:]:
+            raise ValueError(f"pooling_counts {self.pooling_counts}: only the first may be 0")
         try:
             map_diagonals(self.num_clips, self.pooling_counts)
         except ConfigError as error:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mrnet.cli.common import DEMO_OUT, Subparsers
+from mrnet.cli.common import DEMO_OUT, Subparsers, add_set
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -16,11 +16,12 @@ def add_parser(commands: Subparsers) -> None:
     )
     parser.add_argument("--out", type=Path, default=DEMO_OUT, help="folder for everything (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the benchmark and the training (default: 0)")
+    add_set(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from mrnet.demo.run import run_demo
 
-    print(run_demo(arguments.out, arguments.seed))
+    print(run_demo(arguments.out, arguments.seed, arguments.overrides))
     return 0

@@ -64,7 +64,10 @@ class _Background:
         self._margin_y, self._margin_x = 96, 160
         size = (HEIGHT + self._margin_y, WIDTH + self._margin_x)
         texture = sum(
-            (amplitude * _smooth_noise(rng, size, cell) for cell, amplitude in ((48, 26.0), (16, 14.0), (5, 8.0))),
+            (
+                amplitude * _smooth_noise(rng, size, cell)
+                for cell, amplitude in ((48, 26.0), (16, 14.0), (5, 8.0))
+            ),
             np.zeros(size),
         )
         tint = rng.uniform(-7.0, 7.0, 3)
@@ -84,7 +87,7 @@ class _Background:
         y, x = self._y[index], self._x[index]
         window = self._canvas[y : y + HEIGHT, x : x + WIDTH]
         bright = np.multiply(window, self._gain[index], dtype=np.uint16) >> 7
-        return np.minimum(bright, 255).astype(np.uint8)
+        return np.asarray(np.minimum(bright, 255), dtype=np.uint8)
 
 
 class _Distractor:

@@ -33,6 +33,9 @@ _FLAT = 0.03
 _FLOOR = 0.05
 # Chroma of a hue, summed over a frame, that counts as an object: 0.1 % of the frame.
 _OBJECT = 0.001 * _HEIGHT * _WIDTH
+# Length of the inner edge over the root of the area, in these units, by which forms are told
+# apart: about 3.1 for a disc, 3.4 for a square, 3.9 for a triangle, 4.3 for a cross.
+_FORMS = np.array([3.0, 3.5, 4.0, 4.5])
 # What a tanh brings to about 0.76: pixels a frame, and relative change of area a frame.
 _SPEED, _GROWTH = 1.0, 0.03
 # A relative change of area in one frame, beyond which an object appears or vanishes at once.
@@ -42,7 +45,7 @@ _ABRUPT = 0.3
 LAYOUT = {
     "color": _CELLS * _HUES,
     "shape": _HUES * _EDGES,
-    "compactness": _HUES,
+    "compactness": _HUES * len(_FORMS),
     "drift": _HUES * 4,
     "growth": _HUES * 4,
     "flow": _CELLS * _FLOWS,
@@ -59,7 +62,7 @@ class ColorHogMotion:
 
     - color: chroma by cell (3x4, row by row) and hue;
     - shape: edges of the chroma image by hue and direction (12, signed, from grey to color);
-    - compactness: length of those edges against the root of the colored area, by hue;
+    - compactness: length of those edges over the root of the colored area, by hue and size (4);
     - drift: motion of the center of each hue: right, left, down, up;
     - growth: gain and loss of the area of each hue;
     - flow: motion of the chroma image by cell and direction (8, from "right" by way of "down");
@@ -176,10 +179,13 @@ class _Colored:
         presence = chroma / (chroma + _OBJECT)
         safe = np.maximum(chroma, 1e-6)
 
-        # Outline over root of area: 3.5 for a disc, 4 for a square, 5 and more for a star.
+        # A hue between two bins splits its object between them: area is taken with both neighbors.
         strength = np.hypot(self.slope_x, self.slope_y)
         outline = self._by_hue(np.where(strength > _FLAT, strength, 0)) / safe
-        compactness = outline * np.sqrt(self._by_hue(np.ones_like(self.chroma))) * presence
+        area = self._by_hue(np.ones_like(self.chroma))
+        area += np.roll(area, 1, axis=1) + np.roll(area, -1, axis=1)
+        form = np.clip(outline * np.sqrt(area), _FORMS[0], _FORMS[-1])[..., None]
+        near = np.maximum(1 - abs(form - _FORMS) / (_FORMS[1] - _FORMS[0]), 0) * presence[..., None]
 
         both = np.minimum(presence[1:], presence[:-1])
         right = np.diff(self._by_hue(self.chroma * self.x) / safe, axis=0) * both
@@ -190,7 +196,7 @@ class _Colored:
         slow = np.where(abs(change) < _ABRUPT, change, 0)
         abrupt = change - slow
         return {
-            "compactness": _by_row(compactness[1:]),
+            "compactness": _by_row(near[1:].reshape(self.num_frames - 1, -1)),
             "drift": np.tanh(_by_row(np.concatenate(drift, axis=1)) / _SPEED),
             "growth": np.concatenate(
                 [np.tanh(np.maximum(sign * _by_row(slow), 0) / _GROWTH) for sign in (1, -1)]
@@ -209,16 +215,14 @@ def _flow(vivid: np.ndarray, slope_x: np.ndarray, slope_y: np.ndarray) -> np.nda
     # Slopes and the difference in time belong to the same instant, halfway between two frames.
     slope_x, slope_y = ((s[1:] + s[:-1]) / 2 for s in (slope_x, slope_y))
     step = np.diff(vivid, axis=0)
-    xx, xy, yy, xt, yt = (
-        _by_row(_by_cell(product))
-        for product in (
-            slope_x * slope_x,
-            slope_x * slope_y,
-            slope_y * slope_y,
-            slope_x * step,
-            slope_y * step,
-        )
+    products = (
+        slope_x * slope_x,
+        slope_x * slope_y,
+        slope_y * slope_y,
+        slope_x * step,
+        slope_y * step,
     )
+    xx, xy, yy, xt, yt = (_by_row(_by_cell(product)) for product in products)
     # The ridge holds the flow near zero where a cell has edges in no or one direction only.
     xx, yy = xx + 1e-4, yy + 1e-4
     det = xx * yy - xy * xy
@@ -280,7 +284,7 @@ def _soft_histogram(
 def _by_cell(image: np.ndarray) -> np.ndarray:
     """Means of (frames, height, width) over the cells of the grid: (frames, cells)."""
     size = (len(image), _GRID_ROWS, _HEIGHT // _GRID_ROWS, _GRID_COLUMNS, _WIDTH // _GRID_COLUMNS)
-    return image.reshape(size).mean(axis=(2, 4)).reshape(len(image), _CELLS)
+    return np.asarray(image.reshape(size).mean(axis=(2, 4)).reshape(len(image), _CELLS))
 
 
 def _by_row(values: np.ndarray) -> np.ndarray:

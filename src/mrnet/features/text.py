@@ -3,6 +3,7 @@
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -59,5 +60,5 @@ def _tokens(words: list[str]) -> Iterator[tuple[str, float]]:
         edged = f"^{word}$"
         for start in range(len(edged) - 2):
             yield f"c:{edged[start : start + 3]}", _TRIGRAM_WEIGHT
-    for first, second in zip(words, words[1:], strict=False):
+    for first, second in pairwise(words):
         yield f"b:{first} {second}", _BIGRAM_WEIGHT

@@ -31,8 +31,9 @@ _TICK_TOLERANCE_S = 1e-3
 # A stream may fall short of its stated length by this much before it counts as cut off.
 _SHORTFALL_S = 1.0
 _SHORTFALL_FRACTION = 0.1
-# Quality: 0 is lossless, 23 the encoder's default.
-_H264 = {"crf": "18", "preset": "veryfast"}
+# Quality (crf): 0 is lossless, 23 the encoder's default. Without mbtree, whose arithmetic varies
+# from run to run, the same frames always give the same bytes.
+_H264 = {"crf": "18", "preset": "veryfast", "mbtree": "0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,11 @@ def probe(path: str | Path) -> VideoInfo:
         if duration_s is None or not rate:
             # Recordings streamed to disk (browsers, cameras) carry no length: count the packets.
             num_frames, duration_s = _scan_packets(container, stream, path)
-        fps = float(rate) if rate else num_frames / duration_s if num_frames else 0.0
+            if not num_frames:
+                raise _no_frames(path)
+            rate = rate or num_frames / max(duration_s, 1e-3)
         context = stream.codec_context
-        return VideoInfo(path, duration_s, fps, context.width, context.height, num_frames)
+        return VideoInfo(path, duration_s, float(rate), context.width, context.height, num_frames)
 
 
 def sample_frames(
@@ -115,9 +118,7 @@ def sample_frames(
             end_s = time_s + _frame_duration(frame, stream)
             shown = frame
         if shown is None:
-            raise VideoError(
-                f"{path}: no frame of its video can be decoded; the file is empty or damaged, replace it"
-            )
+            raise _no_frames(path)
         while tick / rate < end_s - _TICK_TOLERANCE_S or tick == 0:
             yield tick / rate, _to_rgb(shown, height, width)
             tick += 1
@@ -255,6 +256,12 @@ def _scan_packets(container: InputContainer, stream: VideoStream, path: Path) ->
     except av.FFmpegError as error:
         raise VideoError(f"{path}: reading fails ({_reason(error)}); copy or download it again") from error
     return count, max(end_s - start_s, 0.0)
+
+
+def _no_frames(path: Path) -> VideoError:
+    return VideoError(
+        f"{path}: no frame of its video can be decoded; the file is empty or damaged, replace it"
+    )
 
 
 def _to_rgb(frame: VideoFrame, height: int, width: int) -> np.ndarray:

@@ -158,13 +158,7 @@ def _step(
     accelerator.backward(loss)
     accelerator.clip_grad_norm_(model.parameters(), config.train.grad_clip)
     optimizer.step()
-    return {
-        "total": float(loss),
-        "iou": float(losses.iou),
-        "video": float(losses.video),
-        "sentence": float(losses.sentence),
-        "sparsity": float(losses.sparsity),
-    }
+    return {"total": loss.item(), **{name: value.item() for name, value in vars(losses).items()}}
 
 
 def _ground_truth(batch: Batch) -> Tensor:
@@ -175,9 +169,7 @@ def _ground_truth(batch: Batch) -> Tensor:
 
 
 def _non_finite(batch: Batch, losses: Losses, epoch: int) -> str:
-    parts = ", ".join(
-        f"{name} {float(getattr(losses, name)):g}" for name in ("iou", "video", "sentence", "sparsity")
-    )
+    parts = ", ".join(f"{name} {value.item():g}" for name, value in vars(losses).items())
     videos = ", ".join(record.video_id for record in batch.records)
     return (
         f"the loss is not finite in epoch {epoch} ({parts}) on the batch of videos {videos}: the last checkpoint "

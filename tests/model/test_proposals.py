@@ -1,0 +1,106 @@
+"""The proposal map and its head, by hand and against plain loops."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mrnet.model.head import ProposalHead
+from mrnet.model.proposals import ProposalMap
+from mrnet.temporal import valid_cells
+
+CLIPS = torch.tensor([3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0])[None, :, None].expand(1, 8, 2).contiguous()
+
+
+def proposals(**changes: Any) -> ProposalMap:
+    settings: dict[str, Any] = {
+        "num_clips": 8, "pooling_counts": [3, 2], "dim": 2, "features": "pool", "boundary": "none",
+        "boundary_replaces_conv": False,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    return ProposalMap(**(settings | changes))
+
+
+def test_pooled_proposal_is_the_maximum_of_its_clips() -> None:
+    found = proposals()(CLIPS)[0, 0]
+    valid = valid_cells(8, [3, 2])
+    values = CLIPS[0, :, 0]
+    for i in range(8):
+        for j in range(8):
+            expected = values[i : j + 1].max() if valid[i, j] else 0.0
+            assert found[i, j] == expected, (i, j)
+
+
+def test_added_boundary_leaves_the_diagonal_alone() -> None:
+    found = proposals(boundary="add")(CLIPS)[0, 0]
+    assert found[2, 2] == 4.0
+    assert found[2, 5] == 9.0 + 4.0 + 9.0
+    assert found[0, 5] == 9.0 + 3.0 + 9.0  # stride 2
+    assert found[1, 6] == 0.0  # not a proposal
+
+
+def test_concatenated_boundary_is_start_inner_end() -> None:
+    proposal_map = proposals(boundary="concat")
+    assert proposal_map.fuse is not None
+    proposal_map.fuse.weight.data = torch.tensor([[1.0, 0, 10, 0, 100, 0], [0, 0, 0, 1.0, 0, 0]])[..., None, None]
+    proposal_map.fuse.bias.data = torch.tensor([0.5, 0.0])
+    found = proposal_map(CLIPS)[0]
+    assert found[0, 2, 5] == 4 + 10 * 9 + 100 * 9 + 0.5
+    assert found[0, 3, 3] == 111 * 1 + 0.5
+    assert found[1, 2, 5] == 9
+    assert found[0, 7, 0] == 0.5  # as released, the convolution's bias reaches invalid cells
+
+
+def test_learned_proposals_chain_convolutions() -> None:
+    proposal_map = proposals(features="conv")
+    assert proposal_map.convs is not None
+    found = proposal_map(CLIPS)[0]
+    x = CLIPS.transpose(1, 2)
+    for conv, (offset, stride) in zip(proposal_map.convs, [(1, 1), (2, 1), (3, 1), (5, 2), (7, 2)], strict=True):
+        x = conv(x)
+        starts = torch.arange(0, 8 - offset, stride)
+        torch.testing.assert_close(found[:, starts, starts + offset], x[0])
+
+
+def test_released_quirk_of_learned_proposals_with_added_boundary() -> None:
+    found = proposals(features="conv", boundary="add", boundary_replaces_conv=True)(CLIPS)[0, 0]
+    assert found[2, 2] == 4.0
+    assert found[2, 5] == 4.0 + 9.0
+    assert found[0, 7] == 3.0 + 6.0
+
+
+def test_head_agrees_with_a_masked_loop() -> None:
+    """Window counts, batch norm and growth of the valid set, written out cell by cell."""
+    torch.manual_seed(0)
+    valid = valid_cells(6, [2, 1])
+    head = ProposalHead(valid=valid, dim=2, hidden=3, kernel=3, layers=2).eval()
+    for norm in head.norms:
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+        norm.weight.data.normal_()
+        norm.bias.data.normal_()
+    x = torch.randn(1, 2, 6, 6) * valid
+    found = head(x)
+
+    x, support = F.pad(x, (2, 2, 2, 2)), F.pad(valid.float(), (2, 2, 2, 2))
+    for conv, norm in zip(head.convs, head.norms, strict=True):
+        size = len(support) - 2
+        out, grown = torch.zeros(1, 3, size, size), torch.zeros(size, size)
+        for i in range(size):
+            for j in range(size):
+                window = x[0, :, i : i + 3, j : j + 3]
+                count = support[i : i + 3, j : j + 3].sum()
+                value = (conv.weight * window).sum(dim=(1, 2, 3)) + conv.bias
+                value = (value - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
+                grown[i, j] = float(count > 0)
+                out[0, :, i, j] = value.relu() / count if count > 0 else 0.0
+        x, support = out, grown
+    torch.testing.assert_close(found[0], head.iou(x))
+    torch.testing.assert_close(found[1], head.contrastive(x))
+
+
+@pytest.mark.parametrize(("kernel", "layers"), [(1, 1), (3, 1), (2, 2), (5, 3), (9, 4)])
+def test_head_keeps_the_size_of_the_map(kernel: int, layers: int) -> None:
+    head = ProposalHead(valid=valid_cells(8, [3]), dim=2, hidden=2, kernel=kernel, layers=layers)
+    assert head(torch.randn(1, 2, 8, 8))[0].shape == (1, 2, 8, 8)
