@@ -154,6 +154,15 @@ def test_unknown_length_is_counted(tmp_path: Path) -> None:
     assert info.fps == pytest.approx(8)
 
 
+def write_sound(container: av.container.OutputContainer) -> None:
+    """Add a track of a few milliseconds of silence."""
+    stream = container.add_stream("aac", rate=16000)
+    frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+    frame.sample_rate = 16000
+    container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+
+
 def both(path: Path) -> str:
     """The error of decoding a file, which is that of probing it."""
     with pytest.raises(VideoError) as decoding:
@@ -194,7 +203,18 @@ def test_header_without_frames(tmp_path: Path) -> None:
     write_live(path)
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])  # Matroska's mark of a first cluster
-    assert both(path) == (
+    assert "cannot be opened as a video (end of file)" in both(path)
+
+
+def test_video_stream_without_frames(tmp_path: Path) -> None:
+    path = tmp_path / "hollow.mkv"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=8)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        write_sound(container)
+    with pytest.raises(VideoError) as caught:
+        list(sample_frames(path, 8, 24, 32))
+    assert str(caught.value) == (
         f"{path}: no frame of its video can be decoded; the file is empty or damaged, replace it"
     )
 
@@ -251,11 +271,7 @@ def test_a_failed_decode_leaves_no_thread_hanging(tmp_path: Path) -> None:
 def test_sound_only(tmp_path: Path) -> None:
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=16000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 16000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+        write_sound(container)
     assert both(path) == f"{path}: holds no video stream, sound only perhaps; name a video file"
 
 

@@ -72,14 +72,15 @@ def probe(path: str | Path) -> VideoInfo:
         num_frames = stream.frames or None
         duration_s = _stated_duration(container, stream)
         rate = stream.average_rate or stream.guessed_rate
-        if duration_s is None or not rate:
+        fps = float(rate) if rate else None
+        if duration_s is None or fps is None:
             # Recordings streamed to disk (browsers, cameras) carry no length: count the packets.
             num_frames, duration_s = _scan_packets(container, stream, path)
             if not num_frames:
                 raise _no_frames(path)
-            rate = rate or num_frames / max(duration_s, 1e-3)
+            fps = fps or num_frames / max(duration_s, 1e-3)
         context = stream.codec_context
-        return VideoInfo(path, duration_s, float(rate), context.width, context.height, num_frames)
+        return VideoInfo(path, duration_s, fps, context.width, context.height, num_frames)
 
 
 def sample_frames(
