@@ -1,5 +1,7 @@
 """Geometry against hand-worked values and plain loops."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -36,7 +38,12 @@ def test_cell_is_inclusive_of_its_end_clip() -> None:
 
 def test_iou_map_by_hand() -> None:
     found = iou_map(torch.tensor([[[10.0, 30.0]]]), torch.tensor([40.0]), 4)[0]
-    expected = [[0.0, 1 / 3, 2 / 3, 0.5], [0.0, 0.5, 1.0, 2 / 3], [0.0, 0.0, 0.5, 1 / 3], [0.0, 0.0, 0.0, 0.0]]
+    expected = [
+        [0.0, 1 / 3, 2 / 3, 0.5],
+        [0.0, 0.5, 1.0, 2 / 3],
+        [0.0, 0.0, 0.5, 1 / 3],
+        [0.0, 0.0, 0.0, 0.0],
+    ]
     torch.testing.assert_close(found, torch.tensor(expected))
 
 
@@ -72,9 +79,7 @@ def test_resample_agrees_with_a_plain_loop(n: int, rows: int) -> None:
     source = torch.randn(n, 3, generator=torch.Generator().manual_seed(n))
     normal = F.normalize(source, dim=1)
     cuts = [min(int(torch.tensor(i / rows * n).round()), n - 1) for i in range(rows + 1)]
-    expected = [
-        normal[a:b].mean(dim=0) if a < b else normal[a] for a, b in zip(cuts, cuts[1:], strict=False)
-    ]
+    expected = [normal[a:b].mean(dim=0) if a < b else normal[a] for a, b in itertools.pairwise(cuts)]
     torch.testing.assert_close(resample(source, rows), torch.stack(expected))
 
 

@@ -4,8 +4,9 @@
 
 DIR holds any of: ``index.json`` with a ``CASE.safetensors`` for each case, ``data.safetensors``,
 ``evaluation_*.json`` with their ``.safetensors``, ``qvhighlights/`` (whose annotations are looked for in
-``DIR/../annotations/qvhighlights``). Every case goes through the importer that users get. Prints the largest relative error of
-each quantity; exits 1 above 1e-4 (scores, losses), 1e-3 (gradients) or 0.01 (QVHighlights metrics).
+``DIR/../annotations/qvhighlights``). Every case goes through the importer that users get. Prints the
+largest relative error of each quantity; exits 1 above 1e-4 (scores, losses), 1e-3 (gradients) or 0.01
+(QVHighlights metrics).
 """
 
 import argparse
@@ -65,7 +66,7 @@ def relative_error(actual: Tensor, expected: Tensor, scale: float | None = None)
 
 def numbered(tensors: dict[str, Tensor], prefix: str) -> list[Tensor]:
     """Tensors ``prefix.0``, ``prefix.1``, ... in order."""
-    found = []
+    found: list[Tensor] = []
     while f"{prefix}.{len(found)}" in tensors:
         found.append(tensors[f"{prefix}.{len(found)}"])
     return found
@@ -74,9 +75,7 @@ def numbered(tensors: dict[str, Tensor], prefix: str) -> list[Tensor]:
 def model_case(name: str, released: dict[str, Any], path: Path) -> Iterator[Check]:
     """Evaluation outputs, losses and gradients of one configuration."""
     tensors = load_file(path)
-    weights = {
-        key.removeprefix("weights."): value for key, value in tensors.items() if key.startswith("weights.")
-    }
+    weights = {key.removeprefix("weights."): value for key, value in tensors.items() if key.startswith("weights.")}
     config, native = import_released(released["config"], weights, source=name)
     without_dropout = {"dropout": 0.0, "attention_dropout": 0.0, "clip_dropout": 0.0}
     config = config.model_copy(update={"model": config.model.model_copy(update=without_dropout)})
@@ -131,9 +130,7 @@ def model_case(name: str, released: dict[str, Any], path: Path) -> Iterator[Chec
     )
 
 
-def _ranked(
-    fused: Tensor, expected: Tensor, durations: Tensor, threshold: float
-) -> tuple[Tensor, Tensor]:
+def _ranked(fused: Tensor, expected: Tensor, durations: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     """Our moments and the released ones, up to the first tie that they break differently.
 
     The released sort is not stable: of proposals with the very same score it takes any.
@@ -301,7 +298,10 @@ def main(argv: list[str] | None = None) -> int:
         for check in all_checks(directory):
             checks.append(check)
             verdict = "ok" if check.ok else "FAIL"
-            print(f"{verdict:4}  {check.case:24} {check.quantity:52} {check.error:.2e}  (limit {check.tolerance:.0e})")
+            print(
+                f"{verdict:4}  {check.case:24} {check.quantity:52} {check.error:.2e}"
+                f"  (limit {check.tolerance:.0e})"
+            )
     except MRNetError as error:
         parser.error(str(error))
     failed = sum(not check.ok for check in checks)

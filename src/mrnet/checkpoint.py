@@ -48,7 +48,7 @@ def new_directory(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -72,15 +72,17 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
     try:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_checkpoint(directory: Path, config: Config, weights: Mapping[str, Tensor]) -> None:
     """Write the two files of a checkpoint into an existing directory (see :func:`new_directory`)."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
-              directory / WEIGHTS_FILE)
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
+        directory / WEIGHTS_FILE,
+    )
     document = {"format": FORMAT, "config": config.model_dump(mode="json")}
     (directory / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
@@ -108,7 +110,9 @@ def resolve_checkpoint(path: Path) -> Path:
         best = read_json(run).get("best")
         if best is not None and (path / CHECKPOINTS / str(best) / CONFIG_FILE).is_file():
             return path / CHECKPOINTS / str(best)
-        raise CheckpointError(f"{path} is a training run without a finished epoch yet: train it on, or use another")
+        raise CheckpointError(
+            f"{path} is a training run without a finished epoch yet: train it on, or use another"
+        )
     what = "is not a checkpoint" if path.exists() else "does not exist"
     raise CheckpointError(
         f"{path} {what}: expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or a training run; "
@@ -155,7 +159,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is missing or damaged ({error}): restore or remake the checkpoint") from None
+        raise CheckpointError(
+            f"{path} is missing or damaged ({error}): restore or remake the checkpoint"
+        ) from None
 
 
 def load_checkpoint(directory: Path) -> tuple[Config, dict[str, Tensor]]:

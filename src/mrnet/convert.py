@@ -194,7 +194,8 @@ def import_config(released_config: Mapping[str, Any], *, modality: bool, source:
         },
         "evaluation": {"tious": _TIOUS.get(dataset, [0.3, 0.5, 0.7])},
         "video_provenance": {
-            "backbone": value[ret + "VIDEO_MODE"], "dim": value[ret + "FEATPOOL.INPUT_SIZE"]
+            "backbone": value[ret + "VIDEO_MODE"],
+            "dim": value[ret + "FEATPOOL.INPUT_SIZE"],
         },
         "query_provenance": {"backbone": "released", "dim": value[ret + "INPUT_TEXT_DIM"]},
     }

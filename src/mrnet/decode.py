@@ -11,9 +11,7 @@ def fuse_scores(iou: Tensor, contrastive: Tensor, score_power: float) -> Tensor:
     return (contrastive * 0.5 + 0.5) ** score_power * iou
 
 
-def top_moments(
-    scores: Tensor, duration_s: Tensor, k: int, nms_threshold: float
-) -> tuple[Tensor, Tensor]:
+def top_moments(scores: Tensor, duration_s: Tensor, k: int, nms_threshold: float) -> tuple[Tensor, Tensor]:
     """Greedy non-maximum suppression of score maps, all queries at once.
 
     Cells with a non-zero score are candidates. Ties go to the earlier start, then the earlier end.

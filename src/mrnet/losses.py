@@ -28,9 +28,7 @@ class Losses:
     sparsity: Tensor
 
 
-def compute_losses(
-    embeddings: Embeddings, target_iou: Tensor, moments: Tensor, config: LossConfig
-) -> Losses:
+def compute_losses(embeddings: Embeddings, target_iou: Tensor, moments: Tensor, config: LossConfig) -> Losses:
     """All loss terms of a batch.
 
     Args:
@@ -83,9 +81,7 @@ def sentence_loss(embeddings: Embeddings, target_iou: Tensor, config: LossConfig
     With one map a query, the video's maps made for its other queries take no part.
     """
     _, positive = _positives(embeddings, target_iou, config)
-    cosine = torch.einsum(
-        "nd,mvd->nmv", embeddings.contrastive_queries, embeddings.contrastive_proposals
-    )
+    cosine = torch.einsum("nd,mvd->nmv", embeddings.contrastive_queries, embeddings.contrastive_proposals)
     maps = torch.arange(len(embeddings.video_of_map), device=cosine.device)
     own_map = embeddings.map_of_query[:, None] == maps  # (n, m)
     other_video = embeddings.video_of_query[:, None] != embeddings.video_of_map

@@ -150,8 +150,7 @@ class TestByVideo:
             ),
             (
                 {"timestamps": [7]},
-                'video "v", query 0: `timestamps[0]` is 7; '
-                "it should be a start and an end, two finite numbers",
+                'video "v", query 0: `timestamps[0]` is 7; it should be a start and an end, two finite numbers',
             ),
             ({"sentences": [" "]}, 'video "v", query 0: the sentence is " "; write one'),
             ({"sentences": [None]}, 'video "v", query 0: the sentence is null; write one'),
@@ -187,9 +186,7 @@ class TestByVideo:
 
 class TestCharadesLines:
     def test_lines(self, tmp_path: Path) -> None:
-        path = _text(
-            tmp_path / "sta.txt", "AO8RW 0.5 6.9##a person##s book.\n\nAO8RW 0.0 40##sits.\nB 1 2##x\n"
-        )
+        path = _text(tmp_path / "sta.txt", "AO8RW 0.5 6.9##a person##s book.\n\nAO8RW 0.0 40##sits.\nB 1 2##x\n")
         lengths = {"AO8RW": 33.67, "B": 5.0}
         assert read_annotations(path, durations=lengths.get) == [
             VideoRecord(
@@ -297,8 +294,7 @@ class TestQVHighlights:
             ),
             (
                 {"saliency_scores": []},
-                "line 2: 3 `relevant_clip_ids` but 0 `saliency_scores`; "
-                "give a list of ratings for every clip",
+                "line 2: 3 `relevant_clip_ids` but 0 `saliency_scores`; give a list of ratings for every clip",
             ),
         ],
     )

@@ -211,7 +211,5 @@ def test_an_occupied_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DataError) as caught:
         render_benchmark(tmp_path, 0, train=1, val=0, test=0)
-    assert str(caught.value) == (
-        f"{tmp_path}: exists already; name a new folder for the benchmark, or remove it"
-    )
+    assert str(caught.value) == (f"{tmp_path}: exists already; name a new folder for the benchmark, or remove it")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

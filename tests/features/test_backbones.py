@@ -39,7 +39,5 @@ def test_unknown_names() -> None:
 
 def test_modules_are_imported_on_first_use() -> None:
     program = "import sys, mrnet.features.backbones; print([m for m in ('av', 'torch') if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"

@@ -99,9 +99,7 @@ def test_growth_and_shrinking() -> None:
 
 def test_blinking_appears_and_vanishes() -> None:
     on, off = scene(RED, 64, 48), scene((110, 110, 110), 64, 48)
-    gain, loss, appear, vanish = block(describe(np.stack([off, on, on, off, off])), "growth").reshape(4, 8)[
-        :, 0
-    ]
+    gain, loss, appear, vanish = block(describe(np.stack([off, on, on, off, off])), "growth").reshape(4, 8)[:, 0]
     assert (gain, loss) == (0, 0)
     assert appear == pytest.approx(vanish)
     assert appear > 0.5

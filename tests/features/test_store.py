@@ -181,9 +181,7 @@ class TestReading:
         store = open_store(_hdf5(tmp_path / "f.h5", a=np.array([[b"x"]])))
         assert _error(store, "a") == f'{tmp_path / "f.h5"}, "a": values of type |S1; they should be float32'
         store = open_store(_hdf5(tmp_path / "g.h5", a="words"))
-        assert _error(store, "a") == (
-            f'{tmp_path / "g.h5"}, "a": holds a bytes; it should be an (n, C) array'
-        )
+        assert _error(store, "a") == (f'{tmp_path / "g.h5"}, "a": holds a bytes; it should be an (n, C) array')
 
     def test_objects_are_not_unpickled(self, tmp_path: Path) -> None:
         path = tmp_path / "a.npy"

@@ -244,9 +244,7 @@ def test_damaged_in_the_middle(tmp_path: Path) -> None:
     middle = len(data) // 2
     data[middle : middle + len(data) // 4] = bytes(len(data) // 4)
     path.write_bytes(data)
-    with pytest.raises(
-        VideoError, match=r"damaged\.mp4: decoding fails after [45]\.\d s \(invalid data found"
-    ):
+    with pytest.raises(VideoError, match=r"damaged\.mp4: decoding fails after [45]\.\d s \(invalid data found"):
         list(sample_frames(path, 8, 24, 32))
 
 

@@ -92,7 +92,9 @@ def test_head_agrees_with_a_masked_loop() -> None:
                 window = x[0, :, i : i + 3, j : j + 3]
                 count = support[i : i + 3, j : j + 3].sum()
                 value = (conv.weight * window).sum(dim=(1, 2, 3)) + conv.bias
-                value = (value - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
+                value = (value - norm.running_mean) / (
+                    norm.running_var + norm.eps
+                ).sqrt() * norm.weight + norm.bias
                 grown[i, j] = float(count > 0)
                 out[0, :, i, j] = value.relu() / count if count > 0 else 0.0
         x, support = out, grown

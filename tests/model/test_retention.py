@@ -61,9 +61,7 @@ def test_sparsity_is_the_mean_over_the_whole_table() -> None:
 def test_sine_positions_by_hand() -> None:
     found = sine_positions(torch.tensor([[True, True]]), 4)
     angles = [2 * math.pi * p / (2 + 1e-6) for p in (1, 2)]
-    expected = [
-        [math.sin(a), math.cos(a), math.sin(a / 100), math.cos(a / 100)] for a in angles
-    ]
+    expected = [[math.sin(a), math.cos(a), math.sin(a / 100), math.cos(a / 100)] for a in angles]
     torch.testing.assert_close(found[0], torch.tensor(expected), atol=1e-6, rtol=1e-5)
 
 
@@ -78,9 +76,7 @@ def test_xpos_by_hand() -> None:
     positions = XPos(length=2, dim=2)
     q, k = positions(torch.tensor([[[1.0, 0.0], [1.0, 2.0]]]))
     scale = (2 / 7) ** (1 / 512)
-    rotated = torch.tensor(
-        [math.cos(1) - 2 * math.sin(1), 2 * math.cos(1) + math.sin(1)]
-    )
+    rotated = torch.tensor([math.cos(1) - 2 * math.sin(1), 2 * math.cos(1) + math.sin(1)])
     torch.testing.assert_close(q[0, 0], torch.tensor([1.0, 0.0]))
     torch.testing.assert_close(q[0, 1], rotated * scale)
     torch.testing.assert_close(k[0, 1], rotated / scale)

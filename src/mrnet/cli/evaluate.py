@@ -31,14 +31,20 @@ def add_parser(commands: Subparsers) -> None:
         "(default: both)",
     )
     add_set(parser)
-    model.add_argument("--out", type=Path, help="folder for report.json and predictions (default: CHECKPOINT/SPLIT)")
+    model.add_argument(
+        "--out", type=Path, help="folder for report.json and predictions (default: CHECKPOINT/SPLIT)"
+    )
 
     given = parser.add_argument_group("with --predictions")
     given.add_argument("--annotations", type=Path, metavar="A", help="annotations of the split that was predicted")
     given.add_argument("--train", type=Path, metavar="A", help="training annotations, to add the baselines")
     given.add_argument("--metrics", choices=["recall", "qvhighlights"], default="recall", help="(default: recall)")
     given.add_argument(
-        "--tious", type=float, nargs="+", default=[0.3, 0.5, 0.7], help="thresholds of recall (default: 0.3 0.5 0.7)"
+        "--tious",
+        type=float,
+        nargs="+",
+        default=[0.3, 0.5, 0.7],
+        help="thresholds of recall (default: 0.3 0.5 0.7)",
     )
     parser.set_defaults(run=run)
 
@@ -48,8 +54,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate_checkpoint(arguments: argparse.Namespace) -> int:
-    from mrnet.checkpoint import build_model, load_checkpoint, make_directory, resolve_checkpoint, write_atomically
-    from mrnet.config import apply_overrides, parse_config
+    from mrnet.checkpoint import (
+        build_model,
+        load_checkpoint,
+        make_directory,
+        resolve_checkpoint,
+        write_atomically,
+    )
+    from mrnet.config import QueryMode, apply_overrides, parse_config
     from mrnet.data.sources import open_source, required
     from mrnet.evaluation.predictions import write_predictions
     from mrnet.evaluation.run import evaluate
@@ -59,8 +71,10 @@ def _evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     config, weights = load_checkpoint(folder)
     for override in arguments.overrides:
         if override.startswith("model."):
-            raise ConfigError(f"--set {override}: the model of a checkpoint cannot be changed; data.*, decode.*, "
-                              "evaluation.* and train.batch_size can")
+            raise ConfigError(
+                f"--set {override}: the model of a checkpoint cannot be changed; data.*, decode.*, "
+                "evaluation.* and train.batch_size can"
+            )
     tree = apply_overrides(config.model_dump(mode="json"), arguments.overrides)
     config = parse_config(tree, source=str(folder))
     out = make_directory(arguments.out or arguments.checkpoint / arguments.split)
@@ -70,13 +84,13 @@ def _evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     dataset = source.dataset(source.records(annotations), config)
     device = best_device()
     model = build_model(config, weights, source=str(folder)).to(device)
-    protocols = ["single", "joint"] if arguments.protocol == "both" else [arguments.protocol]
+    protocols: list[QueryMode] = ["single", "joint"] if arguments.protocol == "both" else [arguments.protocol]
     report, predictions = evaluate(
         model, dataset, source.records(train), config, device, protocols, split=annotations
     )
     report["checkpoint"] = str(folder)
-    for protocol, rows in predictions.items():
-        write_predictions(out / f"predictions.{protocol}.jsonl", rows)
+    for protocol, ranked in predictions.items():
+        write_predictions(out / f"predictions.{protocol}.jsonl", ranked)
     write_atomically(out / "report.json", json.dumps(report, indent=2) + "\n")
     rows = {f"model, {name}": values for name, values in report["metrics"].items()}
     _print(report if arguments.json else None, rows | _titled(report["baselines"], arguments.protocol))

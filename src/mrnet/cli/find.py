@@ -10,14 +10,18 @@ from mrnet.errors import CheckpointError
 
 def add_parser(commands: Subparsers) -> None:
     parser = commands.add_parser(
-        "find", help="find the moments of a video that a sentence describes", description="Prints the best moments."
+        "find",
+        help="find the moments of a video that a sentence describes",
+        description="Prints the best moments.",
     )
     parser.add_argument("video", type=Path, help="video file")
     parser.add_argument("query", help="a sentence, in quotes")
     parser.add_argument("-k", type=positive, default=5, help="how many moments (default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
-        "--checkpoint", type=Path, help=f"checkpoint or training run (default: that of `mrnet demo`, {DEMO_OUT}/run)"
+        "--checkpoint",
+        type=Path,
+        help=f"checkpoint or training run (default: that of `mrnet demo`, {DEMO_OUT}/run)",
     )
     parser.set_defaults(run=run)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from mrnet.errors import DataError
-from mrnet.types import Query, Span, VideoRecord
+from mrnet.types import VIDEO_SUFFIXES, Query, Span, VideoRecord
 
 Severity = Literal["error", "warning", "note"]
 Durations = Callable[[str], float | None]
@@ -28,7 +28,6 @@ Durations = Callable[[str], float | None]
 # Published durations carry float noise: 113.25999999999999 for a moment that ends at 113.26.
 _ROUNDING_S = 1e-6
 _OWN_FIELDS = ("video", "start", "end", "query")
-_VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
 
 
 class Kind(StrEnum):
@@ -267,13 +266,9 @@ def _by_video(content: str, path: Path, sink: Sink) -> Iterator[_Row]:
             "or name the file .jsonl if every line is an object of its own"
         ) from error
     if not isinstance(videos, dict):
-        raise DataError(
-            f"{path}: is a JSON {type(videos).__name__}; it should be an object, video id -> record"
-        )
+        raise DataError(f"{path}: is a JSON {type(videos).__name__}; it should be an object, video id -> record")
     for key in twice:
-        sink(
-            Kind.DUPLICATE, "error", f'key "{key}"', "there more than once in one object; merge or remove it"
-        )
+        sink(Kind.DUPLICATE, "error", f'key "{key}"', "there more than once in one object; merge or remove it")
     for video_id, record in videos.items():
         yield from _queries_of_video(video_id, record, sink)
 
@@ -379,14 +374,10 @@ def _csv_rows(content: str, path: Path, sink: Sink) -> Iterator[_Row]:
                 sink(Kind.MALFORMED, "error", where, text)
                 continue
             record: dict[str, Any] = {name: cell for name, cell in cells.items() if cell or name == "query"}
-            record |= {
-                name: _to_number(record[name]) for name in ("start", "end", "duration") if name in record
-            }
+            record |= {name: _to_number(record[name]) for name in ("start", "end", "duration") if name in record}
             yield from _own_row(record, where, sink)
     except csv.Error as error:
-        raise DataError(
-            f"{path}: line {reader.reader.line_num}: not CSV ({error}); check its quotes"
-        ) from error
+        raise DataError(f"{path}: line {reader.reader.line_num}: not CSV ({error}); check its quotes") from error
 
 
 def _own_row(record: dict[str, Any], where: str, sink: Sink) -> Iterator[_Row]:
@@ -397,7 +388,7 @@ def _own_row(record: dict[str, Any], where: str, sink: Sink) -> Iterator[_Row]:
         sink(Kind.MALFORMED, "error", where, text)
         return
     name = record["video"]
-    if isinstance(name, str) and name.lower().endswith(_VIDEO_SUFFIXES):
+    if isinstance(name, str) and name.lower().endswith(VIDEO_SUFFIXES):
         name = name[: name.rindex(".")]
     yield _Row(
         where,

@@ -104,9 +104,7 @@ class Batch:
             queries=pad_sequence([sample.queries for sample in samples], batch_first=True),
             query_mask=torch.arange(int(counts.max())) < counts[:, None],
             duration_s=durations.repeat_interleave(counts),
-            moments=pad_moments([m for rows in moments for m in rows])
-            if len(moments) == len(samples)
-            else None,
+            moments=pad_moments([m for rows in moments for m in rows]) if len(moments) == len(samples) else None,
             records=tuple(sample.record for sample in samples),
         )
 
@@ -196,9 +194,7 @@ def check_width(rows: Tensor, width: int, where: str, key: str) -> None:
         )
 
 
-def epoch_batches(
-    num_videos: int, batch_size: int, seed: int, epoch: int, num_processes: int
-) -> list[list[int]]:
+def epoch_batches(num_videos: int, batch_size: int, seed: int, epoch: int, num_processes: int) -> list[list[int]]:
     """The shuffled batches of an epoch, the same for any number of processes.
 
     Exception: a last batch with fewer videos than processes joins the one before it.
@@ -217,9 +213,7 @@ def share(batch: list[int], process: int, num_processes: int) -> list[int]:
     return batch[bounds[0] : bounds[1]]
 
 
-def load_batches(
-    dataset: MomentDataset, batches: Sequence[Sequence[int]], workers: int = 0
-) -> Iterator[Batch]:
+def load_batches(dataset: MomentDataset, batches: Sequence[Sequence[int]], workers: int = 0) -> Iterator[Batch]:
     """Batches of the dataset by index, read ahead by ``workers`` processes."""
     # A fixed generator: the loader would otherwise draw its base seed from the global one, and a
     # resumed run would no longer see the same dropout.
@@ -231,4 +225,4 @@ def load_batches(
         generator=torch.Generator().manual_seed(0),
         pin_memory=torch.cuda.is_available(),
     )
-    yield from loader  # type: ignore[misc]
+    yield from loader

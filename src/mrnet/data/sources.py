@@ -54,12 +54,8 @@ class Source:
         Raises:
             FeatureShapeError: the features do not come from the backbone that the model was trained on.
         """
-        check_provenance(
-            self.video_provenance, config.video_provenance, "video features", "data.video_features"
-        )
-        check_provenance(
-            self.query_provenance, config.query_provenance, "query features", "data.query_features"
-        )
+        check_provenance(self.video_provenance, config.video_provenance, "video features", "data.video_features")
+        check_provenance(self.query_provenance, config.query_provenance, "query features", "data.query_features")
         return MomentDataset(records, self.videos, self.queries, config.model)
 
 
@@ -143,8 +139,6 @@ def _video_files(folder: Path) -> dict[str, Path]:
     by_id: dict[str, Path] = {}
     for path in files:
         if path.stem in by_id:
-            raise FeatureError(
-                f"{folder} holds {by_id[path.stem].name} and {path.name}, of one id: rename one"
-            )
+            raise FeatureError(f"{folder} holds {by_id[path.stem].name} and {path.name}, of one id: rename one")
         by_id[path.stem] = path
     return by_id

@@ -49,7 +49,11 @@ def render_report(
     source = (resources.files("mrnet.demo") / "report.html.j2").read_text(encoding="utf-8")
     rows = [
         ("MRNet, every query alone (single)", report["metrics"]["single"], report["intervals_95"]["single"]),
-        ("MRNet, queries of a video together (joint)", report["metrics"]["joint"], report["intervals_95"]["joint"]),
+        (
+            "MRNet, queries of a video together (joint)",
+            report["metrics"]["joint"],
+            report["intervals_95"]["joint"],
+        ),
         ("baseline: best constant moment", report["baselines"]["constant"], {}),
         ("baseline: rank only, for joint", report["baselines"]["rank_only"], {}),
     ]

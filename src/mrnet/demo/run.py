@@ -81,9 +81,7 @@ def _claim(out: Path, seed: int) -> None:
     write_atomically(marker, claim)
 
 
-def _evaluate(
-    predictor: Predictor, run: Run, benchmark: Path, out: Path
-) -> tuple[dict[str, Any], list[Example]]:
+def _evaluate(predictor: Predictor, run: Run, benchmark: Path, out: Path) -> tuple[dict[str, Any], list[Example]]:
     config: Config = predictor.config
     source = open_source(config.data, cache=run.directory.with_name(f"{run.directory.name}.features.h5"))
     records = source.records(required(config.data, "test"))

@@ -64,10 +64,7 @@ class _Background:
         self._margin_y, self._margin_x = 96, 160
         size = (HEIGHT + self._margin_y, WIDTH + self._margin_x)
         texture = sum(
-            (
-                amplitude * _smooth_noise(rng, size, cell)
-                for cell, amplitude in ((48, 26.0), (16, 14.0), (5, 8.0))
-            ),
+            (amplitude * _smooth_noise(rng, size, cell) for cell, amplitude in ((48, 26.0), (16, 14.0), (5, 8.0))),
             np.zeros(size),
         )
         tint = rng.uniform(-7.0, 7.0, 3)

@@ -75,25 +75,20 @@ def per_query_hits(
     """
     ranked, spans = _as_float32(predictions), _as_float32(truth)
     if len(ranked) != len(spans):
-        raise DataError(
-            f"{len(ranked)} queries have predictions and {len(spans)} have ground truth; give both"
-        )
+        raise DataError(f"{len(ranked)} queries have predictions and {len(spans)} have ground truth; give both")
     if not len(spans):
         raise DataError("there is no query to evaluate; check that the split is not empty")
     unanswered = np.flatnonzero(np.isnan(spans).any(axis=2).sum(axis=1) == spans.shape[1])
     if len(unanswered):
         raise DataError(
-            f"query number {unanswered[0]} has no ground-truth moment; "
-            "evaluate a split whose answers are public"
+            f"query number {unanswered[0]} has no ground-truth moment; evaluate a split whose answers are public"
         )
 
     overlap = tiou(ranked[:, :, None], spans[:, None]).max(axis=2)  # (n, k)
     best = np.maximum.accumulate(overlap, axis=1)
     last = overlap.shape[1] - 1
     hits = {
-        f"R@{rank},IoU={threshold:g}": (best[:, min(rank - 1, last)] >= np.float32(threshold)).astype(
-            np.float64
-        )
+        f"R@{rank},IoU={threshold:g}": (best[:, min(rank - 1, last)] >= np.float32(threshold)).astype(np.float64)
         for rank in ranks
         for threshold in tious
     }
@@ -150,9 +145,7 @@ def bootstrap_intervals(
     """
     values = np.stack(list(hits.values()), axis=1)  # (n, metrics)
     if len(video_ids) != len(values) or not len(values):
-        raise DataError(
-            f"{len(values)} queries were scored and {len(video_ids)} have a video; give one for each"
-        )
+        raise DataError(f"{len(values)} queries were scored and {len(video_ids)} have a video; give one for each")
     videos, video_of = np.unique(np.asarray(video_ids), return_inverse=True)
     totals = np.zeros((len(videos), values.shape[1]))
     np.add.at(totals, video_of, values)

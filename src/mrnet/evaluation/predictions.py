@@ -72,9 +72,7 @@ def read_predictions(path: Path) -> list[Prediction]:
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such prediction file; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: cannot be read as UTF-8 text ({error}); give a file of JSON lines"
-        ) from None
+        raise DataError(f"{path}: cannot be read as UTF-8 text ({error}); give a file of JSON lines") from None
 
     predictions: list[Prediction] = []
     line_of: dict[str, int] = {}
@@ -205,9 +203,7 @@ def _parse(line: str, where: str) -> Prediction:
 
 def _window(window: object, rank: int, where: str) -> Moment:
     if not isinstance(window, list) or len(window) != 3 or not all(map(_is_number, window)):
-        raise DataError(
-            f"{where}: window {rank} is {window!r}; give three finite numbers [start_s, end_s, score]"
-        )
+        raise DataError(f"{where}: window {rank} is {window!r}; give three finite numbers [start_s, end_s, score]")
     start_s, end_s, score = map(float, window)
     if end_s < start_s:
         raise DataError(
@@ -221,8 +217,7 @@ def _saliency(scores: object, where: str) -> tuple[float, ...] | None:
         return None
     if not isinstance(scores, list) or not scores or not all(map(_is_number, scores)):
         raise DataError(
-            f"{where}: pred_saliency_scores is not a list of finite numbers; "
-            "give one a clip, or leave the key out"
+            f"{where}: pred_saliency_scores is not a list of finite numbers; give one a clip, or leave the key out"
         )
     return tuple(map(float, scores))
 
@@ -245,9 +240,7 @@ def _line(prediction: Prediction) -> str:
     try:
         return json.dumps(row, allow_nan=False, ensure_ascii=False)
     except ValueError:
-        raise DataError(
-            f"qid {qid}: a predicted number is NaN or infinite; check the model's scores"
-        ) from None
+        raise DataError(f"qid {qid}: a predicted number is NaN or infinite; check the model's scores") from None
 
 
 def _some(qids: Sequence[str]) -> str:

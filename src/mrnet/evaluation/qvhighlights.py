@@ -81,9 +81,7 @@ def qvhighlights_metrics(
     return {"brief": brief, **highlights, **retrieval}
 
 
-def per_query_scores(
-    predictions: Sequence[Prediction], records: Sequence[VideoRecord]
-) -> dict[str, Array]:
+def per_query_scores(predictions: Sequence[Prediction], records: Sequence[VideoRecord]) -> dict[str, Array]:
     """The headline retrieval figures query by query, for bootstrap intervals.
 
     Args and Raises: as :func:`qvhighlights_metrics`.
@@ -109,9 +107,7 @@ def _windows_and_truth(ranked: Sequence[Prediction], queries: Sequence[Query]) -
     return windows, pad_moments([query.moments for query in queries])
 
 
-def _retrieval(
-    ranked: Sequence[Prediction], queries: Sequence[Query]
-) -> dict[str, dict[str, dict[str, float]]]:
+def _retrieval(ranked: Sequence[Prediction], queries: Sequence[Query]) -> dict[str, dict[str, dict[str, float]]]:
     windows, truth = _windows_and_truth(ranked, queries)
     length_s = truth[..., 1] - truth[..., 0]
     tables = {}
@@ -183,10 +179,7 @@ def _highlights(
     scores = np.zeros(ratings.shape[:2])
     first_choice = np.zeros(len(queries), dtype=np.int64)
     for row, (prediction, query) in enumerate(zip(ranked, queries, strict=True)):
-        if (
-            len(query.relevant_clips) != len(query.saliency)
-            or max(query.relevant_clips, default=-1) >= clips[row]
-        ):
+        if len(query.relevant_clips) != len(query.saliency) or max(query.relevant_clips, default=-1) >= clips[row]:
             raise DataError(
                 f"qid {query.qid}: {len(query.relevant_clips)} relevant clips and {len(query.saliency)} "
                 f"ratings for a video of {clips[row]} clips; mend the annotation"

@@ -116,7 +116,7 @@ def evaluate_baselines(
         ``"constant"`` and ``"rank_only"`` -> metrics as :func:`evaluate_predictions`.
     """
     asked = [(record, query) for record in records for query in record.queries]
-    tables = {}
+    tables: dict[str, dict[str, float]] = {}
     for kind in _BASELINES:
         moments = baseline_predictions(kind, train, records, config.tious)[:, 0]
         predictions = [
@@ -202,6 +202,8 @@ def metric_table(rows: dict[str, dict[str, float]]) -> str:
     title = max(len(row) for row in rows)
     lines = [" " * title + "  " + "  ".join(f"{n:>{w}}" for n, w in zip(names, widths, strict=True))]
     for row, values in rows.items():
-        cells = (f"{values[n]:{w}.2f}" if n in values else "-".rjust(w) for n, w in zip(names, widths, strict=True))
+        cells = (
+            f"{values[n]:{w}.2f}" if n in values else "-".rjust(w) for n, w in zip(names, widths, strict=True)
+        )
         lines.append(f"{row:<{title}}  " + "  ".join(cells))
     return "\n".join(lines)

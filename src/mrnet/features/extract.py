@@ -1,6 +1,8 @@
 """Encode video files into a feature store."""
 
+import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,14 @@ def encode_videos(files: Mapping[str, Path], backbone: VideoBackbone, out: Path)
             return
 
     def rows() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-        for video_id, path in tqdm(files.items(), desc="encoding videos", unit="video", disable=None, leave=False):
-            yield video_id, backbone.encode(path)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and arithmetic both release the lock
+            try:
+                encoded = pool.map(backbone.encode, files.values())
+                yield from tqdm(
+                    zip(files, encoded, strict=True),
+                    total=len(files), desc="encoding videos", unit="video", disable=None, leave=False,
+                )  # fmt: skip
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     write_store(out, rows(), provenance)

@@ -125,9 +125,7 @@ def describe(frames: np.ndarray) -> np.ndarray:
 
     at = np.nonzero(vivid)
     hue = np.arctan2(across[at], along[at]) / _TURN
-    colored = _Colored(
-        at[0], at[1], at[2], hue % 1.0, vivid[at], slope_x[at], slope_y[at], num_frames=len(frames)
-    )
+    colored = _Colored(at[0], at[1], at[2], hue % 1.0, vivid[at], slope_x[at], slope_y[at], num_frames=len(frames))
     blocks = {
         "color": colored.histogram(),
         "shape": colored.edges(),
@@ -244,9 +242,7 @@ def _texture(grey: np.ndarray) -> np.ndarray:
     cell_x = np.arange(_WIDTH) * _GRID_COLUMNS // _WIDTH
     cell = cell_y[:, None] * _GRID_COLUMNS + cell_x
     group = (np.arange(len(grey))[:, None, None] * _CELLS + cell).ravel()
-    counts = _soft_histogram(
-        group, direction, np.hypot(slope_x, slope_y).ravel(), len(grey) * _CELLS, _GREY_EDGES
-    )
+    counts = _soft_histogram(group, direction, np.hypot(slope_x, slope_y).ravel(), len(grey) * _CELLS, _GREY_EDGES)
     return _scaled(counts.reshape(len(grey), -1) * (_CELLS / (_HEIGHT * _WIDTH)))
 
 

@@ -134,9 +134,7 @@ class _FolderStore(FeatureStore):
             if file.suffix.lower() in _SUFFIXES and not file.name.startswith("."):
                 self._names[file.stem] = (*self._names.get(file.stem, ()), file.name)
         if not self._names:
-            raise FeatureError(
-                f"{path}: no feature files in this folder; it should hold ID.h5, ID.npy or ID.pt"
-            )
+            raise FeatureError(f"{path}: no feature files in this folder; it should hold ID.h5, ID.npy or ID.pt")
         notes = path / f"{_PROVENANCE}.json"
         self.provenance = _parse_provenance(notes.read_bytes(), notes) if notes.is_file() else None
 

@@ -83,9 +83,7 @@ def probe(path: str | Path) -> VideoInfo:
         return VideoInfo(path, duration_s, fps, context.width, context.height, num_frames)
 
 
-def sample_frames(
-    path: str | Path, rate: float, height: int, width: int
-) -> Iterator[tuple[float, np.ndarray]]:
+def sample_frames(path: str | Path, rate: float, height: int, width: int) -> Iterator[tuple[float, np.ndarray]]:
     """Decode a video at a fixed rate by timestamp, whatever its own rate, constant or not.
 
     Tick ``k`` is at ``k / rate`` seconds and shows the latest frame whose timestamp is not after
@@ -158,9 +156,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> Non
             stream.thread_count = 1
             for index, array in enumerate(itertools.chain([first], iterator)):
                 if array.shape != first.shape:
-                    raise VideoError(
-                        f"{path}: frame {index} has shape {array.shape}, the first one {first.shape}"
-                    )
+                    raise VideoError(f"{path}: frame {index} has shape {array.shape}, the first one {first.shape}")
                 container.mux(stream.encode(VideoFrame.from_ndarray(array, format="rgb24")))
             container.mux(stream.encode())
         part.replace(path)
@@ -181,8 +177,7 @@ def _open(path: Path) -> Iterator[InputContainer]:
         raise VideoError(f"{path}: no such file; check the path of the video") from error
     except (av.FFmpegError, OSError) as error:
         raise VideoError(
-            f"{path}: cannot be opened as a video ({_reason(error)}); "
-            "it is not a video file, or it is incomplete"
+            f"{path}: cannot be opened as a video ({_reason(error)}); it is not a video file, or it is incomplete"
         ) from error
     with container:
         yield container
@@ -260,9 +255,7 @@ def _scan_packets(container: InputContainer, stream: VideoStream, path: Path) ->
 
 
 def _no_frames(path: Path) -> VideoError:
-    return VideoError(
-        f"{path}: no frame of its video can be decoded; the file is empty or damaged, replace it"
-    )
+    return VideoError(f"{path}: no frame of its video can be decoded; the file is empty or damaged, replace it")
 
 
 def _to_rgb(frame: VideoFrame, height: int, width: int) -> np.ndarray:

@@ -44,8 +44,7 @@ class ProposalMap(nn.Module):
         strides = [stride for _, stride in self.diagonals]
         # A step is (kernel, stride): it halves the rate where the diagonals' stride doubles.
         self.steps = [
-            (2, 1) if stride == before else (3, 2)
-            for before, stride in zip([1, *strides], strides, strict=False)
+            (2, 1) if stride == before else (3, 2) for before, stride in zip([1, *strides], strides, strict=False)
         ]
         self.drop_inner = boundary_replaces_conv
         self.convs = (
@@ -57,9 +56,7 @@ class ProposalMap(nn.Module):
 
         clips = torch.arange(num_clips)
         starts = [clips] + [clips[: num_clips - offset : stride] for offset, stride in self.diagonals]
-        ends = [clips] + [
-            start + offset for start, (offset, _) in zip(starts[1:], self.diagonals, strict=True)
-        ]
+        ends = [clips] + [start + offset for start, (offset, _) in zip(starts[1:], self.diagonals, strict=True)]
         self.register_buffer("starts", torch.cat(starts), persistent=False)
         self.register_buffer("ends", torch.cat(ends), persistent=False)
         self.starts: Tensor
@@ -80,8 +77,10 @@ class ProposalMap(nn.Module):
             features = inner
         flat = features.new_zeros(*features.shape[:2], num_clips * num_clips)
         flat[..., self.starts * num_clips + self.ends] = features
-        proposal_map = flat.unflatten(-1, (num_clips, num_clips))
-        return proposal_map if self.fuse is None else self.fuse(proposal_map)
+        proposal_map = flat.view(*flat.shape[:2], num_clips, num_clips)
+        if self.fuse is not None:
+            proposal_map = self.fuse(proposal_map)
+        return proposal_map
 
     def _levels(self, x: Tensor) -> list[Tensor]:
         levels = [x]

@@ -189,10 +189,9 @@ class MaskableRetention(nn.Module):
         )
         return mixed[:, :num_text], mixed[:, num_text:]
 
-    def _attend(
-        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, key_mask: Tensor | None
-    ) -> Tensor:
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))  # (m, h, s+t, d/h)
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, key_mask: Tensor | None) -> Tensor:
+        # (m, s+t, d) to (m, h, s+t, d/h)
+        q, k, v = (x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2) for x in (q, k, v))
         logits = (q / q.shape[-1] ** 0.5) @ k.transpose(-1, -2)
         if mask is not None:
             logits = logits * mask

@@ -64,6 +64,7 @@ class RetentionTransformer(nn.Module):
 
     def sparsity(self) -> Tensor:
         """Scalar: the layers' sparsity terms summed, 0 where no layer has a learned mask."""
-        terms = [layer.retention.sparsity() for layer in self.layers]
+        retentions = [module for module in self.modules() if isinstance(module, MaskableRetention)]
+        terms = [retention.sparsity() for retention in retentions]
         used = [term for term in terms if term is not None]
         return torch.stack(used).sum() if used else self.norm.weight.new_zeros(())

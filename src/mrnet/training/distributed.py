@@ -34,7 +34,7 @@ class _AllReduce(torch.autograd.Function):
 
 def all_reduce(tensor: Tensor) -> Tensor:
     """Differentiable sum over processes."""
-    total: Tensor = _AllReduce.apply(tensor)
+    total: Tensor = _AllReduce.apply(tensor)  # type: ignore[no-untyped-call]
     return total
 
 

@@ -63,7 +63,10 @@ def train(config: Config, out: Path, *, resume: bool = False, cpu: bool = False)
     if accelerator.num_processes > 1:
         share_batch_norm(network)
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.train.lr, betas=config.train.betas, weight_decay=config.train.weight_decay
+        network.parameters(),
+        lr=config.train.lr,
+        betas=config.train.betas,
+        weight_decay=config.train.weight_decay,
     )
     run.load_last(network, optimizer)
     model, optimizer = accelerator.prepare(network, optimizer)

@@ -191,7 +191,8 @@ def refuse_changes(saved: Config, wanted: Config, path: Path) -> None:
         ConfigError: naming the first field that differs.
     """
     before, after = (
-        config.model_dump(mode="json", exclude={"video_provenance", "query_provenance"}) for config in (saved, wanted)
+        config.model_dump(mode="json", exclude={"video_provenance", "query_provenance"})
+        for config in (saved, wanted)
     )
     for section, values in before.items():
         if not isinstance(values, dict):

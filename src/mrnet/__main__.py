@@ -1,0 +1,5 @@
+"""``python -m mrnet``"""
+
+from mrnet.cli import main
+
+raise SystemExit(main())

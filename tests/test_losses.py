@@ -1,0 +1,122 @@
+"""Losses against the formulas written out with plain loops."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mrnet.config import Config, LossConfig
+from mrnet.losses import Losses, compute_losses, total_loss
+from mrnet.model.mrnet import Embeddings, MRNet
+from mrnet.temporal import iou_map, union_iou
+
+DURATIONS = torch.tensor([20.0, 20.0, 10.0, 30.0, 30.0, 30.0])
+MOMENTS = torch.tensor([[0.0, 8.0], [1.0, 9.0], [2.0, 5.0], [0.0, 10.0], [9.0, 25.0], [20.0, 30.0]])[:, None]
+
+
+def setup(
+    tiny: Callable[..., Config], inputs: tuple[torch.Tensor, ...], mode: str
+) -> tuple[Embeddings, torch.Tensor]:
+    torch.manual_seed(0)
+    model = MRNet(tiny().model)
+    embeddings = model(*inputs, mode)
+    return embeddings, iou_map(MOMENTS, DURATIONS, 8)[:, model.valid]
+
+
+def plain_losses(e: Embeddings, target: torch.Tensor, c: LossConfig) -> tuple[float, float, float]:
+    """IoU, video and sentence loss, one pair at a time."""
+    e = replace(e, **{name: value.detach() for name, value in vars(e).items() if isinstance(value, torch.Tensor)})
+    n = len(target)
+    bce, video, sentence = [], [], []
+    for s in range(n):
+        own = e.iou_proposals[e.map_of_query[s]]
+        probability = torch.sigmoid(10 * own @ e.iou_queries[s])
+        goal = ((target[s] - c.min_iou) / (c.max_iou - c.min_iou)).clamp(0, 1)
+        bce.append(-(goal * probability.log() + (1 - goal) * (1 - probability).log()).mean())
+        query = e.contrastive_queries[s]
+        proposals = e.contrastive_proposals[e.map_of_query[s]]
+        for p in target[s].topk(c.top_k).indices:
+            cosine = proposals[p] @ query - c.margin
+            total = 0.0
+            for other in range(n):
+                same_video = e.video_of_query[other] == e.video_of_query[s]
+                if other != s and same_video:
+                    overlap = union_iou(MOMENTS[s, 0], MOMENTS[other, 0])
+                    if overlap >= c.sentence_removal_iou:
+                        continue
+                logit = proposals[p] @ e.contrastive_queries[other] - (c.margin if other == s else 0)
+                total += math.exp(logit / c.tau_video)
+            video.append(-(cosine / c.tau_video - math.log(total)))
+            total = math.exp(cosine / c.tau_sentence) + 1e-6
+            for q in range(target.shape[1]):
+                kept = float(target[s, q] < c.negative_iou)
+                total += math.exp(float(proposals[q] @ query) * kept / c.tau_sentence)
+            for m, its_video in enumerate(e.video_of_map):
+                if its_video != e.video_of_query[s]:
+                    total += float(torch.exp(e.contrastive_proposals[m] @ query / c.tau_sentence).sum())
+            sentence.append(-(cosine / c.tau_sentence - math.log(total)))
+    return tuple(float(sum(parts) / len(parts)) for parts in (bce, video, sentence))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("mode", ["single", "joint"])
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_agree_with_the_formulas(
+    mode: str, top_k: int, tiny: Callable[..., Config], batch_inputs: tuple[torch.Tensor, ...]
+) -> None:
+    embeddings, target = setup(tiny, batch_inputs, mode)
+    config = LossConfig(top_k=top_k, min_iou=0.2, max_iou=0.8, margin=0.2, negative_iou=0.4, tau_sentence=0.2)
+    losses = compute_losses(embeddings, target, MOMENTS, config)
+    iou, video, sentence = plain_losses(embeddings, target, config)
+    assert losses.iou.item() == pytest.approx(iou, rel=1e-5)
+    assert losses.video.item() == pytest.approx(video, rel=1e-5)
+    assert losses.sentence.item() == pytest.approx(sentence, rel=1e-5)
+    assert losses.sparsity.item() == pytest.approx(3 * embeddings.sparsity.item())
+
+
+def test_overlapping_sentences_of_a_video_are_no_negatives(
+    tiny: Callable[..., Config], batch_inputs: tuple[torch.Tensor, ...]
+) -> None:
+    """Queries 0 and 1 overlap by 7/9: raising the threshold above it makes them negatives of each other."""
+    embeddings, target = setup(tiny, batch_inputs, "joint")
+    apart = compute_losses(embeddings, target, MOMENTS, LossConfig(sentence_removal_iou=0.5)).video
+    counted = compute_losses(embeddings, target, MOMENTS, LossConfig(sentence_removal_iou=0.8)).video
+    assert counted > apart
+
+
+def parts(sparsity: float) -> Losses:
+    return Losses(*(torch.tensor(value) for value in (1.0, 2.0, 3.0, sparsity)))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "sparsity", "full", "expected"),
+    [
+        (None, 0.4, True, 1 + 0.1 * 5 + 4.0),
+        (0.15, 0.4, True, 1 + 0.1 * 5 + 4.0),  # 4 < 0.15·4·10 = 6
+        (0.15, 0.6, True, 1 + 0.1 * 5 + 12.0),  # at the threshold it is doubled
+        (0.0, 0.4, True, 1 + 0.1 * 5 + 8.0),
+        (0.0, 0.4, False, 1 + 0.01 * (0.1 * 5 + 8.0)),
+    ],
+)
+def test_total_by_hand(ratio: float | None, sparsity: float, full: bool, expected: float) -> None:
+    config = LossConfig(sparsity_weight=10, sparsity_doubling_ratio=ratio, contrastive_weight=0.1)
+    total = total_loss(parts(sparsity), config, full=full, batch_size=4)
+    assert total.item() == pytest.approx(expected)
+
+
+def test_sparsity_once_a_batch(tiny: Callable[..., Config], batch_inputs: tuple[torch.Tensor, ...]) -> None:
+    embeddings, target = setup(tiny, batch_inputs, "single")
+    losses = compute_losses(embeddings, target, MOMENTS, LossConfig(sparsity_per_video=False))
+    assert losses.sparsity.item() == pytest.approx(embeddings.sparsity.item())
+
+
+def test_no_queries_share_a_video_with_themselves_only(tiny: Callable[..., Config]) -> None:
+    """A batch of one query: nothing to contrast with but its own proposals; every term stays finite."""
+    torch.manual_seed(0)
+    model = MRNet(tiny().model)
+    embeddings = model(torch.randn(1, 16, 6), torch.randn(1, 1, 5), torch.ones(1, 1, dtype=torch.bool))
+    target = iou_map(MOMENTS[:1], DURATIONS[:1], 8)[:, model.valid]
+    losses = compute_losses(embeddings, target, MOMENTS[:1], LossConfig())
+    assert losses.video.item() == pytest.approx(0.0, abs=1e-6)
+    assert torch.isfinite(losses.sentence)
