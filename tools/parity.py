@@ -170,7 +170,10 @@ def gradient_checks(
     worst_tensor, worst_norm = 0.0, 0.0
     for released, norm in norms.items():
         native = renames[released].native
-        gradient = None if native is None else parameters[native].grad
+        parameter = None if native is None else parameters[native]
+        gradient = None if parameter is None else parameter.grad
+        if parameter is not None and not parameter.requires_grad:
+            gradient = torch.zeros_like(parameter)
         if norm is None or gradient is None:
             if norm or (gradient is not None and gradient.any()):
                 yield Check(name, f"gradient of {released}", float("inf"), GRADIENT_TOLERANCE)

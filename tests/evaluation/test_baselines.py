@@ -70,9 +70,7 @@ def test_predictions_are_in_seconds_in_the_order_of_the_queries() -> None:
 @pytest.mark.parametrize("kind", ["constant", "rank_only"])
 def test_training_needs_answers(kind: BaselineKind) -> None:
     withheld = VideoRecord("v", 10, (Query("a dog", (), "q9"),))
-    with pytest.raises(
-        DataError, match="1 training queries have no ground-truth moment, the first being qid q9"
-    ):
+    with pytest.raises(DataError, match="1 training queries have no ground-truth moment, the first being qid q9"):
         baseline_predictions(kind, [withheld], [])
     with pytest.raises(DataError, match="the training annotations have no query"):
         baseline_predictions(kind, [], [])
@@ -121,7 +119,5 @@ def test_rank_only_agrees_with_independent_programs(
 
 @needs_annotations
 @pytest.mark.parametrize(("dataset", "kind", "figures"), OURS)
-def test_figures_of_reports_do_not_drift(
-    dataset: str, kind: BaselineKind, figures: tuple[float, ...]
-) -> None:
+def test_figures_of_reports_do_not_drift(dataset: str, kind: BaselineKind, figures: tuple[float, ...]) -> None:
     assert score(dataset, kind) == pytest.approx(figures, abs=0.006)

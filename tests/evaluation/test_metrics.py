@@ -61,9 +61,7 @@ def test_an_overlap_equal_to_the_threshold_is_a_hit(threshold: float) -> None:
 
 
 def test_the_best_of_several_truths_counts() -> None:
-    metrics = recall_metrics(
-        [[(20, 30)], [(0, 4)]], [[(0, 10), (20, 30)], [(0, 8)]], tious=(0.7,), ranks=(1,)
-    )
+    metrics = recall_metrics([[(20, 30)], [(0, 4)]], [[(0, 10), (20, 30)], [(0, 8)]], tious=(0.7,), ranks=(1,))
     assert metrics == {"R@1,IoU=0.7": 50, "mIoU": 75}
 
 

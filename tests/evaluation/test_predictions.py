@@ -17,9 +17,7 @@ PREDICTION = Prediction("7", "a dog", "v", (Moment(0, 2.5, 0.9), Moment(4, 6, 0.
 
 def file_of(folder: Path, *rows: Any) -> Path:
     path = folder / "predictions.jsonl"
-    path.write_text(
-        "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8"
-    )
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
     return path
 
 
@@ -98,9 +96,7 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def video(name: str, **moments: list[tuple[float, float]]) -> VideoRecord:
-    queries = tuple(
-        Query("a dog", tuple(Span(*pair) for pair in pairs), qid) for qid, pairs in moments.items()
-    )
+    queries = tuple(Query("a dog", tuple(Span(*pair) for pair in pairs), qid) for qid, pairs in moments.items())
     return VideoRecord(name, 100, queries)
 
 

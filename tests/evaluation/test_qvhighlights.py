@@ -147,9 +147,7 @@ def test_withheld_answers_are_named() -> None:
 
 def test_saliency_for_some_queries_only() -> None:
     answers = [answer((0, 1, 1), qid="1", saliency=(0.1,)), answer((0, 1, 1), qid="2")]
-    with pytest.raises(
-        DataError, match="1 of 2 predictions have no pred_saliency_scores, the first being qid 2"
-    ):
+    with pytest.raises(DataError, match="1 of 2 predictions have no pred_saliency_scores, the first being qid 2"):
         qvhighlights_metrics(answers, [record((0, 1), qid="1"), record((0, 1), qid="2")])
 
 

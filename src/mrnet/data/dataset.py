@@ -161,6 +161,7 @@ class MomentDataset(Dataset[Sample]):
                 f"{len(missing)} of {len(self.records)} videos have no features in {video_store.path}, the first "
                 f"being {missing[0]!r}: extract them, or see `mrnet data check`"
             )
+        self[0]  # features of a wrong width are refused here, before anyone writes anything
 
     def __len__(self) -> int:
         return len(self.records)
@@ -194,21 +195,17 @@ def check_width(rows: Tensor, width: int, where: str, key: str) -> None:
         )
 
 
-def epoch_batches(num_videos: int, batch_size: int, seed: int, epoch: int, num_processes: int) -> list[list[int]]:
-    """The shuffled batches of an epoch, the same for any number of processes.
-
-    Exception: a last batch with fewer videos than processes joins the one before it.
-    """
+def epoch_batches(num_videos: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """The shuffled batches of an epoch; the last may be smaller."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order: list[int] = torch.randperm(num_videos, generator=generator).tolist()
-    batches = [order[start : start + batch_size] for start in range(0, num_videos, batch_size)]
-    if len(batches) > 1 and len(batches[-1]) < num_processes:
-        batches[-2:] = [batches[-2] + batches[-1]]
-    return batches
+    return [order[start : start + batch_size] for start in range(0, num_videos, batch_size)]
 
 
 def share(batch: list[int], process: int, num_processes: int) -> list[int]:
-    """The contiguous part of a batch that one process takes."""
+    """The contiguous part of a batch that one process takes: all of it where there is not one video each."""
+    if len(batch) < num_processes:
+        return batch
     bounds = [len(batch) * index // num_processes for index in (process, process + 1)]
     return batch[bounds[0] : bounds[1]]
 

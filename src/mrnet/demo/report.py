@@ -48,14 +48,14 @@ def render_report(
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     source = (resources.files("mrnet.demo") / "report.html.j2").read_text(encoding="utf-8")
     rows = [
-        ("MRNet, every query alone (single)", report["metrics"]["single"], report["intervals_95"]["single"]),
+        ("MRNet, single", report["metrics"]["single"], report["intervals_95"]["single"]),
         (
-            "MRNet, queries of a video together (joint)",
+            "MRNet, joint",
             report["metrics"]["joint"],
             report["intervals_95"]["joint"],
         ),
-        ("baseline: best constant moment", report["baselines"]["constant"], {}),
-        ("baseline: rank only, for joint", report["baselines"]["rank_only"], {}),
+        ("best constant moment", report["baselines"]["constant"], {}),
+        ("rank only (for joint)", report["baselines"]["rank_only"], {}),
     ]
     select_by = report["config"]["evaluation"]["select_by"]
     return environment.from_string(source).render(

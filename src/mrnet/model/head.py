@@ -19,6 +19,9 @@ class ProposalHead(nn.Module):
         kernel: K.
         layers: L; (K - 1)·L must be even.
 
+    Deviation: the biases of the stacked convolutions are not trained. Batch norm removes them, so their
+    gradient is zero but for rounding, which Adam would blow up into a random walk. No output changes.
+
     Source: spec section 6.
     """
 
@@ -29,6 +32,8 @@ class ProposalHead(nn.Module):
         self.convs = nn.ModuleList(
             nn.Conv2d(widths[i], widths[i + 1], kernel, padding=paddings[i]) for i in range(layers)
         )
+        for conv in self.convs:
+            conv.bias.requires_grad_(False)
         self.norms = nn.ModuleList(nn.BatchNorm2d(hidden) for _ in range(layers))
         self.iou = nn.Conv2d(hidden, dim, kernel_size=1)
         self.contrastive = nn.Conv2d(hidden, dim, kernel_size=1)

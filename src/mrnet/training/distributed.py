@@ -3,7 +3,8 @@
 The losses compare every query with every video of the batch, and batch norm averages over it: the
 processes therefore gather their embeddings, compute the loss of the whole batch each, and share the
 statistics of batch norm. Gradients flow back through both, and averaging them over processes, as
-distributed training does, then gives the gradient of the one loss.
+distributed training does, then gives the gradient of the one loss. A batch with fewer videos than
+processes is computed whole by each of them, and nothing is shared.
 """
 
 from dataclasses import replace
@@ -67,11 +68,11 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         return (centered * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
 
 
-def share_batch_norm(model: nn.Module) -> None:
-    """Turn every ``BatchNorm2d`` of a model into :class:`SharedBatchNorm2d`, in place."""
+def share_batch_norm(model: nn.Module, shared: bool) -> None:
+    """Let every batch norm of a model average over all processes, or over its own batch alone, in place."""
     for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = SharedBatchNorm2d
+        if isinstance(module, nn.BatchNorm2d):
+            module.__class__ = SharedBatchNorm2d if shared else nn.BatchNorm2d
 
 
 def gather(tensor: Tensor) -> Tensor:

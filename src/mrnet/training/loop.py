@@ -60,8 +60,6 @@ def train(config: Config, out: Path, *, resume: bool = False, cpu: bool = False)
 
     torch.manual_seed(config.train.seed)
     network = MRNet(config.model)
-    if accelerator.num_processes > 1:
-        share_batch_norm(network)
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=config.train.lr,
@@ -78,11 +76,11 @@ def train(config: Config, out: Path, *, resume: bool = False, cpu: bool = False)
             _set_epoch(epoch, config.train, optimizer, accelerator.process_index)
             model.train()
             totals: dict[str, float] = {}
-            batches = epoch_batches(
-                len(train_set), config.train.batch_size, config.train.seed, epoch, accelerator.num_processes
-            )
-            for batch in _local_batches(train_set, batches, accelerator, config.train.workers):
-                parts = _step(model, batch, optimizer, accelerator, config, epoch)
+            batches = epoch_batches(len(train_set), config.train.batch_size, config.train.seed, epoch)
+            local = _local_batches(train_set, batches, accelerator, config.train.workers)
+            for indices, batch in zip(batches, local, strict=True):
+                shared = 1 < accelerator.num_processes <= len(indices)
+                parts = _step(model, batch, optimizer, accelerator, config, epoch, shared=shared)
                 for name, value in parts.items():
                     totals[name] = totals.get(name, 0.0) + value / len(batches)
                 progress.update()
@@ -143,14 +141,17 @@ def _step(
     accelerator: Accelerator,
     config: Config,
     epoch: int,
+    *,
+    shared: bool,
 ) -> dict[str, float]:
-    """One update; returns the parts of the loss."""
+    """One update, by one process or on a batch that several share; returns the parts of the loss."""
+    network: MRNet = accelerator.unwrap_model(model)
+    share_batch_norm(network, shared)
     embeddings = model(batch.video, batch.queries, batch.query_mask)
     moments, duration_s = _ground_truth(batch), batch.duration_s
-    if accelerator.num_processes > 1:
+    if shared:
         embeddings = gather_embeddings(embeddings)
         moments, duration_s = gather_moments(moments), gather(duration_s)
-    network: MRNet = accelerator.unwrap_model(model)
     targets = iou_map(moments, duration_s, config.model.num_clips)[:, network.valid]
     losses = compute_losses(embeddings, targets, moments, config.loss)
     full = epoch <= config.train.full_loss_epochs

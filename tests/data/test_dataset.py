@@ -1,0 +1,162 @@
+"""Batches, shares of processes, and where features come from."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mrnet.config import Config, DataConfig
+from mrnet.data.dataset import (
+    Batch,
+    EncodedQueries,
+    Sample,
+    StoredQueries,
+    epoch_batches,
+    load_batches,
+    pad_moments,
+    share,
+)
+from mrnet.data.sources import hold_out, open_source
+from mrnet.errors import ConfigError, DataError, FeatureShapeError
+from mrnet.features.store import open_store, write_store
+from mrnet.features.text import HashedWords
+from mrnet.types import Provenance, Query, Span, VideoRecord
+
+
+def record(name: str, *spans: tuple[float, float], duration_s: float = 10.0) -> VideoRecord:
+    queries = tuple(Query(f"q{i}", (Span(*span),), f"{name}#{i}") for i, span in enumerate(spans))
+    return VideoRecord(name, duration_s, queries)
+
+
+def sample(name: str, *spans: tuple[float, float], duration_s: float = 10.0) -> Sample:
+    count = len(spans)
+    return Sample(
+        torch.zeros(4, 3), torch.ones(count, 2), torch.tensor(spans)[:, None], record(name, *spans, duration_s=duration_s)
+    )
+
+
+def test_collate_pads_queries_and_flattens_moments() -> None:
+    batch = Batch.collate([sample("a", (0, 1), (2, 3)), sample("b", (4, 5), duration_s=7.0)])
+    assert batch.queries.shape == (2, 2, 2)
+    assert batch.query_mask.tolist() == [[True, True], [True, False]]
+    assert batch.queries[1, 1].tolist() == [0, 0]
+    assert batch.duration_s.tolist() == [10, 10, 7]
+    assert batch.moments is not None
+    assert batch.moments.tolist() == [[[0, 1]], [[2, 3]], [[4, 5]]]
+
+
+def test_several_moments_are_padded_by_repetition() -> None:
+    padded = pad_moments([torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 3.0], [4.0, 5.0]])])
+    assert padded.tolist() == [[[0, 1], [0, 1]], [[2, 3], [4, 5]]]
+
+
+def test_withheld_answers_leave_no_moments() -> None:
+    withheld = Sample(torch.zeros(4, 3), torch.ones(1, 2), None, record("b", (0, 1)))
+    assert Batch.collate([sample("a", (0, 1)), withheld]).moments is None
+
+
+def test_batches_of_an_epoch_hold_every_video_once_and_differ_by_epoch() -> None:
+    first, second = (epoch_batches(10, 4, seed=0, epoch=epoch) for epoch in (1, 2))
+    assert [len(batch) for batch in first] == [4, 4, 2]
+    assert sorted(sum(first, [])) == list(range(10))
+    assert first != second
+    assert first == epoch_batches(10, 4, seed=0, epoch=1)
+
+
+def test_shares_of_processes_make_up_the_batch_in_order() -> None:
+    assert [share([5, 6, 7, 8, 9], process, 2) for process in range(2)] == [[5, 6], [7, 8, 9]]
+    assert [share([5], process, 2) for process in range(2)] == [[5], [5]]  # not one each: both take it whole
+
+
+def test_hold_out_splits_by_video_and_never_changes() -> None:
+    records = [record(f"v{i}", (0, 1)) for i in range(20)]
+    train, val = hold_out(records, 0.1)
+    assert len(val) == 2
+    assert {r.video_id for r in train} | {r.video_id for r in val} == {f"v{i}" for i in range(20)}
+    assert hold_out(records[::-1], 0.1)[1] == val[::-1]
+    with pytest.raises(DataError, match="1 training videos are too few to hold out 1 for validation"):
+        hold_out(records[:1], 0.1)
+
+
+def test_stored_queries_go_by_the_sound_file_then_by_qid(tmp_path: Path) -> None:
+    for stem, value in {"X_train_1": 1.0, "X#1": 2.0}.items():
+        torch.save(torch.full((1, 3), value), tmp_path / f"{stem}.pt")
+    features = StoredQueries(open_store(tmp_path))
+    queries = [
+        Query("spoken", (Span(0, 1),), "X#0", audio="X_train_1.wav"),
+        Query("typed", (Span(0, 1),), "X#1"),
+    ]
+    assert features(queries).tolist() == [[1, 1, 1], [2, 2, 2]]
+
+
+def test_encoded_queries_encode_each_sentence_once() -> None:
+    class Counting(HashedWords):
+        calls = 0
+
+        def encode(self, sentences):  # type: ignore[no-untyped-def]
+            self.calls += len(sentences)
+            return super().encode(sentences)
+
+    backbone = Counting()
+    features = EncodedQueries(backbone)
+    queries = [Query(text, (Span(0, 1),), text) for text in ("a dog", "a cat", "a dog")]
+    first, again = features(queries), features(queries)
+    assert backbone.calls == 2
+    assert torch.equal(first[0], first[2])
+    assert torch.equal(first, again)
+
+
+def test_dataset_reads_and_resamples(tiny: Callable[..., Config], dataset_files: dict[str, str]) -> None:
+    config = tiny(data=dataset_files)
+    source = open_source(config.data, Path("unused.h5"))
+    dataset = source.dataset(source.records(dataset_files["train"]), config)
+    (batch,) = load_batches(dataset, [[0, 1]])
+    assert batch.video.shape == (2, 16, 6)
+    norms = dataset[0].video.norm(dim=1)
+    assert (norms <= 1 + 1e-6).all()
+    assert batch.records[0].video_id == "v0"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_read_the_same(
+    workers: int, tiny: Callable[..., Config], dataset_files: dict[str, str]
+) -> None:
+    config = tiny(data=dataset_files)
+    source = open_source(config.data, Path("unused.h5"))
+    dataset = source.dataset(source.records(dataset_files["train"]), config)
+    batches = list(load_batches(dataset, [[0], [3, 2]], workers))
+    assert [[r.video_id for r in batch.records] for batch in batches] == [["v0"], ["v3", "v2"]]
+    torch.testing.assert_close(batches[1].video[1], dataset[2].video)
+
+
+def test_missing_features_are_named(tiny: Callable[..., Config], dataset_files: dict[str, str]) -> None:
+    config = tiny(data=dataset_files)
+    source = open_source(config.data, Path("unused.h5"))
+    with pytest.raises(DataError, match=r"1 of 1 videos have no features in .*videos\.h5, the first being 'other'"):
+        source.dataset([record("other", (0, 1))], config)
+
+
+def test_features_of_another_backbone_are_refused(
+    tiny: Callable[..., Config], dataset_files: dict[str, str]
+) -> None:
+    config = tiny(data=dataset_files, video_provenance={"backbone": "c3d", "dim": 6})
+    source = open_source(config.data, Path("unused.h5"))
+    with pytest.raises(FeatureShapeError, match="video features come from 'random', the model was trained on 'c3d'"):
+        source.dataset(source.records(dataset_files["train"]), config)
+
+
+def test_no_features_named() -> None:
+    with pytest.raises(ConfigError, match=r"data\.video_features is not set: add --set"):
+        open_source(DataConfig(), Path("unused.h5"))
+
+
+def test_durations_an_annotation_lacks_come_from_the_rate_of_the_features(tmp_path: Path) -> None:
+    rows = np.ones((30, 6), dtype=np.float32)
+    write_store(tmp_path / "f.h5", [("v", rows)], Provenance(backbone="b", dim=6, rows_per_s=2.0))
+    (tmp_path / "own.jsonl").write_text(json.dumps({"video": "v", "start": 1, "end": 3, "query": "a dog"}) + "\n")
+    source = open_source(DataConfig(video_features=str(tmp_path / "f.h5")), Path("unused.h5"))
+    (found,) = source.records(str(tmp_path / "own.jsonl"))
+    assert found.duration_s == 15.0

@@ -1,0 +1,67 @@
+"""Agreement with numbers printed by the released implementation."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+ROOT = Path(__file__).resolve().parents[2]
+CASES = Path(__file__).parent / "cases"
+SHARED = ROOT.parent / "shared" / "parity"
+
+
+@pytest.fixture(scope="module")
+def parity() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("parity", ROOT / "tools" / "parity.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_cases_in_the_repository(parity: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parity.main([str(CASES)]) == 0
+    out = capsys.readouterr().out
+    for name in ("activitynet", "tacos", "charades_released", "resample.0", "iou_map.0", "valid_mask"):
+        assert name in out
+    assert "0 above their limit" in out
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the whole set of parity cases (shared/parity) is not here")
+def test_all_shared_cases(parity: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parity.main([str(SHARED)]) == 0
+    assert "qvhighlights" in capsys.readouterr().out
+
+
+def test_a_wrong_weight_is_noticed(parity: ModuleType, tmp_path: Path) -> None:
+    tensors = load_file(CASES / "tacos.safetensors")
+    tensors["weights.featpool.conv.bias"] += 0.01
+    save_file(tensors, tmp_path / "tacos.safetensors")
+    index = json.loads((CASES / "index.json").read_text())
+    (tmp_path / "index.json").write_text(json.dumps({"tacos": index["tacos"]}))
+    assert parity.main([str(tmp_path)]) == 1
+
+
+def test_a_wrong_gradient_is_noticed(parity: ModuleType, tmp_path: Path) -> None:
+    tensors = load_file(CASES / "tacos.safetensors")
+    tensors["grad.featpool.conv.weight"] *= 1.01
+    save_file(tensors, tmp_path / "tacos.safetensors")
+    shutil.copy(CASES / "index.json", tmp_path)
+    assert parity.main([str(tmp_path)]) == 1
+
+
+def test_nan_fails(parity: ModuleType) -> None:
+    error = parity.relative_error(torch.tensor([float("nan")]), torch.tensor([1.0]))
+    assert not parity.Check("case", "quantity", error, 1.0).ok
+
+
+def test_empty_folder_is_refused(parity: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parity.main([str(tmp_path)])
+    assert stop.value.code == 2

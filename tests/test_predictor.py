@@ -1,0 +1,121 @@
+"""Asking a video: files and features in, ranked moments out."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mrnet.checkpoint import save_checkpoint
+from mrnet.config import Config
+from mrnet.data.annotations import read_annotations
+from mrnet.data.sources import open_source
+from mrnet.errors import CheckpointError, DataError, FeatureError, FeatureShapeError, VideoError
+from mrnet.evaluation.run import predict
+from mrnet.features.pixels import ColorHogMotion
+from mrnet.features.text import HashedWords
+from mrnet.features.video import write_video
+from mrnet.model.mrnet import MRNet
+from mrnet.predictor import Predictor
+
+
+@pytest.fixture
+def config(tiny: Callable[..., Config]) -> Config:
+    return tiny(
+        model={"video_dim": ColorHogMotion.dim, "query_dim": HashedWords.dim},
+        video_provenance=ColorHogMotion().provenance().model_dump(),
+        query_provenance=HashedWords().provenance().model_dump(),
+    )
+
+
+@pytest.fixture
+def checkpoint(config: Config, tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / "checkpoint", config, MRNet(config.model).state_dict())
+    return tmp_path / "checkpoint"
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    frames = (rng.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(48))
+    write_video(tmp_path / "clip.mp4", frames, fps=8)
+    return tmp_path / "clip.mp4"
+
+
+def test_answers_are_ranked_moments_of_the_video(checkpoint: Path, video: Path) -> None:
+    predictor = Predictor.load(checkpoint, device="cpu")
+    encoded = predictor.encode_video(video)
+    assert encoded.duration_s == pytest.approx(6.0, abs=0.2)
+    moments = predictor.find(encoded, "a dog jumps", k=3)
+    assert 1 <= len(moments) <= 3
+    for moment in moments:
+        assert 0 <= moment.start_s < moment.end_s <= encoded.duration_s + 1e-4
+        assert 0 < moment.score <= 1
+    assert [m.score for m in moments] == sorted((m.score for m in moments), reverse=True)
+    assert predictor.find(video, "a dog jumps", k=3) == moments  # encoded on the way, same answer
+
+
+def test_agrees_with_evaluation(config: Config, checkpoint: Path, video: Path, tmp_path: Path) -> None:
+    """What users get is what the benchmark measures."""
+    (tmp_path / "videos").mkdir()
+    video.rename(tmp_path / "videos" / "clip.mp4")
+    (tmp_path / "own.csv").write_text("video,start,end,query\nclip,1,2,a dog jumps\nclip,3,4,a cat sleeps\n")
+    data = config.data.model_copy(update={"video_features": str(tmp_path / "videos")})
+    source = open_source(data, tmp_path / "features.h5")
+    predictor = Predictor.load(checkpoint, device="cpu")
+    dataset = source.dataset(source.records(str(tmp_path / "own.csv")), config)
+    evaluated = predict(predictor.model, dataset, config, torch.device("cpu"), "single")
+    encoded = predictor.encode_video(tmp_path / "videos" / "clip.mp4")
+    for prediction in evaluated:
+        found = predictor.find(encoded, prediction.query, k=10)
+        np.testing.assert_allclose(found, prediction.windows, rtol=1e-5, atol=1e-5)
+
+
+def test_features_in_place_of_a_file(checkpoint: Path, video: Path) -> None:
+    predictor = Predictor.load(checkpoint, device="cpu")
+    rows = ColorHogMotion().encode(video)
+    by_file, by_rows = predictor.encode_video(video), predictor.encode_video(rows)
+    assert by_rows.duration_s == len(rows) / 2
+    torch.testing.assert_close(by_file.clips, by_rows.clips)
+
+
+def test_bad_input_is_named(checkpoint: Path, video: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(checkpoint, device="cpu")
+    encoded = predictor.encode_video(video)
+    with pytest.raises(DataError, match="query is empty"):
+        predictor.find(encoded, "   ")
+    with pytest.raises(DataError, match="k is 0: ask for at least 1"):
+        predictor.find(encoded, "a dog", k=0)
+    with pytest.raises(FeatureShapeError, match=r"the given features has features of width 3|of width 3"):
+        predictor.encode_video(np.ones((4, 3), dtype=np.float32))
+    with pytest.raises(FeatureShapeError, match=r"have shape \[492\]: give \(n, c\)"):
+        predictor.encode_video(np.ones(492, dtype=np.float32))
+    with pytest.raises(FeatureError, match="hold NaN or infinity"):
+        predictor.encode_video(np.full((4, ColorHogMotion.dim), np.nan, dtype=np.float32))
+    with pytest.raises(DataError, match=r"duration_s is -1\.0"):
+        predictor.encode_video(np.ones((4, ColorHogMotion.dim), dtype=np.float32), duration_s=-1.0)
+    with pytest.raises(VideoError, match=r"nothing\.mp4"):
+        predictor.encode_video(tmp_path / "nothing.mp4")
+    with pytest.raises(CheckpointError, match="does not exist"):
+        Predictor.load(tmp_path / "nowhere")
+
+
+def test_model_of_published_features_asks_for_features(config: Config, tmp_path: Path, video: Path) -> None:
+    published = config.model_copy(
+        update={"video_provenance": config.video_provenance.model_copy(update={"backbone": "c3d"})}  # type: ignore[union-attr]
+    )
+    save_checkpoint(tmp_path / "published", published, MRNet(config.model).state_dict())
+    predictor = Predictor.load(tmp_path / "published", device="cpu")
+    with pytest.raises(FeatureError, match=r"trained on 'c3d' features, which cannot be made here .*: give features"):
+        predictor.encode_video(video)
+    encoded = predictor.encode_video(np.ones((9, ColorHogMotion.dim), dtype=np.float32), duration_s=4.0)
+    assert encoded.duration_s == 4.0
+    assert predictor.find(encoded, "a dog")
+
+
+def test_annotations_without_duration_use_the_video(tmp_path: Path, video: Path) -> None:
+    (tmp_path / "own.csv").write_text("video,start,end,query\nclip.mp4,1,2,a dog\n")
+    records = read_annotations(tmp_path / "own.csv", durations=lambda _: 6.0)
+    assert (records[0].video_id, records[0].duration_s) == ("clip", 6.0)

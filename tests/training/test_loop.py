@@ -1,0 +1,207 @@
+"""Training: resuming to the bit, stopping cleanly, selecting on validation."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mrnet.config import Config
+from mrnet.errors import ConfigError, TrainingError
+from mrnet.predictor import Predictor
+from mrnet.training.loop import train
+from mrnet.training.state import Run
+
+
+@pytest.fixture
+def config(tiny: Callable[..., Config], dataset_files: dict[str, str]) -> Callable[..., Config]:
+    def make(**changes: Any) -> Config:
+        with_dropout = {"dropout": 0.3, "clip_dropout": 0.3} | changes.pop("model", {})
+        return tiny(data=dataset_files, model=with_dropout, **changes)
+
+    return make
+
+
+def tensors(run: Path, name: str = "model.safetensors") -> dict[str, torch.Tensor]:
+    last = json.loads((run / "run.json").read_text())["last"]
+    return load_file(run / "checkpoints" / last / name)
+
+
+def assert_same_to_the_bit(first: Path, second: Path) -> None:
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        expected, found = tensors(first, name), tensors(second, name)
+        assert expected.keys() == found.keys()
+        for key, value in expected.items():
+            assert torch.equal(value, found[key]), f"{name}: {key}"
+
+
+def interrupt_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = Run.save_epoch
+
+    def save_then_stop(self: Run, record: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        save(self, record, *args, **kwargs)
+        if record["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "save_epoch", save_then_stop)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_resumed_run_ends_at_the_same_bits(
+    epoch: int, config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(config(), tmp_path / "whole", cpu=True)
+    with monkeypatch.context() as patch:
+        interrupt_after(epoch, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(config(), tmp_path / "parts", cpu=True)
+    resumed = train(config(), tmp_path / "parts", resume=True, cpu=True)
+    assert_same_to_the_bit(tmp_path / "whole", tmp_path / "parts")
+    assert resumed.best == whole.best
+    without_time = [
+        [{key: value for key, value in record.items() if key != "seconds"} for record in run.history]
+        for run in (whole, resumed)
+    ]
+    assert without_time[0] == without_time[1]
+
+
+def test_killed_run_resumes_to_the_same_bits(dataset_files: dict[str, str], tmp_path: Path) -> None:
+    """SIGKILL at some moment of some epoch, twice; nothing to tidy up by hand."""
+    overrides = tiny_overrides(dataset_files, epochs=12)
+    command = [sys.executable, "-m", "mrnet", "train", "--recipe", "demo", "--cpu", *overrides]
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
+    run = tmp_path / "killed"
+    for finished in (1, 4):
+        resume = ["--resume"] if run.exists() else []
+        process = subprocess.Popen(
+            [*command, "--out", str(run), *resume], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if (run / "run.json").exists() and len(json.loads((run / "run.json").read_text())["history"]) >= finished:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        Predictor.load(run, device="cpu")  # what is there is whole
+    subprocess.run([*command, "--out", str(run), "--resume"], check=True, capture_output=True)
+    assert_same_to_the_bit(tmp_path / "whole", run)
+    assert not list(run.rglob(".*"))
+
+
+def tiny_overrides(dataset_files: dict[str, str], epochs: int) -> list[str]:
+    values = {
+        "model.video_dim": 6, "model.query_dim": 5, "model.num_pre_clips": 16, "model.num_clips": 8,
+        "model.pooling_counts": [3, 2], "model.clip_hidden": 12, "model.dim": 8, "model.heads": 2,
+        "model.ffn_dim": 16, "model.head_hidden": 8, "model.head_kernel": 3, "model.head_layers": 2,
+        "train.batch_size": 3, "train.epochs": epochs,
+        **{f"data.{key}": path for key, path in dataset_files.items()},
+    }  # fmt: skip
+    return [part for key, value in values.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+
+
+@pytest.mark.parametrize("mode", ["single", "joint"])
+def test_two_processes_reach_the_result_of_one(mode: str, dataset_files: dict[str, str], tmp_path: Path) -> None:
+    """Batch norm, the contrastive losses and the gradients are those of the whole batch."""
+    overrides = tiny_overrides(dataset_files, epochs=2)
+    for key, value in {"dropout": 0, "clip_dropout": 0, "query_mode": mode}.items():
+        overrides += ["--set", f"model.{key}={value}"]
+    arguments = ["train", "--recipe", "demo", "--cpu", *overrides, "--set", "train.lr=0.01"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    subprocess.run([sys.executable, "-m", "mrnet", *arguments, "--out", str(one)], check=True, capture_output=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m", "mrnet"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*torchrun, *arguments, "--out", str(two)], capture_output=True, text=True, check=False, env=environment, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    expected, found = tensors(one), tensors(two)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=2e-5, rtol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+    first, second = (json.loads((run / "run.json").read_text())["history"] for run in (one, two))
+    for a, b in zip(first, second, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+
+
+def test_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
+    config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_after(1, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(), tmp_path / "run", cpu=True)
+    monkeypatch.undo()
+    kept = tensors(tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "epoch-0001" / "model.safetensors"
+    broken = {**kept, "query_iou.bias": torch.full((8,), float("nan"))}
+    from safetensors.torch import save_file
+
+    save_file(broken, path)
+    with pytest.raises(TrainingError, match=r"not finite in epoch 2 \(iou nan.* videos v\d, v\d, v\d: the last"):
+        train(config(), tmp_path / "run", resume=True, cpu=True)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["last"] == "epoch-0001"
+
+
+def test_checkpoint_is_selected_on_validation(config: Callable[..., Config], tmp_path: Path) -> None:
+    changed = config(evaluation={"select_by": "mIoU"}, train={"epochs": 5})
+    run = train(changed, tmp_path / "run", cpu=True)
+    scores = [record["val"]["mIoU"] for record in run.history]
+    assert run.best == f"epoch-{scores.index(max(scores)) + 1:04d}"
+    assert {path.name for path in run.checkpoints.iterdir()} == {run.best, "epoch-0005"}
+
+
+def test_learning_rate_and_scalars(config: Callable[..., Config], tmp_path: Path) -> None:
+    run = train(config(), tmp_path / "run", cpu=True)
+    assert [record["lr"] for record in run.history] == pytest.approx([0.01, 0.01, 0.001])
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    written = [event.value for event in events.Scalars("loss/total")]
+    assert written == pytest.approx([record["loss"]["total"] for record in run.history], rel=1e-5)
+    assert {"val/mIoU", "lr", "loss/sparsity"} <= set(events.Tags()["scalars"])
+
+
+def test_training_lowers_the_loss(config: Callable[..., Config], tmp_path: Path) -> None:
+    quiet = config(model={"dropout": 0.0, "clip_dropout": 0.0}, train={"epochs": 25, "full_loss_epochs": 25})
+    history = train(quiet, tmp_path / "run", cpu=True).history
+    assert history[-1]["loss"]["iou"] < 0.7 * history[0]["loss"]["iou"]
+
+
+def test_taken_folder_is_refused(config: Callable[..., Config], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("keep")
+    with pytest.raises(TrainingError, match="already holds something: pass --resume"):
+        train(config(), tmp_path / "run", cpu=True)
+    with pytest.raises(TrainingError, match="holds no run to resume: leave out --resume"):
+        train(config(), tmp_path / "run", resume=True, cpu=True)
+    assert (tmp_path / "run" / "mine.txt").read_text() == "keep"
+
+
+def test_resuming_with_another_configuration_is_refused(config: Callable[..., Config], tmp_path: Path) -> None:
+    train(config(), tmp_path / "run", cpu=True)
+    with pytest.raises(ConfigError, match=r"was begun with train\.lr=0\.01, not 0\.5: resume without changing it"):
+        train(config(train={"lr": 0.5}), tmp_path / "run", resume=True, cpu=True)
+
+
+def test_features_of_another_width_are_refused_before_anything_is_written(
+    config: Callable[..., Config], tmp_path: Path
+) -> None:
+    from mrnet.errors import FeatureShapeError
+
+    with pytest.raises(FeatureShapeError, match=r"has features of width 6, but model\.video_dim is 7"):
+        train(config(model={"video_dim": 7}), tmp_path / "run", cpu=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_cuda_trains(precision: str, config: Callable[..., Config], tmp_path: Path) -> None:
+    run = train(config(train={"precision": precision}), tmp_path / "run")
+    assert run.epoch == 3
