@@ -9,7 +9,6 @@ import torch
 
 from mrnet.checkpoint import save_checkpoint
 from mrnet.config import Config
-from mrnet.data.annotations import read_annotations
 from mrnet.data.sources import open_source
 from mrnet.errors import CheckpointError, DataError, FeatureError, FeatureShapeError, VideoError
 from mrnet.evaluation.run import predict
@@ -63,7 +62,7 @@ def test_agrees_with_evaluation(config: Config, checkpoint: Path, video: Path, t
     video.rename(tmp_path / "videos" / "clip.mp4")
     (tmp_path / "own.csv").write_text("video,start,end,query\nclip,1,2,a dog jumps\nclip,3,4,a cat sleeps\n")
     data = config.data.model_copy(update={"video_features": str(tmp_path / "videos")})
-    source = open_source(data, tmp_path / "features.h5")
+    source = open_source(data)
     predictor = Predictor.load(checkpoint, device="cpu")
     dataset = source.dataset(source.records(str(tmp_path / "own.csv")), config)
     evaluated = predict(predictor.model, dataset, config, torch.device("cpu"), "single")
@@ -108,14 +107,10 @@ def test_model_of_published_features_asks_for_features(config: Config, tmp_path:
     )
     save_checkpoint(tmp_path / "published", published, MRNet(config.model).state_dict())
     predictor = Predictor.load(tmp_path / "published", device="cpu")
-    with pytest.raises(FeatureError, match=r"trained on 'c3d' features, which cannot be made here .*: give features"):
+    with pytest.raises(
+        FeatureError, match=r"trained on 'c3d' features, which cannot be made here .*: give features"
+    ):
         predictor.encode_video(video)
     encoded = predictor.encode_video(np.ones((9, ColorHogMotion.dim), dtype=np.float32), duration_s=4.0)
     assert encoded.duration_s == 4.0
     assert predictor.find(encoded, "a dog")
-
-
-def test_annotations_without_duration_use_the_video(tmp_path: Path, video: Path) -> None:
-    (tmp_path / "own.csv").write_text("video,start,end,query\nclip.mp4,1,2,a dog\n")
-    records = read_annotations(tmp_path / "own.csv", durations=lambda _: 6.0)
-    assert (records[0].video_id, records[0].duration_s) == ("clip", 6.0)

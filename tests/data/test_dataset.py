@@ -1,5 +1,6 @@
 """Batches, shares of processes, and where features come from."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +35,10 @@ def record(name: str, *spans: tuple[float, float], duration_s: float = 10.0) -> 
 def sample(name: str, *spans: tuple[float, float], duration_s: float = 10.0) -> Sample:
     count = len(spans)
     return Sample(
-        torch.zeros(4, 3), torch.ones(count, 2), torch.tensor(spans)[:, None], record(name, *spans, duration_s=duration_s)
+        torch.zeros(4, 3),
+        torch.ones(count, 2),
+        torch.tensor(spans)[:, None],
+        record(name, *spans, duration_s=duration_s),
     )
 
 
@@ -61,7 +65,7 @@ def test_withheld_answers_leave_no_moments() -> None:
 def test_batches_of_an_epoch_hold_every_video_once_and_differ_by_epoch() -> None:
     first, second = (epoch_batches(10, 4, seed=0, epoch=epoch) for epoch in (1, 2))
     assert [len(batch) for batch in first] == [4, 4, 2]
-    assert sorted(sum(first, [])) == list(range(10))
+    assert sorted(itertools.chain(*first)) == list(range(10))
     assert first != second
     assert first == epoch_batches(10, 4, seed=0, epoch=1)
 
@@ -111,7 +115,7 @@ def test_encoded_queries_encode_each_sentence_once() -> None:
 
 def test_dataset_reads_and_resamples(tiny: Callable[..., Config], dataset_files: dict[str, str]) -> None:
     config = tiny(data=dataset_files)
-    source = open_source(config.data, Path("unused.h5"))
+    source = open_source(config.data)
     dataset = source.dataset(source.records(dataset_files["train"]), config)
     (batch,) = load_batches(dataset, [[0, 1]])
     assert batch.video.shape == (2, 16, 6)
@@ -121,11 +125,9 @@ def test_dataset_reads_and_resamples(tiny: Callable[..., Config], dataset_files:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_workers_read_the_same(
-    workers: int, tiny: Callable[..., Config], dataset_files: dict[str, str]
-) -> None:
+def test_workers_read_the_same(workers: int, tiny: Callable[..., Config], dataset_files: dict[str, str]) -> None:
     config = tiny(data=dataset_files)
-    source = open_source(config.data, Path("unused.h5"))
+    source = open_source(config.data)
     dataset = source.dataset(source.records(dataset_files["train"]), config)
     batches = list(load_batches(dataset, [[0], [3, 2]], workers))
     assert [[r.video_id for r in batch.records] for batch in batches] == [["v0"], ["v3", "v2"]]
@@ -134,8 +136,10 @@ def test_workers_read_the_same(
 
 def test_missing_features_are_named(tiny: Callable[..., Config], dataset_files: dict[str, str]) -> None:
     config = tiny(data=dataset_files)
-    source = open_source(config.data, Path("unused.h5"))
-    with pytest.raises(DataError, match=r"1 of 1 videos have no features in .*videos\.h5, the first being 'other'"):
+    source = open_source(config.data)
+    with pytest.raises(
+        DataError, match=r"1 of 1 videos have no features in .*videos\.h5, the first being 'other'"
+    ):
         source.dataset([record("other", (0, 1))], config)
 
 
@@ -143,20 +147,22 @@ def test_features_of_another_backbone_are_refused(
     tiny: Callable[..., Config], dataset_files: dict[str, str]
 ) -> None:
     config = tiny(data=dataset_files, video_provenance={"backbone": "c3d", "dim": 6})
-    source = open_source(config.data, Path("unused.h5"))
-    with pytest.raises(FeatureShapeError, match="video features come from 'random', the model was trained on 'c3d'"):
+    source = open_source(config.data)
+    with pytest.raises(
+        FeatureShapeError, match="video features come from 'random', the model was trained on 'c3d'"
+    ):
         source.dataset(source.records(dataset_files["train"]), config)
 
 
 def test_no_features_named() -> None:
     with pytest.raises(ConfigError, match=r"data\.video_features is not set: add --set"):
-        open_source(DataConfig(), Path("unused.h5"))
+        open_source(DataConfig())
 
 
 def test_durations_an_annotation_lacks_come_from_the_rate_of_the_features(tmp_path: Path) -> None:
     rows = np.ones((30, 6), dtype=np.float32)
     write_store(tmp_path / "f.h5", [("v", rows)], Provenance(backbone="b", dim=6, rows_per_s=2.0))
     (tmp_path / "own.jsonl").write_text(json.dumps({"video": "v", "start": 1, "end": 3, "query": "a dog"}) + "\n")
-    source = open_source(DataConfig(video_features=str(tmp_path / "f.h5")), Path("unused.h5"))
+    source = open_source(DataConfig(video_features=str(tmp_path / "f.h5")))
     (found,) = source.records(str(tmp_path / "own.jsonl"))
     assert found.duration_s == 15.0

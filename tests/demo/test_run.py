@@ -1,6 +1,7 @@
 """The demo from end to end, in small: fewer videos, one epoch."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,14 @@ def test_checkpoint_answers_a_typed_query(demo: Path) -> None:
     asked = report["typed_query"]
     (moment,) = Predictor.load(demo / "run", device="cpu").find(asked["video"], asked["query"], k=1)
     assert moment._asdict() == pytest.approx(asked["answer"])
+
+
+def test_python_of_the_readme_runs(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    exec(code.replace("mrnet-demo", str(demo)), {})
+    first = [float(number) for number in capsys.readouterr().out.splitlines()[0].split()]
+    assert 0 <= first[0] < first[1]
 
 
 def test_run_again_trains_nothing(demo: Path) -> None:

@@ -87,7 +87,9 @@ def test_killed_run_resumes_to_the_same_bits(dataset_files: dict[str, str], tmp_
         )
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
-            if (run / "run.json").exists() and len(json.loads((run / "run.json").read_text())["history"]) >= finished:
+            if (run / "run.json").exists() and len(
+                json.loads((run / "run.json").read_text())["history"]
+            ) >= finished:
                 break
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
@@ -121,12 +123,19 @@ def test_two_processes_reach_the_result_of_one(mode: str, dataset_files: dict[st
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m", "mrnet"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*torchrun, *arguments, "--out", str(two)], capture_output=True, text=True, check=False, env=environment, timeout=120
+        [*torchrun, *arguments, "--out", str(two)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     expected, found = tensors(one), tensors(two)
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, atol=2e-5, rtol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+        torch.testing.assert_close(
+            found[name], value, atol=2e-5, rtol=1e-4, msg=lambda text, n=name: f"{n}: {text}"
+        )
     first, second = (json.loads((run / "run.json").read_text())["history"] for run in (one, two))
     for a, b in zip(first, second, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)

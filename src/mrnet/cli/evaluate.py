@@ -80,7 +80,7 @@ def _evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     out = make_directory(arguments.out or arguments.checkpoint / arguments.split)
 
     annotations, train = required(config.data, arguments.split), required(config.data, "train")
-    source = open_source(config.data, cache=out / "features.h5")
+    source = open_source(config.data)
     dataset = source.dataset(source.records(annotations), config)
     device = best_device()
     model = build_model(config, weights, source=str(folder)).to(device)

@@ -59,12 +59,10 @@ class Source:
         return MomentDataset(records, self.videos, self.queries, config.model)
 
 
-def open_source(data: DataConfig, cache: Path) -> Source:
-    """Open the features that a configuration names; a folder of videos is encoded once, into ``cache``.
+def open_source(data: DataConfig) -> Source:
+    """Open the features that a configuration names.
 
-    Args:
-        data: paths and backbones.
-        cache: HDF5 file for features of raw videos.
+    A folder of videos is encoded once, into ``FOLDER.BACKBONE.h5`` beside it.
 
     Raises:
         ConfigError: no video features are named.
@@ -77,8 +75,9 @@ def open_source(data: DataConfig, cache: Path) -> Source:
     path = Path(data.video_features)
     folder = path if path.is_dir() and _video_files(path) else None
     if folder is not None:
-        encode_videos(_video_files(folder), video_backbone(data.video_backbone), cache)
-    videos = open_store(path if folder is None else cache)
+        path = folder.with_name(f"{folder.name}.{data.video_backbone}.h5")
+        encode_videos(_video_files(folder), video_backbone(data.video_backbone), path)
+    videos = open_store(path)
     queries: QueryFeatures
     if data.query_features is not None:
         store = open_store(Path(data.query_features))

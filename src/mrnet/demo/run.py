@@ -83,7 +83,7 @@ def _claim(out: Path, seed: int) -> None:
 
 def _evaluate(predictor: Predictor, run: Run, benchmark: Path, out: Path) -> tuple[dict[str, Any], list[Example]]:
     config: Config = predictor.config
-    source = open_source(config.data, cache=run.directory.with_name(f"{run.directory.name}.features.h5"))
+    source = open_source(config.data)
     records = source.records(required(config.data, "test"))
     report, predictions = evaluate(
         predictor.model,

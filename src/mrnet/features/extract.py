@@ -14,7 +14,7 @@ from mrnet.features.store import open_store, write_store
 
 
 def encode_videos(files: Mapping[str, Path], backbone: VideoBackbone, out: Path) -> None:
-    """Write the features of videos to one HDF5 file; kept as it is if it already holds them.
+    """Write the features of videos to one HDF5 file; kept as it is if it holds them and is newer than they.
 
     Args:
         files: video id -> file.
@@ -28,7 +28,9 @@ def encode_videos(files: Mapping[str, Path], backbone: VideoBackbone, out: Path)
     provenance = backbone.provenance()
     if out.exists():
         store = open_store(out)
-        if store.provenance == provenance and all(video_id in store for video_id in files):
+        newest = max((path.stat().st_mtime for path in files.values()), default=0.0)
+        complete = all(video_id in store for video_id in files)
+        if complete and store.provenance == provenance and newest <= out.stat().st_mtime:
             return
 
     def rows() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:

@@ -45,7 +45,7 @@ def train(config: Config, out: Path, *, resume: bool = False, cpu: bool = False)
     accelerator = Accelerator(mixed_precision=_precision(config.train, cpu), cpu=cpu)
     main = accelerator.is_main_process
     with accelerator.main_process_first():  # which encodes raw videos, if there are any
-        source = open_source(config.data, cache=out.with_name(f"{out.name}.features.h5"))
+        source = open_source(config.data)
     train_set, val_set = _datasets(config, source)
     config = config.model_copy(
         update={"video_provenance": source.video_provenance, "query_provenance": source.query_provenance}
