@@ -7,14 +7,13 @@ from itself alone.
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mrnet.config import Config, parse_config
@@ -36,22 +35,26 @@ def new_directory(path: Path) -> Iterator[Path]:
     anything yet; on any error it is removed.
 
     Raises:
-        CheckpointError: ``path`` exists and is not an empty directory, or cannot be created.
+        CheckpointError: ``path`` exists and is not an empty directory, is the working directory, or cannot
+            be written.
     """
+    if path.resolve() == Path.cwd():
+        raise CheckpointError("the working folder cannot be replaced by a checkpoint: name a new folder")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise CheckpointError(f"{path} already exists and is not empty: choose another place or remove it")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        temporary = path.with_name(f".{path.name}-{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had our number
+        temporary.mkdir(parents=True)
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror}") from None
     try:
         yield temporary
-        temporary.chmod(0o755)
         temporary.replace(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # gone already where all went well
 
 
 def make_directory(path: Path) -> Path:
@@ -79,10 +82,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 def write_checkpoint(directory: Path, config: Config, weights: Mapping[str, Tensor]) -> None:
     """Write the two files of a checkpoint into an existing directory (see :func:`new_directory`)."""
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
-        directory / WEIGHTS_FILE,
-    )
+    save_tensors(directory / WEIGHTS_FILE, weights)
     document = {"format": FORMAT, "config": config.model_dump(mode="json")}
     (directory / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
@@ -108,8 +108,13 @@ def resolve_checkpoint(path: Path) -> Path:
     run = path / RUN_FILE
     if run.is_file():
         best = read_json(run).get("best")
-        if best is not None and (path / CHECKPOINTS / str(best) / CONFIG_FILE).is_file():
-            return path / CHECKPOINTS / str(best)
+        if best is not None:
+            folder = path / CHECKPOINTS / str(best)
+            if not (folder / CONFIG_FILE).is_file():
+                raise CheckpointError(
+                    f"{folder}, the best epoch by {run}, is gone or damaged: restore it, or train again"
+                )
+            return folder
         raise CheckpointError(
             f"{path} is a training run without a finished epoch yet: train it on, or use another"
         )
@@ -143,11 +148,18 @@ def load_config(directory: Path) -> Config:
     """
     path = resolve_checkpoint(directory) / CONFIG_FILE
     document = read_json(path)
-    if document.get("format") != FORMAT:
+    if "format" not in document:
+        raise CheckpointError(f"{path} says no format, so it is none of ours or damaged: restore the checkpoint")
+    if document["format"] != FORMAT:
         raise CheckpointError(
-            f"{path} has format {document.get('format')!r}, this version reads {FORMAT}: upgrade mrnet"
+            f"{path} has format {document['format']!r}, this version reads {FORMAT}: upgrade mrnet"
         )
     return parse_config(document.get("config"), source=str(path))
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file, readable by whom the umask allows (the library's own writer asks nobody)."""
+    path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ by its dotted name (``model.layers=4``). Unknown keys and values out of range ar
 reproducible from its saved configuration alone.
 """
 
+import re
 from collections.abc import Sequence
 from importlib import resources
 from typing import Annotated, Any, Literal, Self
@@ -16,7 +17,8 @@ from mrnet.errors import ConfigError
 from mrnet.temporal import map_diagonals
 from mrnet.types import Provenance
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Natural = Annotated[int, Field(ge=0, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -30,7 +32,7 @@ QVHIGHLIGHTS_METRICS = [
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelConfig(_Section):
@@ -73,9 +75,7 @@ class ModelConfig(_Section):
         description="quirk of released modality-projection models: without softmax the attention is zero",
     )
 
-    pooling_counts: list[Annotated[int, Field(ge=0)]] = Field(
-        description="diagonals of the proposal map at strides 1, 2, 4, ..."
-    )
+    pooling_counts: list[Natural] = Field(description="diagonals of the proposal map at strides 1, 2, 4, ...")
     proposals: Literal["pool", "conv"] = Field("pool", description="max pools or learned 1-d convolutions")
     boundary: Literal["none", "add", "concat"] = Field(
         "none", description="how features of the start and end clip join a proposal"
@@ -178,8 +178,8 @@ class TrainConfig(_Section):
     batch_size: Count = Field(description="videos of a step, over all processes")
     epochs: Count = Field(description="passes over the training videos")
     milestones: list[Count] = Field(default=[], description="epochs after which lr is divided by 10")
-    full_loss_epochs: int = Field(
-        ge=0, description="ONLY_IOU: epochs before all but the IoU loss are scaled by 0.01"
+    full_loss_epochs: Natural = Field(
+        description="ONLY_IOU: epochs before all but the IoU loss are scaled by 0.01"
     )
     betas: tuple[Fraction, Fraction] = Field((0.9, 0.99), description="AdamW")
     weight_decay: float = Field(1e-5, ge=0, description="AdamW")
@@ -187,8 +187,8 @@ class TrainConfig(_Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="autocast; auto takes bf16 on CUDA devices that have it, else fp32"
     )
-    seed: int = Field(0, ge=0, description="of the weights, the order of videos and dropout")
-    workers: int = Field(0, ge=0, description="processes that read features")
+    seed: Natural = Field(0, le=2**31 - 1, description="of the weights, the order of videos and dropout")
+    workers: Natural = Field(0, description="processes that read features")
 
 
 class DataConfig(_Section):
@@ -256,7 +256,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Config:
     if name not in recipe_names():
         raise ConfigError(f"unknown recipe {name!r}: choose one of {', '.join(recipe_names())}")
     text = (resources.files("mrnet") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-    return parse_config(apply_overrides(yaml.safe_load(text), overrides), source=f"recipe {name}")
+    return parse_config(apply_overrides(parse_yaml(text), overrides), source=f"recipe {name}")
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -271,7 +271,7 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str,
         if not equals or not key:
             raise ConfigError(f"override {override!r} is not of the form key=value, e.g. model.layers=4")
         try:
-            value = yaml.safe_load(text)
+            value = parse_yaml(text)
         except yaml.YAMLError:
             raise ConfigError(f"override {override!r}: {text!r} is not a YAML value") from None
         node = merged
@@ -295,10 +295,33 @@ def parse_config(tree: Any, source: str) -> Config:
     Raises:
         ConfigError: naming the first offending key.
     """
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{source}: the configuration is {tree!r}, not a mapping of keys: restore the file")
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{source}: {_first_problem(error)}") from None
+
+
+class _Yaml12Loader(yaml.SafeLoader):
+    """YAML whose only booleans are true and false: off is an attention mode, no a mask mode."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Yaml12Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|false|False"), list("tTfF"))
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML document, in which only true and false are booleans.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+    """
+    return yaml.load(text, Loader=_Yaml12Loader)
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -313,7 +336,7 @@ def _first_problem(error: ValidationError) -> str:
         return f"unknown key {key!r}" + (f"; known here: {fields}" if fields else "")
     message = first["msg"].removeprefix("Value error, ")
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    value = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
+    value = "" if isinstance(first["input"], dict) or "got" in message else f", got {first['input']!r}"
     return f"{key}: {message}{value}{more}"
 
 

@@ -5,6 +5,7 @@ Source: spec sections 9 to 11.
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,53 +16,53 @@ import yaml
 from torch import Tensor
 
 from mrnet.checkpoint import check_weights, save_checkpoint
-from mrnet.config import Config, ModelConfig, parse_config
+from mrnet.config import Config, ModelConfig, parse_config, parse_yaml
 from mrnet.errors import CheckpointError, ConfigError
 from mrnet.types import Provenance
 
-# Released defaults of the keys that a released file may leave out.
-_DEFAULTS: dict[str, Any] = {
-    "MODEL.RET.NUM_CLIPS": 128,
-    "MODEL.RET.JOINT_SPACE_SIZE": 256,
-    "MODEL.RET.INPUT_TEXT_DIM": 768,
-    "MODEL.RET.VIDEO_MODE": "c3d",
-    "MODEL.RET.FEATPOOL.INPUT_SIZE": 4096,
-    "MODEL.RET.FEATPOOL.HIDDEN_SIZE": 512,
-    "MODEL.RET.FEATPOOL.KERNEL_SIZE": 2,
-    "MODEL.RET.FEAT2D.NAME": "pool",
-    "MODEL.RET.FEAT2D.POOLING_COUNTS": [15, 8, 8, 8],
-    "MODEL.RET.PREDICTOR.HIDDEN_SIZE": 512,
-    "MODEL.RET.PREDICTOR.KERNEL_SIZE": 5,
-    "MODEL.RET.PREDICTOR.NUM_STACK_LAYERS": 8,
-    "MODEL.RET.LOSS.MIN_IOU": 0.3,
-    "MODEL.RET.LOSS.MAX_IOU": 0.7,
-    "MODEL.RET.LOSS.NUM_POSTIVE_VIDEO_PROPOSAL": 1,
-    "MODEL.RET.LOSS.NEGATIVE_VIDEO_IOU": 0.5,
-    "MODEL.RET.LOSS.SENT_REMOVAL_IOU": 0.5,
-    "MODEL.RET.LOSS.CONTRASTIVE_WEIGHT": 0.05,
-    "MODEL.RET.LOSS.TAU_VIDEO": 0.2,
-    "MODEL.RET.LOSS.TAU_SENT": 0.2,
-    "MODEL.RET.LOSS.MARGIN": 0.2,
-    "SOLVER.MAX_EPOCH": 12,
-    "SOLVER.LR": 0.01,
-    "SOLVER.BATCH_SIZE": 32,
-    "SOLVER.MILESTONES": [8, 11],
-    "SOLVER.ONLY_IOU": 7,
-    "SOLVER.MASK_MODE": "both",
-    "SOLVER.SPARSE_WEIGHT": 20.0,
-    "SOLVER.ATT_MODE": "v",
-    "SOLVER.D_DOUBLE": True,
-    "SOLVER.ATT_SOFTMAX": True,
-    "SOLVER.ATT_DROPOUT": None,
-    "SOLVER.TRANS_LAYER": 2,
-    "SOLVER.N_HEAD": 8,
-    "SOLVER.GAMMA": 0.98,
-    "SOLVER.USE_LRTNET": True,
-    "SOLVER.LOSS_RATIO": 0.0,
-    "INPUT.NUM_PRE_CLIPS": 256,
-    "TEST.NMS_THRESH": 0.5,
-    "TEST.CONTRASTIVE_SCORE_POW": 0.5,
-    "DATASETS.NAME": "",
+# Native field -> released key and the default that the released code gives it where a file leaves it out.
+_FIELDS: dict[str, tuple[str, Any]] = {
+    "name": ("DATASETS.NAME", ""),
+    "model.video_dim": ("MODEL.RET.FEATPOOL.INPUT_SIZE", 4096),
+    "model.query_dim": ("MODEL.RET.INPUT_TEXT_DIM", 768),
+    "model.num_pre_clips": ("INPUT.NUM_PRE_CLIPS", 256),
+    "model.num_clips": ("MODEL.RET.NUM_CLIPS", 128),
+    "model.pool_kernel": ("MODEL.RET.FEATPOOL.KERNEL_SIZE", 2),
+    "model.clip_hidden": ("MODEL.RET.FEATPOOL.HIDDEN_SIZE", 512),
+    "model.dim": ("MODEL.RET.JOINT_SPACE_SIZE", 256),
+    "model.transformer": ("SOLVER.USE_LRTNET", True),
+    "model.layers": ("SOLVER.TRANS_LAYER", 2),
+    "model.heads": ("SOLVER.N_HEAD", 8),
+    "model.attention_dropout": ("SOLVER.ATT_DROPOUT", None),
+    "model.attention": ("SOLVER.ATT_MODE", "v"),
+    "model.mask": ("SOLVER.MASK_MODE", "both"),
+    "model.gamma": ("SOLVER.GAMMA", 0.98),
+    "model.bidirectional": ("SOLVER.D_DOUBLE", True),
+    "model.softmax": ("SOLVER.ATT_SOFTMAX", True),
+    "model.pooling_counts": ("MODEL.RET.FEAT2D.POOLING_COUNTS", [15, 8, 8, 8]),
+    "model.proposals": ("MODEL.RET.FEAT2D.NAME", "pool"),
+    "model.head_hidden": ("MODEL.RET.PREDICTOR.HIDDEN_SIZE", 512),
+    "model.head_kernel": ("MODEL.RET.PREDICTOR.KERNEL_SIZE", 5),
+    "model.head_layers": ("MODEL.RET.PREDICTOR.NUM_STACK_LAYERS", 8),
+    "loss.min_iou": ("MODEL.RET.LOSS.MIN_IOU", 0.3),
+    "loss.max_iou": ("MODEL.RET.LOSS.MAX_IOU", 0.7),
+    "loss.top_k": ("MODEL.RET.LOSS.NUM_POSTIVE_VIDEO_PROPOSAL", 1),
+    "loss.margin": ("MODEL.RET.LOSS.MARGIN", 0.2),
+    "loss.contrastive_weight": ("MODEL.RET.LOSS.CONTRASTIVE_WEIGHT", 0.05),
+    "loss.tau_video": ("MODEL.RET.LOSS.TAU_VIDEO", 0.2),
+    "loss.tau_sentence": ("MODEL.RET.LOSS.TAU_SENT", 0.2),
+    "loss.negative_iou": ("MODEL.RET.LOSS.NEGATIVE_VIDEO_IOU", 0.5),
+    "loss.sentence_removal_iou": ("MODEL.RET.LOSS.SENT_REMOVAL_IOU", 0.5),
+    "loss.sparsity_weight": ("SOLVER.SPARSE_WEIGHT", 20.0),
+    "loss.sparsity_doubling_ratio": ("SOLVER.LOSS_RATIO", 0.0),
+    "decode.nms_threshold": ("TEST.NMS_THRESH", 0.5),
+    "decode.score_power": ("TEST.CONTRASTIVE_SCORE_POW", 0.5),
+    "train.lr": ("SOLVER.LR", 0.01),
+    "train.batch_size": ("SOLVER.BATCH_SIZE", 32),
+    "train.epochs": ("SOLVER.MAX_EPOCH", 12),
+    "train.milestones": ("SOLVER.MILESTONES", [8, 11]),
+    "train.full_loss_epochs": ("SOLVER.ONLY_IOU", 7),
+    "video_provenance.backbone": ("MODEL.RET.VIDEO_MODE", "c3d"),
 }
 # Keys that say where or how the released scripts ran, not what the model computes.
 _IGNORED = re.compile(
@@ -69,18 +70,23 @@ _IGNORED = re.compile(
     r"|DATASETS\.(TRAIN|TEST)|DATALOADER\.NUM_WORKERS|OUTPUT_DIR|PATHS_CATALOG|TEST\.BATCH_SIZE"
     r"|SOLVER\.(CHECKPOINT_PERIOD|TEST_PERIOD|RESUME|RESUME_EPOCH|FREEZE_BERT|SKIP_TEST)"
 )
-_ATTENTION = {"all": "all", "v": "video", "trans": "plain", "no": "off"}
-_MASK = {"no": "none", "ret": "decay", "sparse": "sparse", "both": "both"}
-_PROPOSALS = {
-    f"{kind}{suffix}": (kind, boundary)
-    for kind in ("pool", "conv")
-    for suffix, boundary in (("", "none"), ("_b", "add"), ("_c", "concat"))
+_WORDS: dict[str, dict[str, Any]] = {
+    "model.attention": {"all": "all", "v": "video", "trans": "plain", "no": "off"},
+    "model.mask": {"no": "none", "ret": "decay", "sparse": "sparse", "both": "both"},
+    "model.proposals": {
+        f"{kind}{suffix}": (kind, boundary)
+        for kind in ("pool", "conv")
+        for suffix, boundary in (("", "none"), ("_b", "add"), ("_c", "concat"))
+    },
 }
 _TIOUS = {"tacos": [0.1, 0.3, 0.5]}
 
 
 def import_released(
-    released_config: Mapping[str, Any], weights: Mapping[str, Tensor], source: str = "released checkpoint"
+    released_config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    source: str = "released checkpoint",
+    config_source: str = "released configuration",
 ) -> tuple[Config, dict[str, Tensor]]:
     """A released configuration and state dict as native ones.
 
@@ -90,25 +96,26 @@ def import_released(
     Args:
         released_config: nested, as in the yacs YAML; dotted keys are accepted at any level.
         weights: under their released names.
-        source: for messages.
+        source: of the weights, for messages.
+        config_source: of the configuration, for messages.
 
     Raises:
         ConfigError: a key or value that the released code does not know.
-        CheckpointError: a missing, extra or misshapen weight, by its released name.
+        CheckpointError: a missing, extra or misshapen weight, or one that is not finite, by its released name.
     """
-    config = import_config(released_config, modality=_has_modality_matrices(weights), source=source)
-    renames = released_names(config.model, modality=_has_modality_matrices(weights))
+    modality = any(name.endswith("W_vid_Q") for name in weights)
+    config = import_config(released_config, modality=modality, source=config_source)
+    renames = released_names(config.model, modality=modality)
     check_weights({name: rename.shape for name, rename in renames.items()}, weights, source)
+    broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if broken:
+        raise CheckpointError(f"{source}: weight {broken[0]!r} holds NaN or infinity: fetch the file again")
     native = {
         rename.native: rename.to_native(weights[name])
         for name, rename in renames.items()
         if rename.native is not None
     }
     return config, native
-
-
-def _has_modality_matrices(weights: Mapping[str, Tensor]) -> bool:
-    return any(name.endswith("W_vid_Q") for name in weights)
 
 
 def import_config(released_config: Mapping[str, Any], *, modality: bool, source: str) -> Config:
@@ -120,86 +127,61 @@ def import_config(released_config: Mapping[str, Any], *, modality: bool, source:
         source: for messages.
 
     Raises:
-        ConfigError: a key or value that the released code does not know.
+        ConfigError: a key or value that the released code does not know, by its released name.
     """
     given = _flatten(released_config)
+    known = {released for released, _ in _FIELDS.values()}
     for key in given:
-        if key not in _DEFAULTS and not _IGNORED.fullmatch(key):
+        if key not in known and not _IGNORED.fullmatch(key):
             raise ConfigError(f"{source}: unknown key {key!r}: is this a released MRNet configuration?")
-    value = {**_DEFAULTS, **given}
+    tree: dict[str, Any] = {}
+    for native, (released, default) in _FIELDS.items():
+        value = given.get(released, default)
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise ConfigError(f"{source}: {released} is {value!r}, it should be true or false")
+        *parents, leaf = native.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = _translated(native, value, source)
 
-    def choose(key: str, table: Mapping[str, Any]) -> Any:
-        if value[key] not in table:
-            raise ConfigError(f"{source}: {key} is {value[key]!r}, the released code knows {', '.join(table)}")
-        return table[value[key]]
-
-    attention = choose("SOLVER.ATT_MODE", _ATTENTION)
-    proposals, boundary = choose("MODEL.RET.FEAT2D.NAME", _PROPOSALS)
-    ret, loss, solver = "MODEL.RET.", "MODEL.RET.LOSS.", "SOLVER."
-    softmax = value[solver + "ATT_SOFTMAX"]
-    dataset = str(value["DATASETS.NAME"])
-    tree = {
-        "name": dataset or "released",
-        "model": {
-            "video_dim": value[ret + "FEATPOOL.INPUT_SIZE"],
-            "query_dim": value[ret + "INPUT_TEXT_DIM"],
-            "num_pre_clips": value["INPUT.NUM_PRE_CLIPS"],
-            "num_clips": value[ret + "NUM_CLIPS"],
-            "pool_kernel": value[ret + "FEATPOOL.KERNEL_SIZE"],
-            "clip_hidden": value[ret + "FEATPOOL.HIDDEN_SIZE"],
-            "dim": value[ret + "JOINT_SPACE_SIZE"],
-            "query_mode": "joint",
-            "transformer": value[solver + "USE_LRTNET"],
-            "layers": value[solver + "TRANS_LAYER"],
-            "heads": value[solver + "N_HEAD"],
-            "attention_dropout": value[solver + "ATT_DROPOUT"] or 0.0,
-            "projections": "modality" if modality else "shared",
-            "attention": attention,
-            "mask": choose("SOLVER.MASK_MODE", _MASK),
-            "gamma": value[solver + "GAMMA"],
-            "bidirectional": value[solver + "D_DOUBLE"],
-            "softmax": softmax,
-            "zero_linear_retention": modality and not softmax,
-            "pooling_counts": value[ret + "FEAT2D.POOLING_COUNTS"],
-            "proposals": proposals,
-            "boundary": boundary,
-            "boundary_replaces_conv": (proposals, boundary) == ("conv", "add"),
-            "head_hidden": value[ret + "PREDICTOR.HIDDEN_SIZE"],
-            "head_kernel": value[ret + "PREDICTOR.KERNEL_SIZE"],
-            "head_layers": value[ret + "PREDICTOR.NUM_STACK_LAYERS"],
-        },
-        "loss": {
-            "min_iou": value[loss + "MIN_IOU"],
-            "max_iou": value[loss + "MAX_IOU"],
-            "top_k": value[loss + "NUM_POSTIVE_VIDEO_PROPOSAL"],
-            "margin": value[loss + "MARGIN"],
-            "contrastive_weight": value[loss + "CONTRASTIVE_WEIGHT"],
-            "tau_video": value[loss + "TAU_VIDEO"],
-            "tau_sentence": value[loss + "TAU_SENT"],
-            "negative_iou": value[loss + "NEGATIVE_VIDEO_IOU"],
-            "sentence_removal_iou": value[loss + "SENT_REMOVAL_IOU"],
-            "sparsity_weight": value[solver + "SPARSE_WEIGHT"],
-            "sparsity_doubling_ratio": value[solver + "LOSS_RATIO"],
-        },
-        "decode": {
-            "nms_threshold": value["TEST.NMS_THRESH"],
-            "score_power": value["TEST.CONTRASTIVE_SCORE_POW"],
-        },
-        "train": {
-            "lr": value[solver + "LR"],
-            "batch_size": value[solver + "BATCH_SIZE"],
-            "epochs": value[solver + "MAX_EPOCH"],
-            "milestones": list(value[solver + "MILESTONES"]),
-            "full_loss_epochs": value[solver + "ONLY_IOU"],
-        },
-        "evaluation": {"tious": _TIOUS.get(dataset, [0.3, 0.5, 0.7])},
-        "video_provenance": {
-            "backbone": value[ret + "VIDEO_MODE"],
-            "dim": value[ret + "FEATPOOL.INPUT_SIZE"],
-        },
-        "query_provenance": {"backbone": "released", "dim": value[ret + "INPUT_TEXT_DIM"]},
+    model = tree["model"]
+    model["proposals"], model["boundary"] = model["proposals"]
+    model |= {
+        "query_mode": "joint",
+        "projections": "modality" if modality else "shared",
+        "zero_linear_retention": modality and not model["softmax"],
+        "boundary_replaces_conv": (model["proposals"], model["boundary"]) == ("conv", "add"),
     }
-    return parse_config(tree, source)
+    tree["evaluation"] = {"tious": _TIOUS.get(str(tree["name"]), [0.3, 0.5, 0.7])}
+    tree["video_provenance"]["dim"] = model["video_dim"]
+    tree["query_provenance"] = {"backbone": "released", "dim": model["query_dim"]}
+    try:
+        return parse_config(tree, source)
+    except ConfigError as error:
+        message = str(error)
+        for native, (released, _) in _FIELDS.items():
+            message = message.replace(f"{source}: {native}", f"{source}: {released}")
+        raise ConfigError(message) from None
+
+
+def _translated(native: str, value: Any, source: str) -> Any:
+    """A released value in native words.
+
+    Raises:
+        ConfigError: a word that the released code does not know.
+    """
+    if native == "name":
+        return value or "released"
+    if native == "model.attention_dropout":
+        return 0.0 if value is None else value
+    if native not in _WORDS:
+        return value
+    words = _WORDS[native]
+    if not isinstance(value, str) or value not in words:
+        released, _ = _FIELDS[native]
+        raise ConfigError(f"{source}: {released} is {value!r}, the released code knows {', '.join(words)}")
+    return words[value]
 
 
 @dataclass(frozen=True)
@@ -320,7 +302,7 @@ def convert_checkpoint(checkpoint: Path, released_config: Path, out: Path) -> Co
     """
     tree = _read_yaml(released_config)
     weights = _read_pth(checkpoint)
-    config, native = import_released(tree, weights, source=str(checkpoint))
+    config, native = import_released(tree, weights, str(checkpoint), str(released_config))
     details = {"converted_from": checkpoint.name, "released_config": released_config.name}
     assert config.video_provenance is not None
     config = config.model_copy(
@@ -332,7 +314,7 @@ def convert_checkpoint(checkpoint: Path, released_config: Path, out: Path) -> Co
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}: give the released config.yml with --config") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -345,19 +327,31 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _read_pth(path: Path) -> dict[str, Tensor]:
     try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            start = file.read(2)
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}: give a released .pth file") from None
+    if start != b"PK" and start[:1] != b"\x80":  # neither a zip archive nor the pickle of an old file
+        raise CheckpointError(
+            f"{path} is damaged or not a PyTorch file (it begins with {start!r}): fetch it again"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on old pickles; what matters is raised
+            document = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
             f"{path} needs unpickling of more than weights, which could run code: refused; "
             "save it again as a plain dict of tensors"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is damaged or not a PyTorch file ({first_line}): fetch it again") from None
+    except Exception:  # a damaged pickle can raise anything
+        raise CheckpointError(
+            f"{path} is damaged or not a PyTorch file (its content does not parse): fetch it again"
+        ) from None
     weights = document.get("model") if isinstance(document, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
+    ):
         raise CheckpointError(f"{path} holds no state dict under 'model': is it a released checkpoint?")
     # A released run on several GPUs saves its weights under "module."
     return {name.removeprefix("module."): tensor for name, tensor in weights.items()}

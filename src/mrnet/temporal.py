@@ -95,8 +95,8 @@ def map_diagonals(num_clips: int, pooling_counts: list[int]) -> list[tuple[int, 
             diagonals.append((offset, stride))
     if offset >= num_clips:
         raise ConfigError(
-            f"model.pooling_counts {pooling_counts} reach {offset} clips past the start clip, "
-            f"but model.num_clips is {num_clips}: lower the counts or raise num_clips"
+            f"pooling_counts {pooling_counts} reach {offset} clips past the start clip, "
+            f"but num_clips is {num_clips}: lower the counts or raise num_clips"
         )
     return diagonals
 

@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.setLevel(logging.INFO)
     try:
         status: int = arguments.run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is where a shell closed it, >&-
+            sys.stdout.flush()
         return status
     except MRNetError as error:
         print(f"mrnet: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -59,5 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("mrnet: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 1
+    except OSError as error:  # a full disk, or an output that takes nothing
+        print(f"mrnet: error: {error}", file=sys.stderr)
+        _discard_output()
+        return 2
+
+
+def _discard_output() -> None:
+    """Let what is still buffered go nowhere, so that Python does not fail on it once more at its exit."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

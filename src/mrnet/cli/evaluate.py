@@ -62,7 +62,7 @@ def _evaluate_checkpoint(arguments: argparse.Namespace) -> int:
         write_atomically,
     )
     from mrnet.config import QueryMode, apply_overrides, parse_config
-    from mrnet.data.sources import open_source, required
+    from mrnet.data.sources import open_source
     from mrnet.evaluation.predictions import write_predictions
     from mrnet.evaluation.run import evaluate
     from mrnet.predictor import best_device
@@ -70,24 +70,21 @@ def _evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     folder = resolve_checkpoint(arguments.checkpoint)
     config, weights = load_checkpoint(folder)
     for override in arguments.overrides:
-        if override.startswith("model."):
+        if override.partition("=")[0].split(".")[0] not in ("data", "decode", "evaluation", "train"):
             raise ConfigError(
-                f"--set {override}: the model of a checkpoint cannot be changed; data.*, decode.*, "
-                "evaluation.* and train.batch_size can"
+                f"--set {override}: of a checkpoint's configuration only data.*, decode.*, evaluation.* and "
+                "train.* can be changed"
             )
     tree = apply_overrides(config.model_dump(mode="json"), arguments.overrides)
     config = parse_config(tree, source=str(folder))
-    out = make_directory(arguments.out or arguments.checkpoint / arguments.split)
-
-    annotations, train = required(config.data, arguments.split), required(config.data, "train")
     source = open_source(config.data)
-    dataset = source.dataset(source.records(annotations), config)
+    dataset = source.dataset(source.split(config.data, arguments.split), config)
+    train = source.split(config.data, "train")
+    out = make_directory(arguments.out or arguments.checkpoint / arguments.split)
     device = best_device()
     model = build_model(config, weights, source=str(folder)).to(device)
     protocols: list[QueryMode] = ["single", "joint"] if arguments.protocol == "both" else [arguments.protocol]
-    report, predictions = evaluate(
-        model, dataset, source.records(train), config, device, protocols, split=annotations
-    )
+    report, predictions = evaluate(model, dataset, train, config, device, protocols, split=arguments.split)
     report["checkpoint"] = str(folder)
     for protocol, ranked in predictions.items():
         write_predictions(out / f"predictions.{protocol}.jsonl", ranked)

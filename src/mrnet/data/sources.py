@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mrnet.config import Config, DataConfig
 from mrnet.data.annotations import read_annotations
@@ -47,6 +48,18 @@ class Source:
     def records(self, path: str) -> list[VideoRecord]:
         """Annotations of a split; durations they lack come from the videos."""
         return read_annotations(Path(path), durations=self.duration_s)
+
+    def split(self, data: DataConfig, name: Literal["train", "val", "test"]) -> list[VideoRecord]:
+        """Annotations of a split. Without ``data.val`` a share of the training videos is held out for it.
+
+        Raises:
+            ConfigError: its annotations are not set.
+            DataError: they cannot be read, or are too few to hold any out.
+        """
+        if name == "test" or data.val is not None:
+            return self.records(_required(data, name))
+        train, val = hold_out(self.records(_required(data, "train")), data.val_fraction)
+        return train if name == "train" else val
 
     def dataset(self, records: Sequence[VideoRecord], config: Config) -> MomentDataset:
         """A dataset of these features.
@@ -101,7 +114,7 @@ def check_provenance(found: Provenance | None, expected: Provenance | None, what
         )
 
 
-def required(data: DataConfig, split: str) -> str:
+def _required(data: DataConfig, split: str) -> str:
     """The annotation path of a split.
 
     Raises:

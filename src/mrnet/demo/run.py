@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mrnet.checkpoint import make_directory, write_atomically
+from mrnet.checkpoint import RUN_FILE, make_directory, write_atomically
 from mrnet.config import Config, load_recipe
-from mrnet.data.sources import open_source, required
+from mrnet.data.sources import open_source
 from mrnet.demo.benchmark import render_benchmark
 from mrnet.demo.report import Example, render_report
 from mrnet.errors import CheckpointError
@@ -44,19 +44,19 @@ def run_demo(out: Path, seed: int, overrides: Sequence[str] = ()) -> str:
         CheckpointError: ``out`` holds something else, or the demo of another seed.
     """
     started = time.perf_counter()
-    _claim(out, seed)
     benchmark, run_directory = out / "benchmark", out / "run"
-    log.info("%s", NOTICE)
-    if not benchmark.exists():
-        log.info("rendering videos ...")
-        render_benchmark(benchmark, seed, workers=os.cpu_count() or 1)
     config = load_recipe(
         "demo",
         [f"data.{split}={json.dumps(str(benchmark / f'{split}.json'))}" for split in ("train", "val", "test")]
         + [f"data.video_features={json.dumps(str(benchmark / 'videos'))}", f"train.seed={seed}", *overrides],
     )
+    _claim(out, seed)
+    log.info("%s", NOTICE)
+    if not benchmark.exists():
+        log.info("rendering videos ...")
+        render_benchmark(benchmark, seed, workers=os.cpu_count() or 1)
     log.info("encoding videos, training ...")
-    run = train(config, run_directory, resume=(run_directory / "run.json").exists(), cpu=True)
+    run = train(config, run_directory, resume=(run_directory / RUN_FILE).exists(), cpu=True)
     log.info("evaluating ...")
     predictor = Predictor.load(run_directory, device="cpu")
     report, examples = _evaluate(predictor, run, benchmark, out)
@@ -84,11 +84,11 @@ def _claim(out: Path, seed: int) -> None:
 def _evaluate(predictor: Predictor, run: Run, benchmark: Path, out: Path) -> tuple[dict[str, Any], list[Example]]:
     config: Config = predictor.config
     source = open_source(config.data)
-    records = source.records(required(config.data, "test"))
+    records = source.split(config.data, "test")
     report, predictions = evaluate(
         predictor.model,
         source.dataset(records, config),
-        source.records(required(config.data, "train")),
+        source.split(config.data, "train"),
         config,
         predictor.device,
         ["single", "joint"],

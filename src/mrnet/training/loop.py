@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from mrnet.config import Config, TrainConfig
 from mrnet.data.dataset import Batch, MomentDataset, epoch_batches, load_batches, share
-from mrnet.data.sources import Source, hold_out, open_source, required
+from mrnet.data.sources import open_source
 from mrnet.errors import ConfigError, TrainingError
 from mrnet.evaluation.run import evaluate_predictions, predict
 from mrnet.losses import Losses, compute_losses, total_loss
@@ -46,7 +46,8 @@ def train(config: Config, out: Path, *, resume: bool = False, cpu: bool = False)
     main = accelerator.is_main_process
     with accelerator.main_process_first():  # which encodes raw videos, if there are any
         source = open_source(config.data)
-    train_set, val_set = _datasets(config, source)
+    train_set = source.dataset(source.split(config.data, "train"), config)
+    val_set = source.dataset(source.split(config.data, "val"), config)
     config = config.model_copy(
         update={"video_provenance": source.video_provenance, "query_provenance": source.query_provenance}
     )
@@ -115,15 +116,6 @@ def _start(out: Path, config: Config, accelerator: Accelerator) -> Run:
     run = Run.start(out, config) if accelerator.is_main_process else Run(out, config)
     accelerator.wait_for_everyone()
     return run
-
-
-def _datasets(config: Config, source: Source) -> tuple[MomentDataset, MomentDataset]:
-    records = source.records(required(config.data, "train"))
-    if config.data.val is not None:
-        val_records = source.records(config.data.val)
-    else:
-        records, val_records = hold_out(records, config.data.val_fraction)
-    return source.dataset(records, config), source.dataset(val_records, config)
 
 
 def _local_batches(

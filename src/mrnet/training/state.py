@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mrnet.checkpoint import (
@@ -28,6 +27,7 @@ from mrnet.checkpoint import (
     load_tensors,
     new_directory,
     read_json,
+    save_tensors,
     write_atomically,
     write_checkpoint,
 )
@@ -129,7 +129,7 @@ class Run:
             shutil.rmtree(target)
         with new_directory(target) as temporary:
             write_checkpoint(temporary, self.config, model.state_dict())
-            save_file(dict(_optimizer_tensors(model, optimizer)), temporary / _OPTIMIZER_FILE)
+            save_tensors(temporary / _OPTIMIZER_FILE, dict(_optimizer_tensors(model, optimizer)))
         self.history.append(record)
         self.last = name
         if best:
@@ -179,7 +179,7 @@ def _read_run(directory: Path) -> dict[str, object]:
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
-            yield f"{name}|{key}", value.detach().cpu().contiguous()
+            yield f"{name}|{key}", value
 
 
 def refuse_changes(saved: Config, wanted: Config, path: Path) -> None:
