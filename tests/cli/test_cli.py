@@ -708,7 +708,8 @@ class TestEvaluateCheckpointRefuses:
         status, _, err = command("evaluate", "--checkpoint", checkpoint)
         assert (status, err) == (
             2,
-            "mrnet: error: data.video_features is not set: add --set data.video_features=PATH (a store or a folder)\n",
+            "mrnet: error: data.video_features is not set: add --set data.video_features=PATH (a store or a "
+            "folder)\n",
         )
 
     @pytest.mark.parametrize(

@@ -1,10 +1,7 @@
 """What several commands share."""
 
 import argparse
-from pathlib import Path
 from typing import Any
-
-DEMO_OUT = Path("mrnet-demo")
 
 Subparsers = Any  # argparse's own type is private
 

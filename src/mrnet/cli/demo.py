@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from mrnet.cli.common import DEMO_OUT, Subparsers, add_set
+from mrnet.cli.common import Subparsers, add_set
+from mrnet.demo import DEFAULT_OUT
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -14,7 +15,9 @@ def add_parser(commands: Subparsers) -> None:
         "pixels, trains a small MRNet from scratch, evaluates it beside the baselines and answers a typed "
         "query. Needs no download and no GPU. Run again after an interruption, it goes on where it stopped.",
     )
-    parser.add_argument("--out", type=Path, default=DEMO_OUT, help="folder for everything (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=DEFAULT_OUT, help="folder for everything (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the benchmark and the training (default: 0)")
     add_set(parser)
     parser.set_defaults(run=run)

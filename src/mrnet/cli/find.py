@@ -4,7 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from mrnet.cli.common import DEMO_OUT, Subparsers, positive
+from mrnet.cli.common import Subparsers, positive
+from mrnet.demo import DEFAULT_OUT
 from mrnet.errors import CheckpointError
 
 
@@ -21,13 +22,13 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        help=f"checkpoint or training run (default: that of `mrnet demo`, {DEMO_OUT}/run)",
+        help=f"checkpoint or training run (default: that of `mrnet demo`, {DEFAULT_OUT}/run)",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    checkpoint = arguments.checkpoint or DEMO_OUT / "run"
+    checkpoint = arguments.checkpoint or DEFAULT_OUT / "run"
     if arguments.checkpoint is None and not checkpoint.exists():
         raise CheckpointError("no checkpoint: give one with --checkpoint, or run `mrnet demo` here first")
     from mrnet.predictor import Predictor

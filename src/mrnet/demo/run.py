@@ -11,6 +11,7 @@ from typing import Any
 from mrnet.checkpoint import RUN_FILE, make_directory, write_atomically
 from mrnet.config import Config, load_recipe
 from mrnet.data.sources import open_source
+from mrnet.demo import DEFAULT_OUT
 from mrnet.demo.benchmark import render_benchmark
 from mrnet.demo.report import Example, render_report
 from mrnet.errors import CheckpointError
@@ -104,13 +105,15 @@ def _evaluate(predictor: Predictor, run: Run, benchmark: Path, out: Path) -> tup
         examples.append(Example(path, record, {qid: moments[0] for qid, moments in found.items() if moments}))
     asked = records[0].queries[0]
     answer = examples[0].answers[asked.qid]
+    checkpoint = "" if out == DEFAULT_OUT else f" --checkpoint {run.directory}"
     report |= {
         "synthetic": NOTICE,
         "epochs": run.epoch,
         "best_epoch": run.best,
         "typed_query": {
-            "video": str(benchmark / "videos" / f"{records[0].video_id}.mp4"),
+            "video": str(examples[0].path),
             "query": asked.text,
+            "command": f'mrnet find {examples[0].path} "{asked.text}"{checkpoint}',
             "truth": list(asked.moments[0]),
             "answer": answer._asdict(),
         },
@@ -133,8 +136,7 @@ def _summary(report: dict[str, Any], out: Path) -> str:
             "",
             metric_table(rows),
             "",
-            f'asked:  mrnet find {asked["video"]} "{asked["query"]}"'
-            + ("" if str(out) == "mrnet-demo" else f" --checkpoint {out / 'run'}"),
+            f"asked:  {asked['command']}",
             f"answer: {asked['answer']['start_s']:.1f} s - {asked['answer']['end_s']:.1f} s"
             f"   (truth: {start_s:.1f} s - {end_s:.1f} s)",
             f"report: {out / 'report.html'}   ({report['seconds']:.0f} s in all)",
