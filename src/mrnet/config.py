@@ -14,7 +14,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mrnet.errors import ConfigError
-from mrnet.temporal import map_diagonals
 from mrnet.types import Provenance
 
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -126,6 +125,8 @@ class ModelConfig(_Section):
             raise ValueError("boundary_replaces_conv needs proposals conv and boundary add")
         if 0 in self.pooling_counts[1:]:
             raise ValueError(f"pooling_counts {self.pooling_counts}: only the first may be 0")
+        from mrnet.temporal import map_diagonals  # brings torch, which `mrnet --help` does not need
+
         try:
             map_diagonals(self.num_clips, self.pooling_counts)
         except ConfigError as error:

@@ -15,9 +15,7 @@ def add_parser(commands: Subparsers) -> None:
         "pixels, trains a small MRNet from scratch, evaluates it beside the baselines and answers a typed "
         "query. Needs no download and no GPU. Run again after an interruption, it goes on where it stopped.",
     )
-    parser.add_argument(
-        "--out", type=Path, default=DEFAULT_OUT, help="folder for everything (default: %(default)s)"
-    )
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the benchmark and the training (default: 0)")
     add_set(parser)
     parser.set_defaults(run=run)
