@@ -177,6 +177,11 @@ class TrainConfig(_Section):
 
     lr: Positive = Field(description="learning rate of AdamW")
     batch_size: Count = Field(description="videos of a step, over all processes")
+    max_queries: Count | None = Field(
+        None,
+        description="queries of a video in a step, drawn anew each epoch; none takes all. With query_mode single "
+        "each has a proposal map of its own",
+    )
     epochs: Count = Field(description="passes over the training videos")
     milestones: list[Count] = Field(default=[], description="epochs after which lr is divided by 10")
     full_loss_epochs: Natural = Field(

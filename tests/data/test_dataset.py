@@ -70,6 +70,22 @@ def test_batches_of_an_epoch_hold_every_video_once_and_differ_by_epoch() -> None
     assert first == epoch_batches(10, 4, seed=0, epoch=1)
 
 
+def test_queries_are_drawn_anew_each_epoch_and_stay_in_order(
+    tiny: Callable[..., Config], dataset_files: dict[str, str]
+) -> None:
+    config = tiny(data=dataset_files)
+    source = open_source(config.data)
+    dataset = source.dataset(source.records(dataset_files["train"]), config)
+    draws = [[r.queries for r in dataset.draw(1, seed=0, epoch=epoch).records] for epoch in range(1, 9)]
+    assert all(len(queries) == 1 for draw in draws for queries in draw)
+    several = next(i for i, record in enumerate(dataset.records) if len(record.queries) > 1)
+    assert len({draw[several] for draw in draws}) > 1
+    assert [r.queries for r in dataset.draw(1, seed=0, epoch=1).records] == draws[0]
+    assert dataset.draw(99, 0, 1).records == dataset.records
+    assert dataset.draw(None, 0, 1) is dataset
+    assert len(dataset[several].queries) > 1  # the dataset itself is left alone
+
+
 def test_shares_of_processes_make_up_the_batch_in_order() -> None:
     assert [share([5, 6, 7, 8, 9], process, 2) for process in range(2)] == [[5, 6], [7, 8, 9]]
     assert [share([5], process, 2) for process in range(2)] == [[5], [5]]  # not one each: both take it whole

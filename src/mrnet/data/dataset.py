@@ -1,7 +1,8 @@
 """Records and features joined into training and evaluation batches."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -163,6 +164,18 @@ class MomentDataset(Dataset[Sample]):
             )
         self[0]  # features of a wrong width are refused here, before anyone writes anything
 
+    def draw(self, max_queries: int | None, seed: int, epoch: int) -> "MomentDataset":
+        """The dataset with at most ``max_queries`` queries of each video, drawn for an epoch, in order."""
+        if max_queries is None:
+            return self
+        generator = _epoch_generator(seed, epoch)
+        drawn = copy.copy(self)
+        drawn.records = []
+        for record in self.records:
+            kept = torch.randperm(len(record.queries), generator=generator)[:max_queries].sort().values
+            drawn.records.append(replace(record, queries=tuple(record.queries[i] for i in kept)))
+        return drawn
+
     def __len__(self) -> int:
         return len(self.records)
 
@@ -197,9 +210,12 @@ def check_width(rows: Tensor, width: int, where: str, key: str) -> None:
 
 def epoch_batches(num_videos: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
     """The shuffled batches of an epoch; the last may be smaller."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order: list[int] = torch.randperm(num_videos, generator=generator).tolist()
+    order: list[int] = torch.randperm(num_videos, generator=_epoch_generator(seed, epoch)).tolist()
     return [order[start : start + batch_size] for start in range(0, num_videos, batch_size)]
+
+
+def _epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
 
 
 def share(batch: list[int], process: int, num_processes: int) -> list[int]:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mrnet import __version__
 from mrnet.config import Config, DecodeConfig, EvaluationConfig, QueryMode
-from mrnet.data.dataset import MomentDataset, load_batches
+from mrnet.data.dataset import Batch, MomentDataset, load_batches
 from mrnet.decode import fuse_scores, top_moments
 from mrnet.evaluation.baselines import BaselineKind, baseline_predictions
 from mrnet.evaluation.metrics import bootstrap_intervals, per_query_hits
@@ -21,6 +21,7 @@ from mrnet.evaluation.qvhighlights import per_query_scores, qvhighlights_metrics
 from mrnet.model.mrnet import MRNet
 from mrnet.types import Moment, VideoRecord
 
+_MAPS_AT_ONCE = 16
 MOMENTS_PER_QUERY = 10
 """Ranked moments kept of each query: what QVHighlights scores, and more than R@5 needs."""
 
@@ -53,9 +54,7 @@ def predict(
         total=len(batches), desc="predicting", unit="batch", disable=None, leave=False,
     ):  # fmt: skip
         batch = batch.to(device)
-        scores = model.score(model(batch.video, batch.queries, batch.query_mask, query_mode))
-        moments, values = decode(scores.iou, scores.contrastive, batch.duration_s, config.decode)
-        rows = torch.cat([moments, values[..., None]], dim=-1).cpu().numpy()
+        rows = _rank(model, batch, config.decode, query_mode or config.model.query_mode).cpu().numpy()
         asked = [(record, query) for record in batch.records for query in record.queries]
         for (record, query), ranked in zip(asked, rows, strict=True):
             windows = tuple(Moment(*row) for row in ranked[~np.isnan(ranked[:, 2])].tolist())
@@ -63,12 +62,26 @@ def predict(
     return predictions
 
 
-def decode(
-    iou: torch.Tensor, contrastive: torch.Tensor, duration_s: torch.Tensor, config: DecodeConfig
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ranked moments that predictions keep; see :func:`mrnet.decode.top_moments`."""
-    fused = fuse_scores(iou, contrastive, config.score_power)
-    return top_moments(fused, duration_s, MOMENTS_PER_QUERY, config.nms_threshold)
+def _rank(model: MRNet, batch: Batch, config: DecodeConfig, query_mode: QueryMode) -> torch.Tensor:
+    """``(n, k, 3)`` start, end and score of the ranked moments of a batch, video by video.
+
+    Where every query needs a map of its own, queries are taken a few columns of the batch at a time, so
+    that memory does not grow with the queries of a video.
+    """
+    clips = model.encode_video(batch.video)
+    num_videos, longest = batch.query_mask.shape
+    width = max(1, _MAPS_AT_ONCE // num_videos) if query_mode == "single" else longest
+    position = batch.query_mask.flatten().cumsum(0).view_as(batch.query_mask) - 1
+    ranked = clips.new_empty(len(batch.duration_s), MOMENTS_PER_QUERY, 3)
+    for start in range(0, longest, width):
+        columns = slice(start, start + width)
+        mask = batch.query_mask[:, columns]
+        flat = position[:, columns][mask]
+        scores = model.score(model.match(clips, batch.queries[:, columns], mask, query_mode))
+        fused = fuse_scores(scores.iou, scores.contrastive, config.score_power)
+        moments, values = top_moments(fused, batch.duration_s[flat], MOMENTS_PER_QUERY, config.nms_threshold)
+        ranked[flat] = torch.cat([moments, values[..., None]], dim=-1)
+    return ranked
 
 
 def evaluate_predictions(

@@ -78,7 +78,8 @@ def train(config: Config, out: Path, *, resume: bool = False, cpu: bool = False)
             model.train()
             totals: dict[str, float] = {}
             batches = epoch_batches(len(train_set), config.train.batch_size, config.train.seed, epoch)
-            local = _local_batches(train_set, batches, accelerator, config.train.workers)
+            drawn = train_set.draw(config.train.max_queries, config.train.seed, epoch)
+            local = _local_batches(drawn, batches, accelerator, config.train.workers)
             for indices, batch in zip(batches, local, strict=True):
                 shared = 1 < accelerator.num_processes <= len(indices)
                 parts = _step(model, batch, optimizer, accelerator, config, epoch, shared=shared)
