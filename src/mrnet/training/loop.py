@@ -67,8 +67,8 @@ def train(config: Config, out: Path, *, resume: bool = False, cpu: bool = False)
         betas=config.train.betas,
         weight_decay=config.train.weight_decay,
     )
-    run.load_last(network, optimizer)
     model, optimizer = accelerator.prepare(network, optimizer)
+    run.load_last(network, optimizer.optimizer)  # now that the weights are where they will stay
 
     steps = (config.train.epochs - run.epoch) * -(-len(train_set) // config.train.batch_size)
     with tqdm(total=steps, desc="training", unit="step", disable=None if main else True) as progress:
