@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from mrnet.config import Config, ModelConfig, apply_overrides, load_recipe, parse_config, recipe_names
 from mrnet.errors import ConfigError
 from mrnet.features.backbones import text_backbone, video_backbone
+from mrnet.model.mrnet import MRNet
 from mrnet.types import Provenance
 
 ALL = {"activitynet", "activitynet-speech", "charades", "demo", "qvhighlights", "tacos"}
@@ -473,3 +475,25 @@ class TestFieldsTogether:
             sparse,
             depends,
         )
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_builds_its_network(name: str) -> None:
+    with torch.device("meta"):
+        model = MRNet(load_recipe(name).model)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    head = sum(parameter.numel() for parameter in model.proposal_head.parameters())
+    if name in ("activitynet", "charades", "tacos"):  # as the released models: nearly all in the head
+        assert head / parameters > 0.85
+
+
+def test_yaml_has_no_dates() -> None:
+    config = load_recipe("demo", ["data.train=2024-99-99", "name=2024-01-01"])
+    assert (config.data.train, config.name) == ("2024-99-99", "2024-01-01")
+
+
+def test_ranks_beyond_the_moments_kept_are_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"evaluation\.ranks\.1: Input should be less than or equal to 10, got 20"
+    ):
+        load_recipe("demo", ["evaluation.ranks=[1,20]"])

@@ -217,7 +217,7 @@ class EvaluationConfig(_Section):
 
     metrics: Literal["recall", "qvhighlights"] = Field("recall", description="kind of metrics")
     tious: list[Fraction] = Field(default=[0.3, 0.5, 0.7], description="thresholds of R@n")
-    ranks: list[Count] = Field(default=[1, 5], description="n of R@n")
+    ranks: list[Annotated[Count, Field(le=10)]] = Field(default=[1, 5], description="n of R@n, at most 10")
     select_by: str = Field("R@1,IoU=0.5", description="metric on the validation split that picks a checkpoint")
 
     @model_validator(mode="after")
@@ -310,10 +310,14 @@ def parse_config(tree: Any, source: str) -> Config:
 
 
 class _Yaml12Loader(yaml.SafeLoader):
-    """YAML whose only booleans are true and false: off is an attention mode, no a mask mode."""
+    """YAML without dates, and whose only booleans are true and false: off is an attention mode, no a mask mode."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        first: [
+            (tag, pattern)
+            for tag, pattern in resolvers
+            if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
+        ]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 

@@ -153,6 +153,8 @@ def import_config(released_config: Mapping[str, Any], *, modality: bool, source:
         "zero_linear_retention": modality and not model["softmax"],
         "boundary_replaces_conv": (model["proposals"], model["boundary"]) == ("conv", "add"),
     }
+    if model["attention"] == "off":
+        model["mask"] = "none"  # whatever the file says: there is nothing to mask
     tree["evaluation"] = {"tious": _TIOUS.get(str(tree["name"]), [0.3, 0.5, 0.7])}
     tree["video_provenance"]["dim"] = model["video_dim"]
     tree["query_provenance"] = {"backbone": "released", "dim": model["query_dim"]}

@@ -37,7 +37,7 @@ def top_moments(scores: Tensor, duration_s: Tensor, k: int, nms_threshold: float
     best = scores.new_full((len(scores), k), float("nan"), dtype=torch.float32)
     if not len(cells):
         return moments, best
-    for rank in range(k):
+    for rank in range(min(k, len(cells))):
         score, choice = remaining.max(dim=1)  # the first of equals
         found = score > float("-inf")
         chosen = candidates.gather(1, choice[:, None, None].expand(-1, 1, 2))  # (n, 1, 2)

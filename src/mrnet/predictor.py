@@ -15,13 +15,13 @@ from mrnet.config import Config
 from mrnet.data.dataset import check_width
 from mrnet.decode import fuse_scores, top_moments
 from mrnet.errors import ConfigError, DataError, FeatureError, FeatureShapeError
-from mrnet.features.backbones import TextBackbone, text_backbone, video_backbone
+from mrnet.features.backbones import TextBackbone, VideoBackbone, text_backbone, video_backbone
 from mrnet.features.video import probe
 from mrnet.model.mrnet import MRNet
 from mrnet.temporal import resample
 from mrnet.types import Moment, Provenance
 
-Backbone = TypeVar("Backbone")
+Backbone = TypeVar("Backbone", VideoBackbone, TextBackbone)
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class Predictor:
             VideoError: the file does not decode.
             FeatureShapeError: the features are of another width or shape than the model's.
             FeatureError: the model was trained on features that no registered backbone makes.
+            DataError: the length is needed and not given, or not positive.
         """
         if isinstance(video, str | Path):
             path = Path(video)
@@ -94,12 +95,12 @@ class Predictor:
             rows = torch.from_numpy(backbone.encode(path))
             where = str(path)
         else:
-            rows, where = torch.as_tensor(video, dtype=torch.float32), "the given features"
+            rows, where = torch.as_tensor(video, dtype=torch.float32, device="cpu"), "the given array"
             if rows.ndim != 2 or not len(rows):
-                raise FeatureShapeError(f"{where} have shape {list(rows.shape)}: give (n, c), n at least 1")
+                raise FeatureShapeError(f"{where} has shape {list(rows.shape)}: give (n, c), n at least 1")
         check_width(rows, self.config.model.video_dim, where, "model.video_dim")
         if not torch.isfinite(rows).all():
-            raise FeatureError(f"{where} hold NaN or infinity: extract them again")
+            raise FeatureError(f"{where} holds NaN or infinity: extract them again")
         if duration_s is None:
             rate = self.config.video_provenance.rows_per_s if self.config.video_provenance else None
             if rate is None:
@@ -121,6 +122,7 @@ class Predictor:
         Raises:
             DataError: the query is empty, or k is not positive.
             FeatureError: the model was trained on query features that no registered backbone makes.
+            VideoError: as :meth:`encode_video`.
         """
         if self._text is None:
             self._text = _the_one_trained_on(self.config.query_provenance, text_backbone)
@@ -139,6 +141,7 @@ class Predictor:
         scores = self.model.score(self.model.match(video.clips, queries, mask, "single"))
         fused = fuse_scores(scores.iou, scores.contrastive, self.config.decode.score_power)
         duration = torch.tensor([video.duration_s], device=self.device)
+        k = min(k, int(self.model.valid.sum()))
         moments, values = top_moments(fused, duration, k, self.config.decode.nms_threshold)
         rows = torch.cat([moments[0], values[0, :, None]], dim=1).tolist()
         return [Moment(*row) for row in rows if row[2] == row[2]]  # NaN marks ranks that are not there
@@ -157,9 +160,16 @@ def _the_one_trained_on(provenance: Provenance | None, make: Callable[[str], Bac
             "the checkpoint does not say which backbone made its training features: give features, not raw input"
         )
     try:
-        return make(provenance.backbone)
+        backbone = make(provenance.backbone)
     except ConfigError as error:
         raise FeatureError(
             f"the model was trained on {provenance.backbone!r} features, which cannot be made here ({error}): "
             "give features, not raw input"
         ) from None
+    made = backbone.provenance()
+    if made.revision != provenance.revision:
+        raise FeatureError(
+            f"the model was trained on {provenance.label} features, this version makes {made.label}: "
+            "train again, or give features of that revision"
+        )
+    return backbone

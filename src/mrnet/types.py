@@ -92,3 +92,8 @@ class Provenance(BaseModel):
     rows_per_s: float | None = None
     revision: str = ""
     details: dict[str, str] = {}
+
+    @property
+    def label(self) -> str:
+        """Backbone and revision, for messages."""
+        return repr(self.backbone) + (f" revision {self.revision}" if self.revision else "")

@@ -729,8 +729,8 @@ class TestEvaluateCheckpointRefuses:
         status, _, err = command("evaluate", "--checkpoint", checkpoint, *overrides)
         assert (status, err) == (
             2,
-            "mrnet: error: video features come from 'random', the model was trained on 'color-hog-motion': point "
-            "data.video_features at features of that backbone\n",
+            "mrnet: error: video features come from 'random', the model was trained on 'color-hog-motion' revision "
+            "1: point data.video_features at features of that backbone\n",
         )
 
 

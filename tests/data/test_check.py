@@ -10,6 +10,9 @@ import pytest
 
 from mrnet.data.check import CheckReport, Problem, check_dataset, format_report
 from mrnet.errors import DataError, FeatureError
+from mrnet.features.store import write_store
+from mrnet.features.video import write_video
+from mrnet.types import Provenance
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "annotations"
 
@@ -237,3 +240,27 @@ def test_oddities_of_published_files(name: str, outside: int, reversed_: int, em
         "moment of no length": empty,
     }
     assert counts == {kind: count for kind, count in expected.items() if count}
+
+
+def test_lengths_come_from_the_rate_of_the_features_as_in_training(tmp_path: Path) -> None:
+    write_store(
+        tmp_path / "f.h5",
+        [("v", np.ones((10, 2), dtype=np.float32))],
+        Provenance(backbone="b", dim=2, rows_per_s=1.0),
+    )
+    (tmp_path / "own.csv").write_text("video,start,end,query\nv,50,60,a dog\n")
+    report = check_dataset(tmp_path / "own.csv", tmp_path / "f.h5")
+    assert not report.ok
+    assert [problem.kind for problem in report.problems] == ["moment outside the video"]
+
+
+def test_a_folder_of_videos(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    frames = (np.full((32, 32, 3), 10 * i, dtype=np.uint8) for i in range(16))
+    write_video(tmp_path / "videos" / "good.mp4", frames, fps=8)
+    (tmp_path / "videos" / "bad.mp4").write_bytes(b"no video")
+    (tmp_path / "own.csv").write_text("video,start,end,query\ngood,0,1,a\nbad,0,1,b\ngone,0,1,c\ngood,5,6,d\n")
+    report = check_dataset(tmp_path / "own.csv", tmp_path / "videos")
+    found = {problem.kind: problem.count for problem in report.problems if problem.severity == "error"}
+    assert found == {"missing features": 1, "unreadable video": 1, "moment outside the video": 1}
+    assert report.feature_files == 2

@@ -20,7 +20,7 @@ from mrnet.data.dataset import (
     pad_moments,
     share,
 )
-from mrnet.data.sources import hold_out, open_source
+from mrnet.data.sources import check_provenance, hold_out, open_source
 from mrnet.errors import ConfigError, DataError, FeatureShapeError
 from mrnet.features.store import open_store, write_store
 from mrnet.features.text import HashedWords
@@ -182,3 +182,13 @@ def test_durations_an_annotation_lacks_come_from_the_rate_of_the_features(tmp_pa
     source = open_source(DataConfig(video_features=str(tmp_path / "f.h5")))
     (found,) = source.records(str(tmp_path / "own.jsonl"))
     assert found.duration_s == 15.0
+
+
+def test_features_of_another_revision_are_refused() -> None:
+    one, two = (Provenance(backbone="b", dim=2, revision=revision) for revision in "12")
+    check_provenance(one, one, "video features", "data.video_features")
+    check_provenance(None, two, "video features", "data.video_features")
+    with pytest.raises(
+        FeatureShapeError, match="come from 'b' revision 1, the model was trained on 'b' revision 2"
+    ):
+        check_provenance(one, two, "video features", "data.video_features")

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,35 @@ def test_predictions_do_not_depend_on_how_queries_are_grouped(
         durations = torch.full((len(fused),), sample.record.duration_s)
         expected += list(top_moments(fused, durations, 1, config.decode.nms_threshold)[0][:, 0].numpy())
     np.testing.assert_allclose([p.windows[0][:2] for p in predictions], expected, rtol=1e-5)
+
+
+def test_videos_whose_queries_share_a_map_are_computed_once(
+    tiny: Callable[..., Config], dataset_files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(data=dataset_files, model={"attention": "video"}, train={"batch_size": 99})
+    source = open_source(config.data)
+    dataset = source.dataset(source.records(dataset_files["train"]), config)
+    model = MRNet(config.model).eval()
+    calls = []
+    model.proposal_head.register_forward_hook(lambda *_: calls.append(1))
+    monkeypatch.setattr(run, "_MAPS_AT_ONCE", 1)
+    predict(model, dataset, config, torch.device("cpu"), "single")
+    assert len(calls) == 1
+
+
+def test_withheld_answers_are_predicted_and_not_scored(
+    tiny: Callable[..., Config], dataset_files: dict[str, str]
+) -> None:
+    config = tiny(data=dataset_files)
+    source = open_source(config.data)
+    train = source.split(config.data, "train")
+    test = [replace(r, queries=tuple(replace(q, moments=()) for q in r.queries)) for r in train]
+    model = MRNet(config.model).eval()
+    report, predictions = evaluate(
+        model, source.dataset(test, config), train, config, torch.device("cpu"), ["single"], split="test"
+    )
+    assert report["metrics"] == {}
+    assert len(predictions["single"]) == sum(len(record.queries) for record in test)
 
 
 def test_report_holds_what_is_needed_to_trust_it(

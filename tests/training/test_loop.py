@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -157,6 +158,28 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     with pytest.raises(TrainingError, match=r"not finite in epoch 2 \(iou nan.* videos v\d, v\d, v\d: the last"):
         train(config(), tmp_path / "run", resume=True, cpu=True)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["last"] == "epoch-0001"
+
+
+def test_gradient_that_is_not_finite_never_reaches_the_weights(
+    config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", lambda *_: torch.tensor(float("nan")))
+    with pytest.raises(TrainingError, match="the gradient is not finite in epoch 1"):
+        train(config(), tmp_path / "run", cpu=True)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["last"] is None
+
+
+def test_drawn_queries_survive_a_resume(
+    config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = config(train={"max_queries": 1})
+    train(drawn, tmp_path / "whole", cpu=True)
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(drawn, tmp_path / "parts", cpu=True)
+    train(drawn, tmp_path / "parts", resume=True, cpu=True)
+    assert_same_to_the_bit(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_checkpoint_is_selected_on_validation(config: Callable[..., Config], tmp_path: Path) -> None:

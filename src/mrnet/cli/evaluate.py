@@ -80,15 +80,18 @@ def _evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     source = open_source(config.data)
     dataset = source.dataset(source.split(config.data, arguments.split), config)
     train = source.split(config.data, "train")
-    out = make_directory(arguments.out or arguments.checkpoint / arguments.split)
     device = best_device()
     model = build_model(config, weights, source=str(folder)).to(device)
     protocols: list[QueryMode] = ["single", "joint"] if arguments.protocol == "both" else [arguments.protocol]
     report, predictions = evaluate(model, dataset, train, config, device, protocols, split=arguments.split)
     report["checkpoint"] = str(folder)
+    out = make_directory(arguments.out or arguments.checkpoint / arguments.split)
     for protocol, ranked in predictions.items():
         write_predictions(out / f"predictions.{protocol}.jsonl", ranked)
     write_atomically(out / "report.json", json.dumps(report, indent=2) + "\n")
+    if not report["metrics"]:
+        print(f"the answers of this split are withheld: nothing is scored; predictions are in {out}")
+        return 0
     rows = {f"model, {name}": values for name, values in report["metrics"].items()}
     _print(report if arguments.json else None, rows | _titled(report["baselines"], arguments.protocol))
     if not arguments.json:

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from mrnet.data.annotations import Kind, Severity, scan
-from mrnet.errors import FeatureError
+from mrnet.errors import FeatureError, VideoError
+from mrnet.features.extract import video_files
 from mrnet.features.store import FeatureStore, find_close, open_store
+from mrnet.features.video import probe
 
 _EXAMPLES = 5
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
@@ -59,7 +61,7 @@ def check_dataset(annotations: Path, features: Path | None, dim: int | None = No
 
     Args:
         annotations: an annotation file of any known format.
-        features: the video features; ``None`` to check the annotations alone.
+        features: the video features, or a folder of videos; ``None`` to check the annotations alone.
         dim: the width that feature rows should have; by default that of most of them.
 
     Raises:
@@ -67,11 +69,25 @@ def check_dataset(annotations: Path, features: Path | None, dim: int | None = No
         FeatureError: the feature store as a whole cannot be opened.
     """
     found = _Findings()
-    videos = scan(annotations, found.take_fault)
-    store = None if features is None else open_store(features)
-    feature_ids = None if store is None else store.ids()
-    if store is not None and feature_ids is not None:
-        _check_features(store, feature_ids, list(videos), dim, found)
+    files = {} if features is None else video_files(features)
+    store = None if features is None or files else open_store(features)
+
+    def duration_s(video_id: str) -> float | None:
+        try:
+            if video_id in files:
+                return probe(files[video_id]).duration_s
+            return None if store is None else store.duration_s(video_id)
+        except (FeatureError, VideoError):
+            return None  # said below, where every file is read
+
+    videos = scan(annotations, found.take_fault, duration_s)
+    feature_ids = None if features is None else sorted(files) if store is None else store.ids()
+    if feature_ids is not None:
+        readable = _check_presence(feature_ids, list(videos), found)
+        if store is None:
+            _check_videos([files[video_id] for video_id in readable], found)
+        else:
+            _check_features(store, readable, dim, found)
     return CheckReport(
         problems=found.problems(),
         videos=len(videos),
@@ -129,25 +145,37 @@ class _Findings:
         ]
 
 
-def _check_features(
-    store: FeatureStore, feature_ids: list[str], video_ids: list[str], dim: int | None, found: _Findings
-) -> None:
-    duplicates = store.duplicates()
-    for names in duplicates.values():
-        found.add("duplicate features", "error", f"{', '.join(names)}: keep one of these")
+def _check_presence(feature_ids: list[str], video_ids: list[str], found: _Findings) -> list[str]:
+    """The annotated videos that have features, or a file."""
     available = set(feature_ids)
-    widths: dict[str, int] = {}
     for video_id in video_ids:
         if video_id not in available:
             # Looking for close names is slow; done for the examples alone.
             wanted = found.wants_example("missing features", "error")
             hint = find_close(video_id, feature_ids) if wanted else ""
             found.add("missing features", "error", f'"{video_id}" is annotated but has no features{hint}')
-        elif video_id not in duplicates:
-            _check_rows(store, video_id, widths, found)
-    _check_widths(widths, dim, found)
     for feature_id in sorted(available.difference(video_ids)):
         found.add("unused features", "note", f'"{feature_id}" has features but is not annotated')
+    return [video_id for video_id in video_ids if video_id in available]
+
+
+def _check_videos(files: list[Path], found: _Findings) -> None:
+    for file in files:
+        try:
+            probe(file)
+        except VideoError as error:
+            found.add("unreadable video", "error", str(error))
+
+
+def _check_features(store: FeatureStore, video_ids: list[str], dim: int | None, found: _Findings) -> None:
+    duplicates = store.duplicates()
+    for names in duplicates.values():
+        found.add("duplicate features", "error", f"{', '.join(names)}: keep one of these")
+    widths: dict[str, int] = {}
+    for video_id in video_ids:
+        if video_id not in duplicates:
+            _check_rows(store, video_id, widths, found)
+    _check_widths(widths, dim, found)
 
 
 def _check_rows(store: FeatureStore, video_id: str, widths: dict[str, int], found: _Findings) -> None:

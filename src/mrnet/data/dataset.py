@@ -30,10 +30,6 @@ class StoredQueries:
         keys = [query.qid if query.audio is None else Path(query.audio).stem for query in queries]
         return torch.stack([torch.from_numpy(self.store.read(key)).mean(dim=0) for key in keys])
 
-    @property
-    def source(self) -> str:
-        return str(self.store.path)
-
 
 class EncodedQueries:
     """Query features encoded from their text, each sentence once."""
@@ -48,10 +44,6 @@ class EncodedQueries:
         if new:
             self._cache.update(zip(new, torch.from_numpy(self.backbone.encode(new)), strict=True))
         return torch.stack([self._cache[query.text] for query in queries])
-
-    @property
-    def source(self) -> str:
-        return f"text backbone {self.backbone.name!r}"
 
 
 QueryFeatures = Callable[[Sequence[Query]], Tensor]
@@ -112,11 +104,11 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The batch with its tensors on ``device``."""
         return Batch(
-            video=self.video.to(device, non_blocking=True),
-            queries=self.queries.to(device, non_blocking=True),
-            query_mask=self.query_mask.to(device, non_blocking=True),
-            duration_s=self.duration_s.to(device, non_blocking=True),
-            moments=None if self.moments is None else self.moments.to(device, non_blocking=True),
+            video=self.video.to(device),
+            queries=self.queries.to(device),
+            query_mask=self.query_mask.to(device),
+            duration_s=self.duration_s.to(device),
+            moments=None if self.moments is None else self.moments.to(device),
             records=self.records,
         )
 
@@ -141,6 +133,7 @@ class MomentDataset(Dataset[Sample]):
 
     Raises:
         DataError: no record has a query, or videos have no features.
+        FeatureError, FeatureShapeError: the first video's features are damaged or not of the model's width.
     """
 
     def __init__(
@@ -236,6 +229,5 @@ def load_batches(dataset: MomentDataset, batches: Sequence[Sequence[int]], worke
         collate_fn=Batch.collate,
         num_workers=workers,
         generator=torch.Generator().manual_seed(0),
-        pin_memory=torch.cuda.is_available(),
     )
     yield from loader

@@ -1,7 +1,7 @@
 """From the paths of a configuration to records and features."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,12 +9,12 @@ from typing import Literal
 from mrnet.config import Config, DataConfig
 from mrnet.data.annotations import read_annotations
 from mrnet.data.dataset import EncodedQueries, MomentDataset, QueryFeatures, StoredQueries
-from mrnet.errors import ConfigError, DataError, FeatureError, FeatureShapeError
+from mrnet.errors import ConfigError, DataError, FeatureShapeError
 from mrnet.features.backbones import text_backbone, video_backbone
-from mrnet.features.extract import encode_videos
+from mrnet.features.extract import encode_videos, video_files
 from mrnet.features.store import FeatureStore, open_store
 from mrnet.features.video import probe
-from mrnet.types import VIDEO_SUFFIXES, Provenance, VideoRecord
+from mrnet.types import Provenance, VideoRecord
 
 
 @dataclass(frozen=True)
@@ -26,24 +26,20 @@ class Source:
         queries: features of queries.
         video_provenance: ``None`` for published files that do not say.
         query_provenance: likewise.
-        folder: folder of video files the features were made from, else ``None``.
+        files: video id -> file, where the features were made from a folder of videos; else empty.
     """
 
     videos: FeatureStore
     queries: QueryFeatures
     video_provenance: Provenance | None
     query_provenance: Provenance | None
-    folder: Path | None = None
+    files: Mapping[str, Path]
 
     def duration_s(self, video_id: str) -> float | None:
         """Length of a video, from its file or from the rate of its features; ``None`` where unknown."""
-        if self.folder is not None:
-            files = _video_files(self.folder)
-            return probe(files[video_id]).duration_s if video_id in files else None
-        rate = self.video_provenance.rows_per_s if self.video_provenance else None
-        if rate is None or video_id not in self.videos:
-            return None
-        return len(self.videos.read(video_id)) / rate
+        if video_id in self.files:
+            return probe(self.files[video_id]).duration_s
+        return self.videos.duration_s(video_id)
 
     def records(self, path: str) -> list[VideoRecord]:
         """Annotations of a split; durations they lack come from the videos."""
@@ -66,6 +62,7 @@ class Source:
 
         Raises:
             FeatureShapeError: the features do not come from the backbone that the model was trained on.
+            DataError, FeatureError: as :class:`mrnet.data.dataset.MomentDataset`.
         """
         check_provenance(self.video_provenance, config.video_provenance, "video features", "data.video_features")
         check_provenance(self.query_provenance, config.query_provenance, "query features", "data.query_features")
@@ -86,10 +83,10 @@ def open_source(data: DataConfig) -> Source:
             "data.video_features is not set: add --set data.video_features=PATH (a store or a folder)"
         )
     path = Path(data.video_features)
-    folder = path if path.is_dir() and _video_files(path) else None
-    if folder is not None:
-        path = folder.with_name(f"{folder.name}.{data.video_backbone}.h5")
-        encode_videos(_video_files(folder), video_backbone(data.video_backbone), path)
+    files = video_files(path)
+    if files:
+        path = path.with_name(f"{path.name}.{data.video_backbone}.h5")
+        encode_videos(files, video_backbone(data.video_backbone), path)
     videos = open_store(path)
     queries: QueryFeatures
     if data.query_features is not None:
@@ -98,18 +95,20 @@ def open_source(data: DataConfig) -> Source:
     else:
         backbone = text_backbone(data.text_backbone)
         queries, query_provenance = EncodedQueries(backbone), backbone.provenance()
-    return Source(videos, queries, videos.provenance, query_provenance, folder)
+    return Source(videos, queries, videos.provenance, query_provenance, files)
 
 
 def check_provenance(found: Provenance | None, expected: Provenance | None, what: str, key: str) -> None:
-    """Refuse features made by another backbone than the model's, where both are known.
+    """Refuse features made by another backbone, or revision of it, than the model's, where both are known.
 
     Raises:
         FeatureShapeError: naming both.
     """
-    if found is not None and expected is not None and found.backbone != expected.backbone:
+    if found is None or expected is None:
+        return
+    if (found.backbone, found.revision) != (expected.backbone, expected.revision):
         raise FeatureShapeError(
-            f"{what} come from {found.backbone!r}, the model was trained on {expected.backbone!r}: "
+            f"{what} come from {found.label}, the model was trained on {expected.label}: "
             f"point {key} at features of that backbone"
         )
 
@@ -144,13 +143,3 @@ def hold_out(records: Sequence[VideoRecord], fraction: float) -> tuple[list[Vide
         [record for record in records if record.video_id not in held],
         [record for record in records if record.video_id in held],
     )
-
-
-def _video_files(folder: Path) -> dict[str, Path]:
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
-    by_id: dict[str, Path] = {}
-    for path in files:
-        if path.stem in by_id:
-            raise FeatureError(f"{folder} holds {by_id[path.stem].name} and {path.name}, of one id: rename one")
-        by_id[path.stem] = path
-    return by_id

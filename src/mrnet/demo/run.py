@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,7 +106,7 @@ def _evaluate(predictor: Predictor, run: Run, benchmark: Path, out: Path) -> tup
         examples.append(Example(path, record, {qid: moments[0] for qid, moments in found.items() if moments}))
     asked = records[0].queries[0]
     answer = examples[0].answers[asked.qid]
-    checkpoint = "" if out == DEFAULT_OUT else f" --checkpoint {run.directory}"
+    checkpoint = [] if out == DEFAULT_OUT else ["--checkpoint", str(run.directory)]
     report |= {
         "synthetic": NOTICE,
         "epochs": run.epoch,
@@ -113,7 +114,7 @@ def _evaluate(predictor: Predictor, run: Run, benchmark: Path, out: Path) -> tup
         "typed_query": {
             "video": str(examples[0].path),
             "query": asked.text,
-            "command": f'mrnet find {examples[0].path} "{asked.text}"{checkpoint}',
+            "command": shlex.join(["mrnet", "find", str(examples[0].path), asked.text, *checkpoint]),
             "truth": list(asked.moments[0]),
             "answer": answer._asdict(),
         },

@@ -70,7 +70,8 @@ def _rank(model: MRNet, batch: Batch, config: DecodeConfig, query_mode: QueryMod
     """
     clips = model.encode_video(batch.video)
     num_videos, longest = batch.query_mask.shape
-    width = max(1, _MAPS_AT_ONCE // num_videos) if query_mode == "single" else longest
+    own_maps = query_mode == "single" and model.config.video_depends_on_query
+    width = max(1, _MAPS_AT_ONCE // num_videos) if own_maps else longest
     position = batch.query_mask.flatten().cumsum(0).view_as(batch.query_mask) - 1
     ranked = clips.new_empty(len(batch.duration_s), MOMENTS_PER_QUERY, 3)
     for start in range(0, longest, width):
@@ -161,13 +162,17 @@ def evaluate(
         split: its name or path, for the report.
 
     Returns:
-        the report, ready for JSON, and the predictions by protocol.
+        the report, ready for JSON, and the predictions by protocol. For a split whose answers are withheld
+        the report holds no metrics.
     """
+    answered = all(query.moments for record in dataset.records for query in record.queries)
     metrics: dict[str, dict[str, float]] = {}
     bounds: dict[str, dict[str, list[float]]] = {}
     predictions: dict[str, list[Prediction]] = {}
     for protocol in protocols:
         predictions[protocol] = predict(model, dataset, config, device, protocol)
+        if not answered:
+            continue
         metrics[protocol] = evaluate_predictions(predictions[protocol], dataset.records, config.evaluation)
         bounds[protocol] = intervals(predictions[protocol], dataset.records, config.evaluation, config.train.seed)
     report = {
@@ -177,7 +182,7 @@ def evaluate(
         "queries": sum(len(record.queries) for record in dataset.records),
         "metrics": metrics,
         "intervals_95": bounds,
-        "baselines": evaluate_baselines(train, dataset.records, config.evaluation),
+        "baselines": evaluate_baselines(train, dataset.records, config.evaluation) if answered else {},
         "seed": config.train.seed,
         "commit": git_commit(),
         "version": __version__,

@@ -9,8 +9,27 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from mrnet.errors import FeatureError
 from mrnet.features.backbones import VideoBackbone
 from mrnet.features.store import open_store, write_store
+from mrnet.types import VIDEO_SUFFIXES
+
+
+def video_files(folder: Path) -> dict[str, Path]:
+    """Video files of a folder by id, the name without its ending; empty where ``folder`` is none or holds none.
+
+    Raises:
+        FeatureError: two files have one id.
+    """
+    by_id: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            if path.stem in by_id:
+                raise FeatureError(
+                    f"{folder} holds {by_id[path.stem].name} and {path.name}, of one id: rename one"
+                )
+            by_id[path.stem] = path
+    return by_id
 
 
 def encode_videos(files: Mapping[str, Path], backbone: VideoBackbone, out: Path) -> None:

@@ -74,6 +74,13 @@ class FeatureStore(ABC):
             raise FeatureError(f"{where}: row {bad} holds NaN or infinity; extract its features again")
         return rows
 
+    def duration_s(self, feature_id: str) -> float | None:
+        """Length of a video by the rate of its rows; ``None`` where the rate or the video is unknown."""
+        rate = self.provenance.rows_per_s if self.provenance else None
+        if rate is None or feature_id not in self:
+            return None
+        return len(self.read_unchecked(feature_id)) / rate or None
+
     def read_unchecked(self, feature_id: str) -> Rows:
         """As :meth:`read`, but rows may be absent (n = 0) or not finite."""
         return self._load_rows(feature_id)[0]

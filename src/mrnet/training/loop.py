@@ -3,11 +3,13 @@
 import logging
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -39,10 +41,13 @@ def train(config: Config, out: Path, *, resume: bool = False, cpu: bool = False)
         cpu: do not use an accelerator.
 
     Raises:
-        ConfigError, DataError, FeatureError: something is missing or inconsistent.
-        TrainingError: ``out`` is taken, or the loss is not finite.
+        ConfigError, DataError, FeatureError, VideoError: something is missing or inconsistent.
+        CheckpointError: the run to resume is damaged.
+        TrainingError: ``out`` is taken, or the loss or its gradient is not finite.
     """
-    accelerator = Accelerator(mixed_precision=_precision(config.train, cpu), cpu=cpu)
+    # The others wait while the main process encodes videos or validates, which may take long.
+    patience = InitProcessGroupKwargs(timeout=timedelta(days=7))
+    accelerator = Accelerator(mixed_precision=_precision(config.train, cpu), cpu=cpu, kwargs_handlers=[patience])
     main = accelerator.is_main_process
     with accelerator.main_process_first():  # which encodes raw videos, if there are any
         source = open_source(config.data)
@@ -150,10 +155,12 @@ def _step(
     full = epoch <= config.train.full_loss_epochs
     loss = total_loss(losses, config.loss, full=full, batch_size=config.train.batch_size)
     if not torch.isfinite(loss):
-        raise TrainingError(_non_finite(batch, losses, epoch))
+        raise TrainingError(_non_finite("loss", batch, losses, epoch))
     optimizer.zero_grad()
     accelerator.backward(loss)
-    accelerator.clip_grad_norm_(model.parameters(), config.train.grad_clip)
+    norm = accelerator.clip_grad_norm_(model.parameters(), config.train.grad_clip)
+    if accelerator.scaler is None and not torch.isfinite(norm):  # the scaler of fp16 skips such steps itself
+        raise TrainingError(_non_finite("gradient", batch, losses, epoch))
     optimizer.step()
     return {"total": loss.item(), **{name: value.item() for name, value in vars(losses).items()}}
 
@@ -165,11 +172,11 @@ def _ground_truth(batch: Batch) -> Tensor:
     return batch.moments
 
 
-def _non_finite(batch: Batch, losses: Losses, epoch: int) -> str:
+def _non_finite(what: str, batch: Batch, losses: Losses, epoch: int) -> str:
     parts = ", ".join(f"{name} {value.item():g}" for name, value in vars(losses).items())
     videos = ", ".join(record.video_id for record in batch.records)
     return (
-        f"the loss is not finite in epoch {epoch} ({parts}) on the batch of videos {videos}: the last checkpoint "
+        f"the {what} is not finite in epoch {epoch} ({parts}) on the batch of videos {videos}: the last checkpoint "
         "is kept; check those features, or lower train.lr"
     )
 
@@ -188,6 +195,8 @@ def _precision(config: TrainConfig, cpu: bool) -> str:
         return "bf16" if cuda and torch.cuda.is_bf16_supported() else "no"
     if config.precision == "fp16" and not cuda:
         raise ConfigError("train.precision fp16 needs a CUDA device: use fp32, or bf16")
+    if config.precision == "bf16" and cuda and not torch.cuda.is_bf16_supported():
+        raise ConfigError("train.precision bf16 is not supported by this device: use fp16 or fp32")
     return "no" if config.precision == "fp32" else config.precision
 
 
