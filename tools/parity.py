@@ -10,7 +10,6 @@ largest relative error of each quantity; exits 1 above 1e-4 (scores, losses), 1e
 """
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -19,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from mrnet.checkpoint import build_model
+from mrnet.checkpoint import build_model, load_tensors, read_json
 from mrnet.convert import Rename, import_released, released_names
 from mrnet.data.annotations import read_annotations
 from mrnet.decode import fuse_scores, top_moments
@@ -74,7 +72,7 @@ def numbered(tensors: dict[str, Tensor], prefix: str) -> list[Tensor]:
 
 def model_case(name: str, released: dict[str, Any], path: Path) -> Iterator[Check]:
     """Evaluation outputs, losses and gradients of one configuration."""
-    tensors = load_file(path)
+    tensors = load_tensors(path)
     weights = {key.removeprefix("weights."): value for key, value in tensors.items() if key.startswith("weights.")}
     config, native = import_released(released["config"], weights, source=name)
     without_dropout = {"dropout": 0.0, "attention_dropout": 0.0, "clip_dropout": 0.0}
@@ -193,7 +191,7 @@ def gradient_checks(
 
 def data_cases(path: Path) -> Iterator[Check]:
     """Resampling, IoU maps and validity masks."""
-    tensors = load_file(path)
+    tensors = load_tensors(path)
     for key, expected in tensors.items():
         parts = key.split(".", 2)
         kind = parts[0]
@@ -218,8 +216,11 @@ def data_cases(path: Path) -> Iterator[Check]:
 
 def evaluation_case(path: Path) -> Iterator[Check]:
     """Score maps to ranked moments to metrics, to the last sentence."""
-    case = json.loads(path.read_text(encoding="utf-8"))
-    tensors = load_file(path.with_suffix(".safetensors"))
+    if not path.with_suffix(".safetensors").is_file():
+        print(f"{path.stem}: skipped, {path.with_suffix('.safetensors').name} is not there")
+        return
+    case: dict[str, Any] = read_json(path)
+    tensors = load_tensors(path.with_suffix(".safetensors"))
     predictions, truths = [], []
     errors = []
     for video, annotation in case["annotations"].items():
@@ -251,7 +252,7 @@ def evaluation_case(path: Path) -> Iterator[Check]:
 def qvhighlights_case(folder: Path, annotations: Path) -> Iterator[Check]:
     """Official metrics of a prediction file."""
     records = read_annotations(annotations)
-    expected = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    expected: dict[str, Any] = read_json(folder / "metrics.json")
     actual = qvhighlights_metrics(read_predictions(folder / "predictions.jsonl"), records)
 
     def compare(actual: Any, expected: Any) -> float:
@@ -270,7 +271,8 @@ def all_checks(directory: Path) -> Iterator[Check]:
     """Everything that the directory holds."""
     index = directory / "index.json"
     if index.is_file():
-        for name, released in json.loads(index.read_text(encoding="utf-8")).items():
+        cases: dict[str, Any] = read_json(index)
+        for name, released in cases.items():
             path = directory / f"{name}.safetensors"
             if path.is_file():
                 yield from model_case(name, released, path)
@@ -286,12 +288,18 @@ def all_checks(directory: Path) -> Iterator[Check]:
             print(f"qvhighlights: skipped, {annotations} is not there")
 
 
+def refuse(message: str) -> int:
+    """Say in one line what is wrong with the input."""
+    print(f"parity: error: {message}", file=sys.stderr)
+    return 2
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compare with numbers of the released implementation.")
     parser.add_argument("directory", type=Path, metavar="DIR")
     directory = parser.parse_args(argv).directory
     if not directory.is_dir():
-        parser.error(f"{directory} is not a folder")
+        return refuse(f"{directory} is not a folder")
     torch.manual_seed(0)
     checks = []
     try:
@@ -303,10 +311,10 @@ def main(argv: list[str] | None = None) -> int:
                 f"  (limit {check.tolerance:.0e})"
             )
     except MRNetError as error:
-        parser.error(str(error))
+        return refuse(str(error))
     failed = sum(not check.ok for check in checks)
     if not checks:
-        parser.error(f"{directory} holds no parity cases")
+        return refuse(f"{directory} holds no parity cases")
     print(f"{len(checks)} quantities compared, {failed} above their limit")
     return 1 if failed else 0
 

@@ -1,5 +1,6 @@
 """Ask a video when something happens."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,8 @@ class Predictor:
             rows = torch.from_numpy(backbone.encode(path))
             where = str(path)
         else:
-            rows, where = torch.as_tensor(video, dtype=torch.float32, device="cpu"), "the given array"
+            array = np.ascontiguousarray(video) if isinstance(video, np.ndarray) else video
+            rows, where = torch.as_tensor(array, dtype=torch.float32, device="cpu"), "the given array"
             if rows.ndim != 2 or not len(rows):
                 raise FeatureShapeError(f"{where} has shape {list(rows.shape)}: give (n, c), n at least 1")
         check_width(rows, self.config.model.video_dim, where, "model.video_dim")
@@ -106,7 +108,7 @@ class Predictor:
             if rate is None:
                 raise DataError("features do not say how long the video is: give duration_s")
             duration_s = len(rows) / rate
-        if not duration_s > 0:
+        if not 0 < duration_s < math.inf:
             raise DataError(f"duration_s is {duration_s}: give the video's length in seconds")
         resampled = resample(rows, self.config.model.num_pre_clips).to(self.device)
         return EncodedVideo(self.model.encode_video(resampled[None]), duration_s)

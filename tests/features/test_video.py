@@ -302,3 +302,41 @@ def test_write_errors(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="cannot write the video: no such file or directory"):
         write_video(tmp_path / "none" / "new.mp4", [grey(0)], 8)
     assert list(tmp_path.iterdir()) == []
+
+
+def _matroska(path: Path, video_s: int, audio_s: int) -> None:
+    with av.open(str(path), "w", format="matroska") as container:
+        video = container.add_stream("libx264", rate=8)
+        video.width = video.height = 64
+        video.pix_fmt = "yuv420p"
+        sound = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        rng = np.random.default_rng(0)
+        for _ in range(8 * video_s):
+            pixels = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(video.encode())
+        for second in range(audio_s):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), dtype=np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 8000, 8000 * second
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+
+
+def test_length_of_matroska_is_that_of_its_video_not_of_its_sound(tmp_path: Path) -> None:
+    _matroska(tmp_path / "long.mkv", video_s=4, audio_s=12)
+    assert probe(tmp_path / "long.mkv").duration_s == pytest.approx(4.0, abs=0.05)
+    assert len(list(sample_frames(tmp_path / "long.mkv", 2.0, 16, 16))) == 8
+
+
+def test_matroska_cut_in_half_is_refused(tmp_path: Path) -> None:
+    _matroska(tmp_path / "whole.mkv", video_s=6, audio_s=6)
+    whole = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "half.mkv").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(VideoError, match=r"half\.mkv: (the video stops at|decoding fails after)"):
+        list(sample_frames(tmp_path / "half.mkv", 2.0, 16, 16))
+
+
+def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_video(Path("talk: part 1.mp4"), (np.zeros((16, 16, 3), dtype=np.uint8) for _ in range(8)), fps=8)
+    assert probe("talk: part 1.mp4").duration_s == pytest.approx(1.0, abs=0.05)

@@ -61,7 +61,22 @@ def test_nan_fails(parity: ModuleType) -> None:
     assert not parity.Check("case", "quantity", error, 1.0).ok
 
 
-def test_empty_folder_is_refused(parity: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as stop:
-        parity.main([str(tmp_path)])
-    assert stop.value.code == 2
+def test_folders_without_cases_are_refused(
+    parity: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parity.main([str(tmp_path)]) == 2
+    assert parity.main([str(tmp_path / "nowhere")]) == 2
+    (tmp_path / "index.json").write_text("{")
+    assert parity.main([str(tmp_path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("parity: error: ") for line in lines)
+
+
+def test_evaluation_case_without_its_scores_is_skipped(
+    parity: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(CASES / "data.safetensors", tmp_path)
+    (tmp_path / "evaluation_x.json").write_text("{}")
+    assert parity.main([str(tmp_path)]) == 0
+    assert "evaluation_x: skipped, evaluation_x.safetensors is not there" in capsys.readouterr().out

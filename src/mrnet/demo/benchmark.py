@@ -9,7 +9,7 @@ import json
 import multiprocessing
 import random
 import shutil
-import uuid
+import signal
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -78,8 +78,9 @@ def render_benchmark(
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise DataError(f"{directory}: exists already; name a new folder for the benchmark, or remove it")
     splits = plan_benchmark(seed, train=train, val=val, test=test)
-    part = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.part")
+    part = directory.with_name(f".{directory.name}.part")
     try:
+        shutil.rmtree(part, ignore_errors=True)  # left by a kill
         (part / "videos").mkdir(parents=True)
         for split, plans in splits.items():
             text = json.dumps(_annotation(plans), indent=1)
@@ -186,9 +187,14 @@ def _render_all(plans: list[VideoPlan], directory: Path, workers: int) -> None:
         return
     # Spawned, not forked: forking a process that has threads running may hang it.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    # Ctrl-C is for this process, which then drops what is still queued.
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=ignore)
+    try:
         for future in [pool.submit(_render_one, plan, directory) for plan in plans]:
             future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _render_one(plan: VideoPlan, directory: Path) -> None:

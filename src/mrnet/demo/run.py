@@ -140,6 +140,6 @@ def _summary(report: dict[str, Any], out: Path) -> str:
             f"asked:  {asked['command']}",
             f"answer: {asked['answer']['start_s']:.1f} s - {asked['answer']['end_s']:.1f} s"
             f"   (truth: {start_s:.1f} s - {end_s:.1f} s)",
-            f"report: {out / 'report.html'}   ({report['seconds']:.0f} s in all)",
+            f"report: {out / 'report.html'}   ({report['seconds']:.0f} s this time)",
         ]
     )

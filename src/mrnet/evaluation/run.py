@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -192,21 +193,21 @@ def evaluate(
 
 
 def git_commit() -> str | None:
-    """The commit this package runs from, or ``None`` where it is installed without a repository."""
-    folder = Path(__file__).resolve().parent
+    """The commit this package runs from or was built from; ``None`` where that is not known."""
+    noted = resources.files("mrnet") / "commit.txt"
+    if noted.is_file():
+        return noted.read_text(encoding="utf-8").strip()
+    here = Path(__file__).resolve()
+    tracked = ["git", "-C", str(here.parent), "ls-files", "--error-unmatch", here.name]
+    head = ["git", "-C", str(here.parent), "rev-parse", "HEAD"]
     try:
-        found = subprocess.run(
-            ["git", "-C", str(folder), "ls-files", "--error-unmatch", Path(__file__).name],
-            capture_output=True, check=False,
-        )  # fmt: skip
-        if found.returncode:
-            return None  # some other repository that this package happens to be installed under
-        head = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        )
+        # Some other repository may lie around an installed package.
+        if subprocess.run(tracked, capture_output=True, check=False).returncode:
+            return None
+        found = subprocess.run(head, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return None
-    return head.stdout.strip() or None
+    return found.stdout.strip() or None
 
 
 def metric_table(rows: dict[str, dict[str, float]]) -> str:

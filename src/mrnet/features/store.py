@@ -195,12 +195,11 @@ def write_store(path: Path, rows: Iterable[tuple[str, npt.NDArray[Any]]], proven
         FeatureError: an id comes twice or cannot name a dataset, an array has another shape or
             is not finite, or the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # one left by a kill is written over
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        file = h5py.File(temporary, "w")  # which locks it: a second writer is refused
     try:
-        with _writing(path):
-            file = h5py.File(temporary, "w")
         try:
             file.attrs[_PROVENANCE] = provenance.model_dump_json()
             for feature_id, array in rows:

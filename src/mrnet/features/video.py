@@ -7,6 +7,7 @@ timestamp of the video stream.
 import contextlib
 import itertools
 import math
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def sample_frames(path: str | Path, rate: float, height: int, width: int) -> Ite
     end_s = 0.0
     with _open(path) as container:
         stream = _video_stream(container, path)
-        stated_s = _stream_duration(stream)
+        stated_s = _stated_duration(container, stream)
         for time_s, frame in _timed_frames(container, stream, path):
             while shown is not None and tick / rate < time_s - _TICK_TOLERANCE_S:
                 yield tick / rate, _to_rgb(shown, height, width)
@@ -149,7 +150,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> Non
         raise VideoError(f"{path}: frames are {width}x{height}; H.264 needs an even width and height")
     part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part.mp4")
     try:
-        with av.open(str(part), "w") as container:
+        with av.open(_url(part), "w") as container:
             stream = container.add_stream("libx264", rate=fps, options=_H264)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             # One thread: the bytes then depend on the frames alone, not on the machine.
@@ -172,7 +173,7 @@ def _open(path: Path) -> Iterator[InputContainer]:
     if path.is_dir():
         raise VideoError(f"{path}: is a directory; name a video file")
     try:
-        container = av.open(str(path))
+        container = av.open(_url(path))
     except FileNotFoundError as error:
         raise VideoError(f"{path}: no such file; check the path of the video") from error
     except (av.FFmpegError, OSError) as error:
@@ -223,19 +224,25 @@ def _frame_duration(frame: VideoFrame, stream: VideoStream) -> float:
     return 1 / float(rate) if rate else 0.0
 
 
-def _stream_duration(stream: VideoStream) -> float | None:
-    """Length of the video stream in seconds, where its header gives one."""
-    if stream.duration is None or stream.time_base is None:
-        return None
-    return float(stream.duration * stream.time_base)
+def _url(path: Path) -> str:
+    """A file's name as FFmpeg takes it: without the prefix, ``talk: part 1.mp4`` would name a protocol."""
+    return f"file:{path}"
 
 
 def _stated_duration(container: InputContainer, stream: VideoStream) -> float | None:
-    """Length in seconds by the stream's header, else by the container's."""
-    stream_s = _stream_duration(stream)
-    if stream_s is None and container.duration is not None:
+    """Length of the video stream in seconds, where the file states one.
+
+    Matroska and WebM state it in a tag. The container's own length covers all of its streams, so it
+    counts only where the video is alone.
+    """
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if tag is not None:
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+    if len(container.streams) == 1 and container.duration is not None:
         return container.duration / av.time_base
-    return stream_s
+    return None
 
 
 def _scan_packets(container: InputContainer, stream: VideoStream, path: Path) -> tuple[int, float]:

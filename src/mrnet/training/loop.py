@@ -176,8 +176,8 @@ def _non_finite(what: str, batch: Batch, losses: Losses, epoch: int) -> str:
     parts = ", ".join(f"{name} {value.item():g}" for name, value in vars(losses).items())
     videos = ", ".join(record.video_id for record in batch.records)
     return (
-        f"the {what} is not finite in epoch {epoch} ({parts}) on the batch of videos {videos}: the last checkpoint "
-        "is kept; check those features, or lower train.lr"
+        f"the {what} is not finite in epoch {epoch} ({parts}) on the batch of videos {videos}: the last checkpoint, "
+        "if an epoch was finished, is kept; check those features, or lower train.lr"
     )
 
 
