@@ -155,9 +155,7 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     from safetensors.torch import save_file
 
     save_file(broken, path)
-    with pytest.raises(
-        TrainingError, match=r"not finite in epoch 2 \(iou nan.* videos v\d, v\d, v\d: the last"
-    ):
+    with pytest.raises(TrainingError, match=r"not finite in epoch 2 \(iou nan.* videos v\d, v\d, v\d: the last"):
         train(config(), tmp_path / "run", resume=True, cpu=True)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["last"] == "epoch-0001"
 
