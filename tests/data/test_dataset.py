@@ -17,8 +17,8 @@ from mrnet.data.dataset import (
     StoredQueries,
     epoch_batches,
     load_batches,
-    pad_moments,
     share,
+    stack_moments,
 )
 from mrnet.data.sources import check_provenance, hold_out, open_source
 from mrnet.errors import ConfigError, DataError, FeatureShapeError
@@ -53,7 +53,7 @@ def test_collate_pads_queries_and_flattens_moments() -> None:
 
 
 def test_several_moments_are_padded_by_repetition() -> None:
-    padded = pad_moments([torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 3.0], [4.0, 5.0]])])
+    padded = stack_moments([torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 3.0], [4.0, 5.0]])])
     assert padded.tolist() == [[[0, 1], [0, 1]], [[2, 3], [4, 5]]]
 
 

@@ -97,7 +97,7 @@ class Batch:
             queries=pad_sequence([sample.queries for sample in samples], batch_first=True),
             query_mask=torch.arange(int(counts.max())) < counts[:, None],
             duration_s=durations.repeat_interleave(counts),
-            moments=pad_moments([m for rows in moments for m in rows]) if len(moments) == len(samples) else None,
+            moments=stack_moments([m for rows in moments for m in rows]) if len(moments) == len(samples) else None,
             records=tuple(sample.record for sample in samples),
         )
 
@@ -113,7 +113,7 @@ class Batch:
         )
 
 
-def pad_moments(moments: Sequence[Tensor]) -> Tensor:
+def stack_moments(moments: Sequence[Tensor]) -> Tensor:
     """Moments ``(w_i, 2)`` of n queries as ``(n, w, 2)``; shorter ones repeat their first moment.
 
     A repeated moment changes neither the best IoU of a proposal nor the best overlap of two queries.
@@ -183,7 +183,7 @@ class MomentDataset(Dataset[Sample]):
         return Sample(
             video=resample(rows, self.model.num_pre_clips),
             queries=queries,
-            moments=pad_moments([torch.tensor(query.moments) for query in record.queries]) if known else None,
+            moments=stack_moments([torch.tensor(query.moments) for query in record.queries]) if known else None,
             record=record,
         )
 
