@@ -7,7 +7,6 @@ ranked: the first is the answer.
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mrnet.checkpoint import write_atomically
 from mrnet.errors import DataError
 from mrnet.evaluation.metrics import pad_moments
 from mrnet.types import Moment, Query, VideoRecord
@@ -104,12 +104,9 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
         DataError: a number is NaN or infinite, or the folder cannot be written to.
     """
     text = "".join(f"{_line(prediction)}\n" for prediction in predictions)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_atomically(path, text)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
 
 
