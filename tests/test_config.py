@@ -9,7 +9,7 @@ import torch
 
 from mrnet.config import Config, ModelConfig, apply_overrides, load_recipe, parse_config, recipe_names
 from mrnet.errors import ConfigError
-from mrnet.features.backbones import text_backbone, video_backbone
+from mrnet.features.backbones import make_backbone
 from mrnet.model.mrnet import MRNet
 from mrnet.types import Provenance
 
@@ -179,8 +179,8 @@ class TestRecipes:
         config = load_recipe("demo")
         assert config.data.video_features == "mrnet-demo/benchmark/videos"
         assert config.data.query_features is None
-        assert config.model.video_dim == video_backbone(config.data.video_backbone).dim
-        assert config.model.query_dim == text_backbone(config.data.text_backbone).dim
+        assert config.model.video_dim == make_backbone("video", config.data.video_backbone).dim
+        assert config.model.query_dim == make_backbone("text", config.data.text_backbone).dim
 
     def test_qvhighlights_map_is_the_two_second_clips(self) -> None:
         config = load_recipe("qvhighlights")

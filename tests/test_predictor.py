@@ -12,6 +12,7 @@ from mrnet.config import Config
 from mrnet.data.sources import open_source
 from mrnet.errors import CheckpointError, DataError, FeatureError, FeatureShapeError, VideoError
 from mrnet.evaluation.run import predict
+from mrnet.features.backbones import encode_sources
 from mrnet.features.pixels import ColorHogMotion
 from mrnet.features.text import HashedWords
 from mrnet.features.video import write_video
@@ -74,7 +75,7 @@ def test_agrees_with_evaluation(config: Config, checkpoint: Path, video: Path, t
 
 def test_features_in_place_of_a_file(checkpoint: Path, video: Path) -> None:
     predictor = Predictor.load(checkpoint, device="cpu")
-    rows = ColorHogMotion().encode(video)
+    rows = encode_sources(ColorHogMotion(), [video])[0]
     by_file, by_rows = predictor.encode_video(video), predictor.encode_video(rows)
     assert by_rows.duration_s == len(rows) / 2
     torch.testing.assert_close(by_file.clips, by_rows.clips)

@@ -29,6 +29,10 @@ class VideoError(MRNetError):
     """A video file is missing or will not decode."""
 
 
+class AudioError(MRNetError):
+    """A sound file is missing, holds no sound or will not decode."""
+
+
 class CheckpointError(MRNetError):
     """A checkpoint is missing, incomplete, unsafe to load or does not fit its configuration."""
 

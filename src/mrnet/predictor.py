@@ -1,10 +1,9 @@
 """Ask a video when something happens."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +15,11 @@ from mrnet.config import Config
 from mrnet.data.dataset import check_width
 from mrnet.decode import fuse_scores, top_moments
 from mrnet.errors import ConfigError, DataError, FeatureError, FeatureShapeError
-from mrnet.features.backbones import TextBackbone, VideoBackbone, text_backbone, video_backbone
+from mrnet.features.backbones import Backbone, Kind, encode_sources, make_backbone
 from mrnet.features.video import probe
 from mrnet.model.mrnet import MRNet
 from mrnet.temporal import resample
 from mrnet.types import Moment, Provenance
-
-Backbone = TypeVar("Backbone", VideoBackbone, TextBackbone)
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Predictor:
         self.model = model.to(device).eval()
         self.config = config
         self.device = device
-        self._text: TextBackbone | None = None
+        self._text: Backbone | None = None
 
     @classmethod
     def load(cls, directory: str | Path, device: str | torch.device | None = None) -> Self:
@@ -92,8 +89,8 @@ class Predictor:
             path = Path(video)
             if duration_s is None:
                 duration_s = probe(path).duration_s
-            backbone = _the_one_trained_on(self.config.video_provenance, video_backbone)
-            rows = torch.from_numpy(backbone.encode(path))
+            backbone = self._backbone("video", self.config.video_provenance)
+            rows = torch.from_numpy(encode_sources(backbone, [path])[0])
             where = str(path)
         else:
             array = np.ascontiguousarray(video) if isinstance(video, np.ndarray) else video
@@ -127,8 +124,8 @@ class Predictor:
             VideoError: as :meth:`encode_video`.
         """
         if self._text is None:
-            self._text = _the_one_trained_on(self.config.query_provenance, text_backbone)
-        features = torch.from_numpy(self._text.encode([query]))
+            self._text = self._backbone("text", self.config.query_provenance)
+        features = torch.from_numpy(encode_sources(self._text, [query])[0])
         encoded = video if isinstance(video, EncodedVideo) else self.encode_video(video)
         return self.find_features(encoded, features, k)
 
@@ -148,30 +145,31 @@ class Predictor:
         rows = torch.cat([moments[0], values[0, :, None]], dim=1).tolist()
         return [Moment(*row) for row in rows if row[2] == row[2]]  # NaN marks ranks that are not there
 
+    def _backbone(self, kind: Kind, provenance: Provenance | None) -> Backbone:
+        """The backbone that made the features the model was trained on."""
+        if provenance is None:
+            raise FeatureError(
+                f"the checkpoint does not say which backbone made its {kind} features: give features, not raw input"
+            )
+        rate = provenance.rows_per_s
+        try:
+            backbone = make_backbone(kind, provenance.backbone, rate=rate, device=str(self.device))
+        except ConfigError as error:
+            raise FeatureError(
+                f"the model was trained on {provenance.backbone!r} features, which cannot be made here ({error}): "
+                "give features, not raw input"
+            ) from None
+        made = backbone.provenance()
+        if made.revision != provenance.revision:
+            raise FeatureError(
+                f"the model was trained on {provenance.label} features, this version makes {made.label}: "
+                "train again, or give features of that revision"
+            )
+        return backbone
+
 
 def best_device() -> torch.device:
     """CUDA where there is one, then MPS, then the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _the_one_trained_on(provenance: Provenance | None, make: Callable[[str], Backbone]) -> Backbone:
-    if provenance is None:
-        raise FeatureError(
-            "the checkpoint does not say which backbone made its training features: give features, not raw input"
-        )
-    try:
-        backbone = make(provenance.backbone)
-    except ConfigError as error:
-        raise FeatureError(
-            f"the model was trained on {provenance.backbone!r} features, which cannot be made here ({error}): "
-            "give features, not raw input"
-        ) from None
-    made = backbone.provenance()
-    if made.revision != provenance.revision:
-        raise FeatureError(
-            f"the model was trained on {provenance.label} features, this version makes {made.label}: "
-            "train again, or give features of that revision"
-        )
-    return backbone

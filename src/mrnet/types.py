@@ -73,6 +73,22 @@ class VideoRecord:
     queries: tuple[Query, ...]
 
 
+class Projection(BaseModel):
+    """A PCA that features went through after their backbone.
+
+    Attributes:
+        sha256: of the file with its mean and components.
+        dim: width before.
+        fitted_on: whose rows it was fitted on, in words.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str
+    dim: int
+    fitted_on: str
+
+
 class Provenance(BaseModel):
     """How a set of features was made: travels from the feature store into every checkpoint.
 
@@ -81,8 +97,14 @@ class Provenance(BaseModel):
             for published features, e.g. ``"c3d"``.
         dim: width of a feature row.
         rows_per_s: rows a second of video; ``None`` where unknown or not applicable.
-        revision: version of the encoder or of its weights.
-        details: anything else worth knowing (frame size, library versions), as text.
+        revision: version of the encoder; ``"sha256:…"`` of its weights where it has any.
+        frame_rate: frames a second that the encoder is shown; ``None`` where not applicable.
+        frames_per_row: frames that a row is made of. With ``frame_rate`` over ``rows_per_s``, the stride in
+            frames, it tells how rows overlap.
+        normalisation: what is done to pixels, samples or rows, in words.
+        projection: the PCA they went through, if any.
+        libraries: package -> version.
+        details: anything else worth knowing, as text.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -91,9 +113,25 @@ class Provenance(BaseModel):
     dim: int
     rows_per_s: float | None = None
     revision: str = ""
+    frame_rate: float | None = None
+    frames_per_row: int | None = None
+    normalisation: str = ""
+    projection: Projection | None = None
+    libraries: dict[str, str] = {}
     details: dict[str, str] = {}
 
     @property
     def label(self) -> str:
-        """Backbone and revision, for messages."""
-        return repr(self.backbone) + (f" revision {self.revision}" if self.revision else "")
+        """Backbone, revision and PCA, for messages."""
+        revision = f" revision {self.revision}" if self.revision else ""
+        pca = "" if self.projection is None else f" reduced to {self.dim} by PCA {self.projection.sha256[:8]}"
+        return repr(self.backbone) + revision + pca
+
+    def same_encoder(self, other: "Provenance") -> bool:
+        """Whether features of both mean the same.
+
+        Weights that are known by their content are the same wherever they lie: a folder may have moved.
+        """
+        known = self.revision.startswith("sha256:")
+        backbones = known or self.backbone == other.backbone
+        return backbones and (self.revision, self.projection) == (other.revision, other.projection)

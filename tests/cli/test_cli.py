@@ -20,7 +20,7 @@ from mrnet import __version__
 from mrnet.checkpoint import save_checkpoint
 from mrnet.cli import main
 from mrnet.config import Config
-from mrnet.features.backbones import text_backbone, video_backbone
+from mrnet.features.backbones import make_backbone
 from mrnet.features.store import write_store
 from mrnet.features.video import write_video
 from mrnet.model.mrnet import MRNet
@@ -101,7 +101,10 @@ def data_set(dataset_files: dict[str, str]) -> list[str]:
 @pytest.fixture
 def checkpoint(tmp_path: Path, tiny: Callable[..., Config]) -> Path:
     """An untrained model of raw videos and typed queries."""
-    video, text = video_backbone("color-hog-motion").provenance(), text_backbone("hashed-words").provenance()
+    video, text = (
+        make_backbone("video", "color-hog-motion").provenance(),
+        make_backbone("text", "hashed-words").provenance(),
+    )
     config = tiny(model={"video_dim": video.dim, "query_dim": text.dim}).model_copy(
         update={"video_provenance": video, "query_provenance": text}
     )

@@ -1,12 +1,14 @@
 """Encoding a folder of videos once."""
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mrnet.errors import VideoError
+from mrnet.features.backbones import Kind
 from mrnet.features.extract import encode_videos
 from mrnet.features.store import open_store
 from mrnet.types import Provenance
@@ -15,15 +17,20 @@ from mrnet.types import Provenance
 class Sizes:
     """Encodes a file as its size, and counts."""
 
-    name, dim, rate, revision = "sizes", 1, 1.0, "1"
+    kind: Kind = "video"
+    name, dim, revision, batch_size = "sizes", 1, "1", 1
+    rate: float | None = 1.0
     calls = 0
 
-    def encode(self, path: str | Path) -> np.ndarray:
+    def prepare(self, source: str | Path) -> Iterator[int]:
         self.calls += 1
-        size = Path(path).stat().st_size
+        size = Path(source).stat().st_size
         if not size:
-            raise VideoError(f"{path} is empty: record it again")
-        return np.full((2, 1), size, dtype=np.float32)
+            raise VideoError(f"{source} is empty: record it again")
+        yield size
+
+    def encode(self, inputs: Sequence[int]) -> list[np.ndarray]:
+        return [np.full((2, 1), size, dtype=np.float32) for size in inputs]
 
     def provenance(self) -> Provenance:
         return Provenance(backbone=self.name, dim=self.dim, revision=self.revision)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mrnet.features.backbones import encode_sources
 from mrnet.features.pixels import LAYOUT, ColorHogMotion, describe
 from mrnet.features.video import write_video
 
@@ -116,7 +117,7 @@ def test_encode(tmp_path: Path) -> None:
     path = tmp_path / "slide.mp4"
     frames = [scene(RED, 14 + 3 * k, 48) for k in range(26)]
     write_video(path, frames, 8)
-    rows = ColorHogMotion().encode(path)
+    rows = encode_sources(ColorHogMotion(), [path])[0]
     assert rows.shape == (7, 492)
     assert rows.dtype == np.float32
     assert np.isfinite(rows).all()
@@ -125,7 +126,7 @@ def test_encode(tmp_path: Path) -> None:
     assert left.max() < 0.05
     # Chunks of 32 frames are an inner matter: a longer video starts with the same rows.
     write_video(path, frames[:24] + frames[24::-1] + frames, 8)
-    longer = ColorHogMotion().encode(path)
+    longer = encode_sources(ColorHogMotion(), [path])[0]
     assert longer.shape == (19, 492)
     np.testing.assert_allclose(block(longer[:6], "color"), block(rows[:6], "color"), atol=0.05)
     # Rows 6 and 7 (frames 24 to 31), 8 and 9 lie on either side of the boundary: all move left.

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from mrnet.errors import DataError
+from mrnet.features.backbones import encode_sources
 from mrnet.features.text import HashedWords
 
 
 def encode(*sentences: str) -> np.ndarray:
-    return HashedWords().encode(sentences)
+    return np.concatenate(encode_sources(HashedWords(), sentences))
 
 
 def test_one_letter_by_hand() -> None:
@@ -56,15 +57,15 @@ def test_inflections_are_nearer_than_other_words() -> None:
 
 def test_same_in_another_process() -> None:
     program = (
-        "import sys; from mrnet.features.text import HashedWords; "
-        "sys.stdout.buffer.write(HashedWords().encode(['Ein grüner Kreis']).tobytes())"
+        "import sys; from mrnet.features.text import HashedWords; words = HashedWords(); "
+        "sys.stdout.buffer.write(words.encode(list(words.prepare('Ein grüner Kreis')))[0].tobytes())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=60)
     assert done.stdout == encode("Ein grüner Kreis").tobytes()
 
 
 def test_no_sentences() -> None:
-    assert encode().shape == (0, 512)
+    assert encode_sources(HashedWords(), []) == []
 
 
 @pytest.mark.parametrize("sentence", ["", "   ", "?!", "_"])

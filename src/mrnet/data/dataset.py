@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mrnet.config import ModelConfig
 from mrnet.errors import DataError, FeatureShapeError
-from mrnet.features.backbones import TextBackbone
+from mrnet.features.backbones import Backbone, encode_sources
 from mrnet.features.store import FeatureStore
 from mrnet.temporal import resample
 from mrnet.types import Query, VideoRecord
@@ -34,7 +34,7 @@ class StoredQueries:
 class EncodedQueries:
     """Query features encoded from their text, each sentence once."""
 
-    def __init__(self, backbone: TextBackbone) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
         self._cache: dict[str, Tensor] = {}
 
@@ -42,7 +42,8 @@ class EncodedQueries:
         """``(s, q)`` float32, one row a query."""
         new = list(dict.fromkeys(query.text for query in queries if query.text not in self._cache))
         if new:
-            self._cache.update(zip(new, torch.from_numpy(self.backbone.encode(new)), strict=True))
+            for text, rows in zip(new, encode_sources(self.backbone, new), strict=True):
+                self._cache[text] = torch.from_numpy(rows[0])
         return torch.stack([self._cache[query.text] for query in queries])
 
 

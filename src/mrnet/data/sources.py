@@ -10,7 +10,7 @@ from mrnet.config import Config, DataConfig
 from mrnet.data.annotations import read_annotations
 from mrnet.data.dataset import EncodedQueries, MomentDataset, QueryFeatures, StoredQueries
 from mrnet.errors import ConfigError, DataError, FeatureShapeError
-from mrnet.features.backbones import text_backbone, video_backbone
+from mrnet.features.backbones import make_backbone
 from mrnet.features.extract import encode_videos, video_files
 from mrnet.features.store import FeatureStore, open_store
 from mrnet.features.video import probe
@@ -86,14 +86,14 @@ def open_source(data: DataConfig) -> Source:
     files = video_files(path)
     if files:
         path = path.with_name(f"{path.name}.{data.video_backbone}.h5")
-        encode_videos(files, video_backbone(data.video_backbone), path)
+        encode_videos(files, make_backbone("video", data.video_backbone), path)
     videos = open_store(path)
     queries: QueryFeatures
     if data.query_features is not None:
         store = open_store(Path(data.query_features))
         queries, query_provenance = StoredQueries(store), store.provenance
     else:
-        backbone = text_backbone(data.text_backbone)
+        backbone = make_backbone("text", data.text_backbone)
         queries, query_provenance = EncodedQueries(backbone), backbone.provenance()
     return Source(videos, queries, videos.provenance, query_provenance, files)
 
@@ -106,7 +106,7 @@ def check_provenance(found: Provenance | None, expected: Provenance | None, what
     """
     if found is None or expected is None:
         return
-    if (found.backbone, found.revision) != (expected.backbone, expected.revision):
+    if not found.same_encoder(expected):
         raise FeatureShapeError(
             f"{what} come from {found.label}, the model was trained on {expected.label}: "
             f"point {key} at features of that backbone"

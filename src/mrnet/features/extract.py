@@ -5,12 +5,10 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from mrnet.errors import FeatureError
-from mrnet.features.backbones import VideoBackbone
+from mrnet.features.backbones import Backbone, Rows, encode_sources
 from mrnet.features.store import open_store, write_store
 from mrnet.types import VIDEO_SUFFIXES
 
@@ -32,7 +30,7 @@ def video_files(folder: Path) -> dict[str, Path]:
     return by_id
 
 
-def encode_videos(files: Mapping[str, Path], backbone: VideoBackbone, out: Path) -> None:
+def encode_videos(files: Mapping[str, Path], backbone: Backbone, out: Path) -> None:
     """Write the features of videos to one HDF5 file; kept as it is if it holds them and is newer than they.
 
     Args:
@@ -52,10 +50,10 @@ def encode_videos(files: Mapping[str, Path], backbone: VideoBackbone, out: Path)
         if complete and store.provenance == provenance and newest <= out.stat().st_mtime:
             return
 
-    def rows() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    def rows() -> Iterator[tuple[str, Rows]]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and arithmetic both release the lock
             try:
-                encoded = pool.map(backbone.encode, files.values())
+                encoded = pool.map(lambda path: encode_sources(backbone, [path])[0], files.values())
                 yield from tqdm(
                     zip(files, encoded, strict=True),
                     total=len(files), desc="encoding videos", unit="video", disable=None, leave=False,

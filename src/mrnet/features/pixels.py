@@ -1,6 +1,7 @@
 """A classical video descriptor: no weights, no download, many times faster than real time."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from mrnet.features.backbones import Kind, Rows
 from mrnet.features.video import sample_frames
 from mrnet.types import Provenance
 
@@ -73,35 +75,42 @@ class ColorHogMotion:
     unless there is next to nothing in it.
     """
 
+    kind: Kind = "video"
     name = "color-hog-motion"
     dim = sum(LAYOUT.values())
-    rate = _FRAME_RATE / _FRAMES_PER_ROW
+    rate: float | None = _FRAME_RATE / _FRAMES_PER_ROW
     revision = "1"
+    batch_size = 1
 
-    def encode(self, path: str | Path) -> np.ndarray:
-        """The (n, dim) float32 features of a video file, two rows a second.
+    def prepare(self, source: str | Path) -> Iterator[Rows]:
+        """``(r, dim)`` rows of up to 4 seconds at a time: there is no network, so the workers do it all.
 
         Raises:
             VideoError: the file is missing or will not decode.
         """
-        frames = (frame for _, frame in sample_frames(path, _FRAME_RATE, _HEIGHT, _WIDTH))
-        rows: list[np.ndarray] = []
+        frames = (frame for _, frame in sample_frames(source, _FRAME_RATE, _HEIGHT, _WIDTH))
         before: np.ndarray | None = None
         while chunk := list(islice(frames, _CHUNK_ROWS * _FRAMES_PER_ROW)):
             before = chunk[0] if before is None else before
-            rows.append(describe(np.stack([before, *chunk])))
+            yield describe(np.stack([before, *chunk]))
             before = chunk[-1]
-        return np.concatenate(rows)
+
+    def encode(self, inputs: Sequence[Rows]) -> list[Rows]:
+        """The rows themselves."""
+        return list(inputs)
 
     def provenance(self) -> Provenance:
         """How these features are made."""
-        details = {
-            "frame_size": f"{_WIDTH}x{_HEIGHT}",
-            "frame_rate": f"{_FRAME_RATE:g}",
-            "av": av.__version__,
-        }
         return Provenance(
-            backbone=self.name, dim=self.dim, rows_per_s=self.rate, revision=self.revision, details=details
+            backbone=self.name,
+            dim=self.dim,
+            rows_per_s=self.rate,
+            revision=self.revision,
+            frame_rate=_FRAME_RATE,
+            frames_per_row=_FRAMES_PER_ROW,
+            normalisation="square roots, each block scaled to a norm of at most 1",
+            libraries={"av": av.__version__},
+            details={"frame_size": f"{_WIDTH}x{_HEIGHT}"},
         )
 
 

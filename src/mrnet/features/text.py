@@ -4,10 +4,12 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
 from mrnet.errors import DataError
+from mrnet.features.backbones import Kind, Rows
 from mrnet.types import Provenance
 
 # Letters and digits of any script; an apostrophe inside a word belongs to it.
@@ -25,32 +27,39 @@ class HashedWords:
     stable across processes, machines and versions. Vectors have unit length.
     """
 
+    kind: Kind = "text"
     name = "hashed-words"
     dim = 512
+    rate: float | None = None
     revision = "1"
+    batch_size = 64
 
-    def encode(self, sentences: Sequence[str]) -> np.ndarray:
-        """The (len(sentences), 512) float32 vectors of some sentences.
+    def prepare(self, source: str | Path) -> Iterator[list[str]]:
+        """The words of a sentence.
 
         Raises:
-            DataError: a sentence is empty or holds no words.
+            DataError: the sentence is empty or holds no words.
         """
-        vectors = np.zeros((len(sentences), self.dim), dtype=np.float32)
-        for vector, sentence in zip(vectors, sentences, strict=True):
-            words = _WORD.findall(sentence.lower())
-            if not words:
-                raise DataError(
-                    f"the query is empty or holds no words (got {sentence!r}); describe the moment to find"
-                )
-            for token, weight in _tokens(words):
-                code = zlib.crc32(token.encode())
-                vector[code % self.dim] += weight if code >> 31 else -weight
-            vector /= np.linalg.norm(vector)
-        return vectors
+        words = _WORD.findall(str(source).lower())
+        if not words:
+            raise DataError(f"the query is empty or holds no words (got {source!r}); describe the moment to find")
+        yield words
+
+    def encode(self, inputs: Sequence[list[str]]) -> list[Rows]:
+        """A ``(1, 512)`` float32 vector for the words of each sentence."""
+        return [_vector(words) for words in inputs]
 
     def provenance(self) -> Provenance:
         """How these vectors are made."""
-        return Provenance(backbone=self.name, dim=self.dim, revision=self.revision)
+        return Provenance(backbone=self.name, dim=self.dim, revision=self.revision, normalisation="unit length")
+
+
+def _vector(words: list[str]) -> Rows:
+    vector = np.zeros((1, HashedWords.dim), dtype=np.float32)
+    for token, weight in _tokens(words):
+        code = zlib.crc32(token.encode())
+        vector[0, code % HashedWords.dim] += weight if code >> 31 else -weight
+    return vector / np.linalg.norm(vector)
 
 
 def _tokens(words: list[str]) -> Iterator[tuple[str, float]]:
