@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mrnet.config import Config, ModelConfig, parse_config
-from mrnet.features.store import write_store
+from mrnet.features.writer import write_store
 from mrnet.types import Provenance
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"

@@ -170,10 +170,18 @@ class TestRecipes:
         wanted = COMMON | RELEASED[name]
         assert {key: field(config, key) for key in wanted} == wanted
 
-    def test_speech_differs_from_activitynet_in_name_only(self) -> None:
+    def test_speech_differs_from_activitynet_in_its_queries_only(self) -> None:
         speech, typed = load_recipe("activitynet-speech"), load_recipe("activitynet")
         assert speech.name == "activitynet-speech"
-        assert speech.model_copy(update={"name": "activitynet"}) == typed
+        assert speech.data.query_kinds == ["spoken"]
+        assert speech.model_copy(update={"name": "activitynet", "data": typed.data}) == typed
+
+    def test_a_kind_of_query_is_named_once(self) -> None:
+        both = load_recipe("demo", ["data.query_kinds=[typed,spoken]"])
+        assert both.data.query_kinds == ["typed", "spoken"]
+        for kinds in ("[typed,typed]", "[]", "[sung]"):
+            with pytest.raises(ConfigError, match=r"data(\.query_kinds)?"):
+                load_recipe("demo", [f"data.query_kinds={kinds}"])
 
     def test_demo_takes_the_registered_backbones(self) -> None:
         config = load_recipe("demo")
@@ -267,7 +275,7 @@ class TestOverrides:
             (
                 "modle.layers=4",
                 "recipe activitynet: unknown key 'modle'; known here: name, model, loss, decode, train, data, "
-                "evaluation, video_provenance, query_provenance",
+                "evaluation, video_provenance, query_provenance, speech_provenance",
             ),
             (
                 "decode.nms=0.5",

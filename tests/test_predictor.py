@@ -13,11 +13,16 @@ from mrnet.data.sources import open_source
 from mrnet.errors import CheckpointError, DataError, FeatureError, FeatureShapeError, VideoError
 from mrnet.evaluation.run import predict
 from mrnet.features.backbones import encode_sources
+from mrnet.features.pca import Pca, project_store
 from mrnet.features.pixels import ColorHogMotion
+from mrnet.features.store import open_store
 from mrnet.features.text import HashedWords
 from mrnet.features.video import write_video
+from mrnet.features.writer import write_store
 from mrnet.model.mrnet import MRNet
 from mrnet.predictor import Predictor
+from mrnet.training.loop import train
+from mrnet.types import Provenance
 
 
 @pytest.fixture
@@ -89,7 +94,7 @@ def test_bad_input_is_named(checkpoint: Path, video: Path, tmp_path: Path) -> No
     with pytest.raises(DataError, match="k is 0: ask for at least 1"):
         predictor.find(encoded, "a dog", k=0)
     with pytest.raises(
-        FeatureShapeError, match=r"the given array has features of width 3, but model\.video_dim is"
+        FeatureShapeError, match="has features of width 3, the model was trained on width 492 of 'c"
     ):
         predictor.encode_video(np.ones((4, 3), dtype=np.float32))
     with pytest.raises(FeatureShapeError, match=r"has shape \[492\]: give \(n, c\)"):
@@ -98,6 +103,18 @@ def test_bad_input_is_named(checkpoint: Path, video: Path, tmp_path: Path) -> No
         predictor.encode_video(np.full((4, ColorHogMotion.dim), np.nan, dtype=np.float32))
     with pytest.raises(DataError, match=r"duration_s is -1\.0"):
         predictor.encode_video(np.ones((4, ColorHogMotion.dim), dtype=np.float32), duration_s=-1.0)
+    with pytest.raises(
+        FeatureShapeError, match=r"come from 'c3d', .*mrnet features video VIDEOS --backbone color-hog"
+    ):
+        predictor.encode_video(
+            np.ones((4, ColorHogMotion.dim), dtype=np.float32), provenance=Provenance(backbone="c3d", dim=492)
+        )
+    with pytest.raises(DataError, match="give either a sentence or a sound file, and not both"):
+        predictor.find(encoded, "a dog", speech="dog.wav")
+    with pytest.raises(
+        FeatureError, match="the model was trained on typed queries and cannot be asked spoken ones"
+    ):
+        predictor.find(encoded, speech="dog.wav")
     with pytest.raises(VideoError, match=r"nothing\.mp4"):
         predictor.encode_video(tmp_path / "nothing.mp4")
     with pytest.raises(CheckpointError, match="does not exist"):
@@ -117,3 +134,41 @@ def test_model_of_published_features_asks_for_features(config: Config, tmp_path:
     encoded = predictor.encode_video(np.ones((9, ColorHogMotion.dim), dtype=np.float32), duration_s=4.0)
     assert encoded.duration_s == 4.0
     assert predictor.find(encoded, "a dog")
+
+
+def test_a_pca_travels_from_the_features_into_the_checkpoint(
+    tiny: Callable[..., Config], video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Features reduced before training: a raw video goes through the same backbone and the same PCA."""
+    rows = encode_sources(ColorHogMotion(), [video])[0]
+    noise = np.random.default_rng(0).standard_normal((40, rows.shape[1])).astype(np.float32)
+    provenance = ColorHogMotion().provenance()
+    write_store(tmp_path / "full.h5", [("clip", rows), ("a", noise[:20]), ("b", noise[20:])], provenance)
+    pca = Pca.fit([("a", noise[:20]), ("b", noise[20:])], 6, provenance, "two videos of noise")
+    pca.save(tmp_path / "full.pca.safetensors")
+    project_store(open_store(tmp_path / "full.h5"), tmp_path / "full.pca.safetensors", tmp_path / "small.h5")
+    (tmp_path / "own.csv").write_text(
+        "video,start,end,query,duration\nclip,1,2,a dog jumps,6\na,1,2,it is loud,10\nb,1,2,it is quiet,10\n"
+    )
+    data = {split: str(tmp_path / "own.csv") for split in ("train", "val")}
+    data["video_features"] = str(tmp_path / "small.h5")
+    config = tiny(model={"query_dim": HashedWords.dim}, data=data, train={"epochs": 1, "milestones": []})
+    train(config, tmp_path / "run", cpu=True)
+
+    predictor = Predictor.load(tmp_path / "run", device="cpu")
+    small = open_store(tmp_path / "small.h5")
+    torch.testing.assert_close(
+        predictor.encode_video(video).clips,
+        predictor.encode_video(small.read("clip"), provenance=small.provenance).clips,
+    )
+    with pytest.raises(
+        FeatureShapeError, match=r"reduced to 6 by PCA .* then mrnet features pca FEATURES.h5 --apply"
+    ):
+        predictor.encode_video(rows, provenance=provenance)
+
+    (tmp_path / "full.pca.safetensors").unlink()
+    assert open_source(config.data).pca is None
+    assert "is not beside it" in caplog.text
+    without = Predictor(predictor.model, predictor.config, torch.device("cpu"))
+    with pytest.raises(FeatureError, match=r"reduced from 492 by a PCA that its checkpoint does not hold"):
+        without.encode_video(video)

@@ -1,5 +1,7 @@
 """Native checkpoints: a folder with ``model.safetensors`` and ``mrnet.json``, and nothing pickled.
 
+Where the video features went through a PCA, its file is there too, as ``video.pca.safetensors``.
+
 ``mrnet.json`` holds the whole configuration, feature provenance included, so a checkpoint can be used
 from itself alone.
 """
@@ -22,6 +24,7 @@ from mrnet.model.mrnet import MRNet
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "mrnet.json"
+PCA_FILE = "video.pca.safetensors"
 RUN_FILE = "run.json"
 CHECKPOINTS = "checkpoints"
 FORMAT = 1
@@ -80,9 +83,13 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_checkpoint(directory: Path, config: Config, weights: Mapping[str, Tensor]) -> None:
-    """Write the two files of a checkpoint into an existing directory (see :func:`new_directory`)."""
+def write_checkpoint(
+    directory: Path, config: Config, weights: Mapping[str, Tensor], pca: Path | None = None
+) -> None:
+    """Write the files of a checkpoint into an existing directory (see :func:`new_directory`)."""
     save_tensors(directory / WEIGHTS_FILE, weights)
+    if pca is not None:
+        shutil.copyfile(pca, directory / PCA_FILE)
     document = {"format": FORMAT, "config": config.model_dump(mode="json")}
     (directory / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 

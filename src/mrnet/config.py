@@ -6,7 +6,7 @@ reproducible from its saved configuration alone.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Annotated, Any, Literal, Self
 
@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mrnet.errors import ConfigError
-from mrnet.types import Provenance
+from mrnet.types import Provenance, QueryKind
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Natural = Annotated[int, Field(ge=0, strict=True)]
@@ -205,11 +205,31 @@ class DataConfig(_Section):
     test: str | None = Field(None, description="annotations to report on")
     val_fraction: Fraction = Field(0.1, description="share of training videos held out where val is none")
     video_features: str | None = Field(None, description="feature store, or folder of videos to encode")
+    query_kinds: list[QueryKind] = Field(
+        default=["typed"],
+        min_length=1,
+        description="typed, spoken, or both, for one model that takes either: typed queries then fill the first "
+        "columns of model.query_dim, spoken ones the last",
+    )
     query_features: str | None = Field(
-        None, description="feature store keyed by the stem of the audio name or by qid; none encodes the text"
+        None,
+        description="typed queries: feature store keyed by the stem of the audio name or by qid; none encodes "
+        "the text",
+    )
+    speech_features: str | None = Field(
+        None,
+        description="spoken queries: feature store keyed by the stem of the audio name, or folder of sound files "
+        "to encode",
     )
     video_backbone: str = Field("color-hog-motion", description="encoder of raw videos")
     text_backbone: str = Field("hashed-words", description="encoder of typed queries")
+    speech_backbone: str = Field("speech-embedding", description="encoder of sound files")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.query_kinds)) < len(self.query_kinds):
+            raise ValueError(f"query_kinds {self.query_kinds} names a kind twice")
+        return self
 
 
 class EvaluationConfig(_Section):
@@ -240,7 +260,8 @@ class Config(_Section):
     data: DataConfig = DataConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     video_provenance: Provenance | None = Field(None, description="how the video features were made")
-    query_provenance: Provenance | None = Field(None, description="how the query features were made")
+    query_provenance: Provenance | None = Field(None, description="how the features of typed queries were made")
+    speech_provenance: Provenance | None = Field(None, description="how the features of spoken queries were made")
 
 
 def recipe_names() -> list[str]:
@@ -249,12 +270,13 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> Config:
+def load_recipe(name: str, overrides: Sequence[str] = (), overlay: Mapping[str, Any] | None = None) -> Config:
     """A shipped recipe with overrides.
 
     Args:
         name: one of :func:`recipe_names`.
         overrides: ``"dotted.key=value"``, the value in YAML.
+        overlay: a tree of the fields to set before that, such as those of a dataset.
 
     Raises:
         ConfigError: unknown recipe or key, or a value that is not allowed.
@@ -262,7 +284,10 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Config:
     if name not in recipe_names():
         raise ConfigError(f"unknown recipe {name!r}: choose one of {', '.join(recipe_names())}")
     text = (resources.files("mrnet") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-    return parse_config(apply_overrides(parse_yaml(text), overrides), source=f"recipe {name}")
+    tree, source = parse_yaml(text), f"recipe {name}"
+    if overlay is not None:
+        tree, source = _merge(tree, overlay), f"{source} with the fields of the dataset"
+    return parse_config(apply_overrides(tree, overrides), source)
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -348,6 +373,14 @@ def _first_problem(error: ValidationError) -> str:
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     value = "" if isinstance(first["input"], dict) or "got" in message else f", got {first['input']!r}"
     return f"{key}: {message}{value}{more}"
+
+
+def _merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(tree)
+    for key, value in changes.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+    return merged
 
 
 def _copy(tree: dict[str, Any]) -> dict[str, Any]:

@@ -14,12 +14,16 @@ Axis letters, used in every docstring::
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
 """Endings of video files: looked for in folders, and dropped from names to make video ids."""
+
+
+QueryKind = Literal["typed", "spoken"]
+"""How a query is put: as a sentence, or as a sound file of someone saying it."""
 
 
 class Moment(NamedTuple):
@@ -48,6 +52,7 @@ class Query:
         audio: name of the sound file of a spoken annotation, else ``None``.
         relevant_clips: QVHighlights only: indices of relevant 2-second clips.
         saliency: QVHighlights only: three ratings for each of ``relevant_clips``.
+        kind: whether the sentence is asked, or the sound file.
     """
 
     text: str
@@ -56,6 +61,7 @@ class Query:
     audio: str | None = None
     relevant_clips: tuple[int, ...] = ()
     saliency: tuple[tuple[int, ...], ...] = ()
+    kind: QueryKind = "typed"
 
 
 @dataclass(frozen=True, slots=True)

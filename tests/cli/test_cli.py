@@ -21,8 +21,8 @@ from mrnet.checkpoint import save_checkpoint
 from mrnet.cli import main
 from mrnet.config import Config
 from mrnet.features.backbones import make_backbone
-from mrnet.features.store import write_store
 from mrnet.features.video import write_video
+from mrnet.features.writer import write_store
 from mrnet.model.mrnet import MRNet
 from mrnet.types import Provenance
 
@@ -146,7 +146,7 @@ class TestUsage:
             ([], "mrnet: error: the following arguments are required: COMMAND (see mrnet --help)"),
             (
                 ["find", "a.mp4"],
-                "mrnet find: error: the following arguments are required: query (see mrnet find --help)",
+                "mrnet find: error: one of the arguments query --speech is required (see mrnet find --help)",
             ),
             (
                 ["find", "a.mp4", "a dog", "-k", "0"],
@@ -288,7 +288,8 @@ class TestFind:
         save_checkpoint(command.folder / "model", config, MRNet(config.model).state_dict())
         assert command.refuses("find", video, "a dog", "--checkpoint", "model") == (
             "mrnet: error: the model was trained on 'released' features, which cannot be made here (no text "
-            'backbone is named "released"; use one of: hashed-words): give features, not raw input'
+            'backbone is named "released"; use one of: hashed-words, hf:MODEL, st:MODEL, minilm-l6-v2, '
+            "glove:MODEL): give features, not raw input"
         )
 
 
@@ -429,7 +430,7 @@ class TestTrainRefuses:
             ),
             ("list.json", "[]", "list.json: is a JSON list; it should be an object, video id -> record"),
             ("empty.json", "{}", "empty.json: holds no queries; give a file with at least one"),
-            ("notes.doc", "x", 'notes.doc: unknown format ".doc"; name it .json, .jsonl, .csv, .txt'),
+            ("notes.doc", "x", 'notes.doc: unknown format ".doc"; name it .json, .jsonl, .csv, .txt, .vtt, .eaf'),
             ("folder.json", "<folder>", "folder.json: cannot be read (Is a directory); give the annotation file"),
         ],
     )
@@ -732,8 +733,9 @@ class TestEvaluateCheckpointRefuses:
         status, _, err = command("evaluate", "--checkpoint", checkpoint, *overrides)
         assert (status, err) == (
             2,
-            "mrnet: error: video features come from 'random', the model was trained on 'color-hog-motion' revision "
-            "1: point data.video_features at features of that backbone\n",
+            "mrnet: error: the video features come from 'random', the model was trained on 'color-hog-motion' "
+            "revision 1: point data.video_features at features of that backbone: mrnet features video VIDEOS "
+            "--backbone color-hog-motion --rate 2 --out FEATURES.h5\n",
         )
 
 
@@ -821,7 +823,7 @@ class TestDataCheck:
         ("words", "message"),
         [
             (["b.json"], "b.json: cannot be read (No such file or directory); give the annotation file"),
-            (["."], '.: unknown format ""; name it .json, .jsonl, .csv, .txt'),
+            (["."], '.: unknown format ""; name it .json, .jsonl, .csv, .txt, .vtt, .eaf'),
             (
                 ["cut.json"],
                 "cut.json: line 1, column 2: not JSON (Expecting property name enclosed in double quotes); get a "

@@ -232,6 +232,11 @@ class TestQVHighlights:
         "saliency_scores": [[4, 4, 3], [3, 3, 1], [2, 1, 0]],
     }
 
+    RATED: dict[str, Any] = {  # noqa: RUF012
+        "relevant_clips": (5, 6, 10),
+        "saliency": ((4, 4, 3), (3, 3, 1), (2, 1, 0)),
+    }
+
     def test_windows_and_saliency(self, tmp_path: Path) -> None:
         other = self.ROW | {"qid": 8, "query": "pan", "relevant_windows": [[2, 4]]}
         assert read_annotations(_jsonl(tmp_path, self.ROW, other)) == [
@@ -239,15 +244,8 @@ class TestQVHighlights:
                 "x_60.0_210.0",
                 150.0,
                 (
-                    Query("pan", (Span(2.0, 4.0),), "8", None, (5, 6, 10), ((4, 4, 3), (3, 3, 1), (2, 1, 0))),
-                    Query(
-                        "eggs",
-                        (Span(10.0, 14.0), Span(20.0, 22.0)),
-                        "7",
-                        None,
-                        (5, 6, 10),
-                        ((4, 4, 3), (3, 3, 1), (2, 1, 0)),
-                    ),
+                    Query("pan", (Span(2.0, 4.0),), "8", **self.RATED),
+                    Query("eggs", (Span(10.0, 14.0), Span(20.0, 22.0)), "7", **self.RATED),
                 ),
             )
         ]
@@ -402,11 +400,18 @@ class TestFile:
         assert _error(path) == "cannot be read (No such file or directory); give the annotation file"
 
     def test_unknown_format(self, tmp_path: Path) -> None:
-        assert _error(tmp_path / "a.xml") == 'unknown format ".xml"; name it .json, .jsonl, .csv, .txt'
+        assert _error(tmp_path / "a.xml") == 'unknown format ".xml"; name it .json, .jsonl, .csv, .txt, .vtt, .eaf'
 
     def test_not_utf8(self, tmp_path: Path) -> None:
         path = tmp_path / "own.csv"
         path.write_bytes("video,start,end,query\na,1,2,caf\u00e9\n".encode("latin-1"))
+        assert _error(path) == "line 2: not UTF-8 text; save the file as UTF-8"
+
+    def test_utf16(self, tmp_path: Path) -> None:
+        path = tmp_path / "own.csv"
+        path.write_bytes("video,start,end,query,duration\na,1,2,caf\u00e9,5\n".encode("utf-16"))
+        assert read_annotations(path) == [VideoRecord("a", 5.0, (Query("caf\u00e9", (Span(1.0, 2.0),), "a#0"),))]
+        path.write_bytes(path.read_bytes()[:-1])
         assert _error(path) == "line 2: not UTF-8 text; save the file as UTF-8"
 
     def test_long_values_are_shortened(self, tmp_path: Path) -> None:
@@ -414,6 +419,39 @@ class TestFile:
         assert _error(path) == (
             f'video "v": is ["{"x" * 55}…; it should be an object with timestamps and sentences'
         )
+
+
+class TestSeveralFiles:
+    ROW: dict[str, Any] = {"video": "a", "start": 1, "end": 2, "query": "x", "duration": 9}  # noqa: RUF012
+
+    def test_read_as_one(self, tmp_path: Path) -> None:
+        rows = _jsonl(tmp_path, self.ROW | {"qid": "q"})
+        cells = _text(tmp_path / "own.csv", "video,start,end,query,qid\na,3,4,x,q\na,0,1,y,\n")
+        assert read_annotations([rows, cells]) == [
+            VideoRecord(
+                "a",
+                9.0,
+                (
+                    Query("y", (Span(0.0, 1.0),), "a#1"),
+                    Query("x", (Span(1.0, 2.0), Span(3.0, 4.0)), "q"),
+                ),
+            )
+        ]
+
+    def test_faults_name_the_file(self, tmp_path: Path) -> None:
+        rows = _jsonl(tmp_path, self.ROW | {"qid": "q"})
+        other = _text(tmp_path / "own.csv", "video,start,end,query,duration,qid\nb,3,4,y,9,q\n")
+        with pytest.raises(DataError) as caught:
+            read_annotations([rows, other])
+        assert str(caught.value) == (
+            f'{other}: line 2: qid "q" was used before, for video "a"; give every query its own'
+        )
+
+    def test_no_queries(self, tmp_path: Path) -> None:
+        empty = _text(tmp_path / "own.csv", "video,start,end,query\n")
+        with pytest.raises(DataError) as caught:
+            read_annotations([empty, empty])
+        assert str(caught.value) == "2 annotation files hold no queries; give a file with at least one"
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the published annotation files are not at {REAL}")

@@ -10,8 +10,8 @@ import pytest
 
 from mrnet.data.check import CheckReport, Problem, check_dataset, format_report
 from mrnet.errors import DataError, FeatureError
-from mrnet.features.store import write_store
 from mrnet.features.video import write_video
+from mrnet.features.writer import write_store
 from mrnet.types import Provenance
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "annotations"
@@ -262,5 +262,5 @@ def test_a_folder_of_videos(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text("video,start,end,query\ngood,0,1,a\nbad,0,1,b\ngone,0,1,c\ngood,5,6,d\n")
     report = check_dataset(tmp_path / "own.csv", tmp_path / "videos")
     found = {problem.kind: problem.count for problem in report.problems if problem.severity == "error"}
-    assert found == {"missing features": 1, "unreadable video": 1, "moment outside the video": 1}
+    assert found == {"missing video": 1, "unreadable video": 1, "moment outside the video": 1}
     assert report.feature_files == 2

@@ -12,9 +12,7 @@ import torch
 from mrnet.config import Config, DataConfig
 from mrnet.data.dataset import (
     Batch,
-    EncodedQueries,
     Sample,
-    StoredQueries,
     epoch_batches,
     load_batches,
     share,
@@ -22,8 +20,7 @@ from mrnet.data.dataset import (
 )
 from mrnet.data.sources import check_provenance, hold_out, open_source
 from mrnet.errors import ConfigError, DataError, FeatureShapeError
-from mrnet.features.store import open_store, write_store
-from mrnet.features.text import HashedWords
+from mrnet.features.writer import write_store
 from mrnet.types import Provenance, Query, Span, VideoRecord
 
 
@@ -101,34 +98,6 @@ def test_hold_out_splits_by_video_and_never_changes() -> None:
         hold_out(records[:1], 0.1)
 
 
-def test_stored_queries_go_by_the_sound_file_then_by_qid(tmp_path: Path) -> None:
-    for stem, value in {"X_train_1": 1.0, "X#1": 2.0}.items():
-        torch.save(torch.full((1, 3), value), tmp_path / f"{stem}.pt")
-    features = StoredQueries(open_store(tmp_path))
-    queries = [
-        Query("spoken", (Span(0, 1),), "X#0", audio="X_train_1.wav"),
-        Query("typed", (Span(0, 1),), "X#1"),
-    ]
-    assert features(queries).tolist() == [[1, 1, 1], [2, 2, 2]]
-
-
-def test_encoded_queries_encode_each_sentence_once() -> None:
-    class Counting(HashedWords):
-        calls = 0
-
-        def encode(self, sentences):  # type: ignore[no-untyped-def]
-            self.calls += len(sentences)
-            return super().encode(sentences)
-
-    backbone = Counting()
-    features = EncodedQueries(backbone)
-    queries = [Query(text, (Span(0, 1),), text) for text in ("a dog", "a cat", "a dog")]
-    first, again = features(queries), features(queries)
-    assert backbone.calls == 2
-    assert torch.equal(first[0], first[2])
-    assert torch.equal(first, again)
-
-
 def test_dataset_reads_and_resamples(tiny: Callable[..., Config], dataset_files: dict[str, str]) -> None:
     config = tiny(data=dataset_files)
     source = open_source(config.data)
@@ -186,9 +155,21 @@ def test_durations_an_annotation_lacks_come_from_the_rate_of_the_features(tmp_pa
 
 def test_features_of_another_revision_are_refused() -> None:
     one, two = (Provenance(backbone="b", dim=2, revision=revision) for revision in "12")
-    check_provenance(one, one, "video features", "data.video_features")
-    check_provenance(None, two, "video features", "data.video_features")
+    check_provenance(one, one, "video", "data.video_features")
+    check_provenance(None, two, "video", "data.video_features")
     with pytest.raises(
         FeatureShapeError, match="come from 'b' revision 1, the model was trained on 'b' revision 2"
     ):
-        check_provenance(one, two, "video features", "data.video_features")
+        check_provenance(one, two, "video", "data.video_features")
+
+
+def test_a_refusal_says_which_command_makes_the_right_features() -> None:
+    other = Provenance(backbone="c3d", dim=2)
+    ours = Provenance(backbone="color-hog-motion", dim=492, rows_per_s=2.0, revision="1")
+    with pytest.raises(FeatureShapeError) as refused:
+        check_provenance(other, ours, "video", "data.video_features")
+    assert str(refused.value) == (
+        "the video features come from 'c3d', the model was trained on 'color-hog-motion' revision 1: point "
+        "data.video_features at features of that backbone: mrnet features video VIDEOS --backbone "
+        "color-hog-motion --rate 2 --out FEATURES.h5"
+    )

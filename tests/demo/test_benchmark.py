@@ -20,7 +20,9 @@ from mrnet.demo.sentences import (
     TRAIN_TEMPLATES,
     Look,
 )
+from mrnet.demo.voices import TEST_VOICES, TRAIN_VOICES, can_speak
 from mrnet.errors import DataError
+from mrnet.features.audio import read_audio
 from mrnet.features.video import probe
 
 ALL_LOOKS = [Look(c, s, m) for c in COLORS for s in SHAPES for m in MOTIONS]
@@ -213,3 +215,16 @@ def test_an_occupied_folder_is_left_alone(tmp_path: Path) -> None:
         render_benchmark(tmp_path, 0, train=1, val=0, test=0)
     assert str(caught.value) == (f"{tmp_path}: exists already; name a new folder for the benchmark, or remove it")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.skipif(not can_speak(), reason="the extra `demo` is not installed")
+def test_every_sentence_is_said_in_a_voice_of_its_split(tmp_path: Path) -> None:
+    render_benchmark(tmp_path / "b", 7, train=1, val=0, test=1, workers=1, speech=True)
+    for split, voices in {"train": TRAIN_VOICES, "test": TEST_VOICES}.items():
+        (plan,) = plan_benchmark(7, train=1, val=0, test=1)[split]
+        record = json.loads((tmp_path / "b" / f"{split}.json").read_text())[plan.video_id]
+        assert record["audios"] == [f"{split}_0000_{i}.wav" for i in range(len(record["sentences"]))]
+        for name in record["audios"]:
+            assert read_audio(tmp_path / "b" / "speech" / name).size > 16_000  # more than a second
+        assert {manner.voice for manner in plan.manners} <= set(voices)
+        assert [sentence for _, sentence, _ in plan.sounds()] == record["sentences"]

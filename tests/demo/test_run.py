@@ -3,16 +3,20 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mrnet.cli import main
 from mrnet.demo.benchmark import render_benchmark
 from mrnet.demo.report import curve
 from mrnet.demo.run import run_demo
-from mrnet.errors import CheckpointError
+from mrnet.demo.voices import can_speak
+from mrnet.errors import CheckpointError, FeatureError
 from mrnet.predictor import Predictor
 
 SMALL = ["train.epochs=1", "train.milestones=[]", "model.layers=1", "model.head_layers=2"]
+speaking = pytest.mark.skipif(not can_speak(), reason="the extra `demo` is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -20,16 +24,23 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("demo") / "out"
     out.mkdir()
     (out / "demo.json").write_text('{"demo": 1, "seed": 3}\n')
-    render_benchmark(out / "benchmark", 3, train=4, val=2, test=2, workers=1)
+    render_benchmark(out / "benchmark", 3, train=4, val=2, test=2, workers=1, speech=can_speak())
     summary = run_demo(out, 3, SMALL)
     assert "SYNTHETIC" in summary
-    assert "MRNet, single" in summary
+    assert "MRNet, typed, single" in summary
     assert f"--checkpoint {out / 'run'}" in summary
+    assert ("MRNet, spoken, single" in summary) is can_speak()
     return out
 
 
+def typed(demo: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((demo / "report.json").read_text())["typed"]
+    return report
+
+
 def test_report_json(demo: Path) -> None:
-    report = json.loads((demo / "report.json").read_text())
+    assert json.loads((demo / "report.json").read_text())["synthetic"].startswith("SYNTHETIC")
+    report = typed(demo)
     assert set(report["metrics"]) == {"single", "joint"}
     assert set(report["baselines"]) == {"constant", "rank_only"}
     for table in (*report["metrics"].values(), *report["baselines"].values()):
@@ -38,7 +49,6 @@ def test_report_json(demo: Path) -> None:
     for name, (low, high) in report["intervals_95"]["single"].items():
         assert low <= report["metrics"]["single"][name] + 1e-6
         assert report["metrics"]["single"][name] <= high + 1e-6
-    assert report["synthetic"].startswith("SYNTHETIC")
     assert report["videos"] == 2
     assert report["config"]["train"]["epochs"] == 1
 
@@ -49,15 +59,60 @@ def test_report_html_is_one_file_with_pictures(demo: Path) -> None:
     assert "SYNTHETIC: rendered videos" in page
     assert "<polyline" in page
     assert "http" not in page  # nothing is fetched
-    report = json.loads((demo / "report.json").read_text())
-    assert f"{report['metrics']['single']['mIoU']:.1f}" in page
+    assert f"{typed(demo)['metrics']['single']['mIoU']:.1f}" in page
+    assert page.count("data:audio/wav;base64,") == can_speak()
 
 
 def test_checkpoint_answers_a_typed_query(demo: Path) -> None:
-    report = json.loads((demo / "report.json").read_text())
-    asked = report["typed_query"]
+    asked = typed(demo)["example"]
     (moment,) = Predictor.load(demo / "run", device="cpu").find(asked["video"], asked["query"], k=1)
     assert moment._asdict() == pytest.approx(asked["answer"])
+
+
+@speaking
+def test_a_second_model_answers_a_spoken_query(demo: Path) -> None:
+    report = json.loads((demo / "report.json").read_text())["spoken"]
+    assert set(report["metrics"]) == {"single"}
+    assert report["baselines"] == typed(demo)["baselines"]
+    assert report["config"]["speech_provenance"]["backbone"] == "speech-embedding"
+    assert report["config"]["query_provenance"] is None  # it never sees the text
+    asked = report["example"]
+    assert "--speech" in asked["command"]
+    predictor = Predictor.load(demo / "run-spoken", device="cpu")
+    (moment,) = predictor.find(asked["video"], speech=asked["speech"], k=1)
+    assert moment._asdict() == pytest.approx(asked["answer"])
+    with pytest.raises(
+        FeatureError, match="the model was trained on spoken queries and cannot be asked typed ones"
+    ):
+        predictor.find(asked["video"], asked["query"])
+
+
+@speaking
+def test_one_model_takes_either_kind(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark = demo / "benchmark"
+    data = [f"data.{split}={benchmark / f'{split}.json'}" for split in ("train", "val", "test")]
+    data += [f"data.video_features={benchmark / 'videos'}", f"data.speech_features={benchmark / 'speech'}"]
+    data += ["data.query_kinds=[typed,spoken]", f"model.query_dim={512 + 1152}", "train.max_queries=3"]
+    sets = [word for override in (*data, *SMALL) for word in ("--set", override)]
+    run = str(tmp_path / "both")
+    assert main(["train", "--recipe", "demo", "--cpu", "--out", run, *sets]) == 0
+    assert main(["evaluate", "--checkpoint", run, "--protocol", "single"]) == 0
+    table = capsys.readouterr().out
+    assert "model, typed, single" in table
+    assert "model, spoken, single" in table
+    kinds = [
+        json.loads((tmp_path / "both" / "test" / kind / "report.json").read_text())["query_kind"]
+        for kind in ("typed", "spoken")
+    ]
+    assert kinds == ["typed", "spoken"]
+    asked = json.loads((demo / "report.json").read_text())["spoken"]["example"]
+    predictor = Predictor.load(run, device="cpu")
+    video = predictor.encode_video(asked["video"])
+    by_text, by_ear = (
+        predictor.find(video, asked["query"], k=1),
+        predictor.find(video, speech=asked["speech"], k=1),
+    )
+    assert by_text[0].score != by_ear[0].score
 
 
 def test_python_of_the_readme_runs(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:

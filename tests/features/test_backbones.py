@@ -33,10 +33,14 @@ def test_text_backbone() -> None:
 def test_unknown_names() -> None:
     with pytest.raises(ConfigError) as video:
         make_backbone("video", "hashed-words")
-    assert str(video.value) == 'no video backbone is named "hashed-words"; use one of: color-hog-motion'
+    assert str(video.value).startswith(
+        'no video backbone is named "hashed-words"; use one of: color-hog-motion, hf:MODEL'
+    )
     with pytest.raises(ConfigError) as text:
         make_backbone("text", "bert")
-    assert str(text.value) == 'no text backbone is named "bert"; use one of: hashed-words'
+    assert str(text.value) == (
+        'no text backbone is named "bert"; use one of: hashed-words, hf:MODEL, st:MODEL, minilm-l6-v2, glove:MODEL'
+    )
 
 
 def test_modules_are_imported_on_first_use() -> None:

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 from mrnet.errors import FeatureError
-from mrnet.features.store import FeatureStore, find_close, open_store, write_store
+from mrnet.features.store import FeatureStore, find_close, open_store
 from mrnet.types import Provenance
 
 ROWS = np.array([[0.0, 1.0, 2.0], [3.0, 4.0, 5.5]], dtype=np.float32)
@@ -238,68 +237,6 @@ class TestReading:
         assert store.ids() == ["a"]
         assert store.duplicates() == {"a": ("a.npy", "a.pt")}
         assert _error(store, "a") == f'{tmp_path}: "a" has 2 files (a.npy, a.pt); keep one'
-
-
-class TestWriting:
-    def test_comes_back_as_written(self, tmp_path: Path) -> None:
-        path = tmp_path / "new" / "f.h5"
-        write_store(path, [("v.avi", ROWS), ("b", ROWS[:1].astype(np.float64))], PROVENANCE)
-        store = open_store(path)
-        assert store.ids() == ["b", "v.avi"]
-        assert store.provenance == PROVENANCE
-        np.testing.assert_array_equal(store.read("v.avi"), ROWS)
-        np.testing.assert_array_equal(store.read("b"), ROWS[:1])
-        with h5py.File(path) as file:
-            assert file["b"].dtype == np.float32
-        assert [file.name for file in path.parent.iterdir()] == ["f.h5"]
-
-    @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
-    def test_interrupted_leaves_the_old_file(self, tmp_path: Path, stop: type[BaseException]) -> None:
-        path = tmp_path / "f.h5"
-        write_store(path, [("old", ROWS)], PROVENANCE)
-
-        def rows() -> Iterator[tuple[str, np.ndarray]]:
-            yield "new", ROWS
-            raise stop
-
-        with pytest.raises(stop):
-            write_store(path, rows(), PROVENANCE)
-        assert open_store(path).ids() == ["old"]
-        assert [file.name for file in tmp_path.iterdir()] == ["f.h5"]
-
-    @pytest.mark.parametrize(
-        ("rows", "message"),
-        [
-            ([("a", ROWS), ("a", ROWS)], 'features of "a": the id comes twice; give every id once'),
-            (
-                [("x/a", ROWS)],
-                'features of "x/a": this id cannot name an HDF5 dataset; use one without a slash',
-            ),
-            (
-                [("a", ROWS[:, :2])],
-                'features of "a": shape (2, 2), but the provenance says rows of width 3',
-            ),
-            ([("a", ROWS[:0])], 'features of "a": shape (0, 3), but the provenance says rows of width 3'),
-            ([("a", ROWS * np.nan)], 'features of "a": NaN or infinity in it; it is not written'),
-            (
-                [("a", np.zeros((2, 2, 3)))],
-                'features of "a": shape (2, 2, 3); it should be (n, C), a row per moment of time',
-            ),
-        ],
-    )
-    def test_refuses(self, tmp_path: Path, rows: list[tuple[str, np.ndarray]], message: str) -> None:
-        with pytest.raises(FeatureError) as caught:
-            write_store(tmp_path / "f.h5", rows, PROVENANCE)
-        assert str(caught.value) == message
-        assert list(tmp_path.iterdir()) == []
-
-    def test_place_that_cannot_be_written(self, tmp_path: Path) -> None:
-        (tmp_path / "file").write_text("")
-        path = tmp_path / "file" / "f.h5"
-        with pytest.raises(FeatureError) as caught:
-            write_store(path, [("a", ROWS)], PROVENANCE)
-        assert str(caught.value).startswith(f"{path}: cannot be written (")
-        assert str(caught.value).endswith("; choose another place")
 
 
 def test_find_close() -> None:

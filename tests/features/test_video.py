@@ -26,7 +26,7 @@ def noise(count: int) -> list[np.ndarray]:
 
 def levels(path: Path, rate: float) -> tuple[list[float], list[int]]:
     """Tick times, and the index of the frame each shows in a video whose frame k is grey 20 k."""
-    sampled = list(sample_frames(path, rate, 24, 32))
+    sampled = list(sample_frames(path, rate, (24, 32)))
     return [time_s for time_s, _ in sampled], [round(frame.mean() / 20) for _, frame in sampled]
 
 
@@ -103,7 +103,7 @@ def test_frames_are_scaled_rgb(tmp_path: Path) -> None:
     frame[:, :32] = (230, 20, 20)
     frame[:, 32:] = (20, 20, 230)
     write_video(tmp_path / "halves.mp4", [frame] * 3, 8)
-    (_, sampled), *_ = sample_frames(tmp_path / "halves.mp4", 8, 12, 20)
+    (_, sampled), *_ = sample_frames(tmp_path / "halves.mp4", 8, (12, 20))
     assert sampled.shape == (12, 20, 3)
     assert sampled.dtype == np.uint8
     np.testing.assert_allclose(sampled[6, 3].astype(int), (230, 20, 20), atol=12)
@@ -121,7 +121,7 @@ def test_rotated_as_the_file_says(tmp_path: Path) -> None:
     matrix = [0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30]
     data[at : at + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in matrix)
     path.write_bytes(data)
-    (_, sampled), *_ = sample_frames(path, 8, 64, 48)
+    (_, sampled), *_ = sample_frames(path, 8, (64, 48))
     # What was on top is now on the right.
     assert sampled.shape == (64, 48, 3)
     assert sampled[:, 40:].min() > 220
@@ -132,7 +132,7 @@ def test_frames_come_before_the_file_is_read_to_its_end(tmp_path: Path) -> None:
     write_faststart(tmp_path / "half.mp4", noise(80))
     data = (tmp_path / "half.mp4").read_bytes()
     (tmp_path / "half.mp4").write_bytes(data[: len(data) // 2])
-    first = list(itertools.islice(sample_frames(tmp_path / "half.mp4", 8, 24, 32), 5))
+    first = list(itertools.islice(sample_frames(tmp_path / "half.mp4", 8, (24, 32)), 5))
     assert [time_s for time_s, _ in first] == [0.0, 0.125, 0.25, 0.375, 0.5]
 
 
@@ -166,7 +166,7 @@ def write_sound(container: av.container.OutputContainer) -> None:
 def both(path: Path) -> str:
     """The error of decoding a file, which is that of probing it."""
     with pytest.raises(VideoError) as decoding:
-        list(sample_frames(path, 8, 24, 32))
+        list(sample_frames(path, 8, (24, 32)))
     with pytest.raises(VideoError) as probing:
         probe(path)
     assert str(decoding.value) == str(probing.value)
@@ -213,7 +213,7 @@ def test_video_stream_without_frames(tmp_path: Path) -> None:
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         write_sound(container)
     with pytest.raises(VideoError) as caught:
-        list(sample_frames(path, 8, 24, 32))
+        list(sample_frames(path, 8, (24, 32)))
     assert str(caught.value) == (
         f"{path}: no frame of its video can be decoded; the file is empty or damaged, replace it"
     )
@@ -234,7 +234,7 @@ def test_cut_in_half_with_its_index(tmp_path: Path) -> None:
     with pytest.raises(
         VideoError, match=r"the video stops at 4\.\d s of 10\.0 s; the file is incomplete, copy or download"
     ):
-        list(sample_frames(path, 8, 24, 32))
+        list(sample_frames(path, 8, (24, 32)))
 
 
 def test_damaged_in_the_middle(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_damaged_in_the_middle(tmp_path: Path) -> None:
     data[middle : middle + len(data) // 4] = bytes(len(data) // 4)
     path.write_bytes(data)
     with pytest.raises(VideoError, match=r"damaged\.mp4: decoding fails after [45]\.\d s \(invalid data found"):
-        list(sample_frames(path, 8, 24, 32))
+        list(sample_frames(path, 8, (24, 32)))
 
 
 def test_a_failed_decode_leaves_no_thread_hanging(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_failed_decode_leaves_no_thread_hanging(tmp_path: Path) -> None:
     path.write_bytes(data)
     program = (
         "import sys\nfrom mrnet.features.video import sample_frames\n"
-        "try:\n    list(sample_frames(sys.argv[1], 8, 24, 32))\n"
+        "try:\n    list(sample_frames(sys.argv[1], 8, (24, 32)))\n"
         "except Exception as error:\n    kept = error\n"
     )
     done = subprocess.run(
@@ -325,7 +325,7 @@ def _matroska(path: Path, video_s: int, audio_s: int) -> None:
 def test_length_of_matroska_is_that_of_its_video_not_of_its_sound(tmp_path: Path) -> None:
     _matroska(tmp_path / "long.mkv", video_s=4, audio_s=12)
     assert probe(tmp_path / "long.mkv").duration_s == pytest.approx(4.0, abs=0.05)
-    assert len(list(sample_frames(tmp_path / "long.mkv", 2.0, 16, 16))) == 8
+    assert len(list(sample_frames(tmp_path / "long.mkv", 2.0, (16, 16)))) == 8
 
 
 def test_matroska_cut_in_half_is_refused(tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_matroska_cut_in_half_is_refused(tmp_path: Path) -> None:
     whole = (tmp_path / "whole.mkv").read_bytes()
     (tmp_path / "half.mkv").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(VideoError, match=r"half\.mkv: (the video stops at|decoding fails after)"):
-        list(sample_frames(tmp_path / "half.mkv", 2.0, 16, 16))
+        list(sample_frames(tmp_path / "half.mkv", 2.0, (16, 16)))
 
 
 def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,11 @@ def add_parser(commands: Subparsers) -> None:
         help="single: every query alone; joint: all queries of a video together, which leaks their order "
         "(default: both)",
     )
+    model.add_argument(
+        "--queries",
+        choices=["typed", "spoken"],
+        help="which kind to ask (default: each kind that the model was trained on)",
+    )
     add_set(parser)
     model.add_argument(
         "--out", type=Path, help="folder for report.json and predictions (default: CHECKPOINT/SPLIT)"
@@ -65,7 +70,8 @@ def _evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     from mrnet.data.sources import open_source
     from mrnet.evaluation.predictions import write_predictions
     from mrnet.evaluation.run import evaluate
-    from mrnet.predictor import best_device
+    from mrnet.features.device import choose_device
+    from mrnet.types import QueryKind
 
     folder = resolve_checkpoint(arguments.checkpoint)
     config, weights = load_checkpoint(folder)
@@ -77,25 +83,39 @@ def _evaluate_checkpoint(arguments: argparse.Namespace) -> int:
             )
     tree = apply_overrides(config.model_dump(mode="json"), arguments.overrides)
     config = parse_config(tree, source=str(folder))
+    kinds: list[QueryKind] = config.data.query_kinds if arguments.queries is None else [arguments.queries]
+    if not set(kinds) <= set(config.data.query_kinds):
+        raise ConfigError(f"--queries {kinds[0]}: the model takes {config.data.query_kinds[0]} queries alone")
     source = open_source(config.data)
-    dataset = source.dataset(source.split(config.data, arguments.split), config)
-    train = source.split(config.data, "train")
-    device = best_device()
+    device = choose_device(None)
     model = build_model(config, weights, source=str(folder)).to(device)
     protocols: list[QueryMode] = ["single", "joint"] if arguments.protocol == "both" else [arguments.protocol]
-    report, predictions = evaluate(model, dataset, train, config, device, protocols, split=arguments.split)
-    report["checkpoint"] = str(folder)
-    out = make_directory(arguments.out or arguments.checkpoint / arguments.split)
-    for protocol, ranked in predictions.items():
-        write_predictions(out / f"predictions.{protocol}.jsonl", ranked)
-    write_atomically(out / "report.json", json.dumps(report, indent=2) + "\n")
+    out = arguments.out or arguments.checkpoint / arguments.split
+    reports: dict[str, dict[str, Any]] = {}
+    for kind in kinds:
+        dataset = source.dataset(source.split(config.data, arguments.split, [kind]), config)
+        train = source.split(config.data, "train", [kind])
+        report, predictions = evaluate(
+            model, dataset, train, config, device, protocols, split=arguments.split, kind=kind
+        )
+        report["checkpoint"] = str(folder)
+        reports[kind] = report
+        place = make_directory(out / kind if len(kinds) > 1 else out)
+        for protocol, ranked in predictions.items():
+            write_predictions(place / f"predictions.{protocol}.jsonl", ranked)
+        write_atomically(place / "report.json", json.dumps(report, indent=2) + "\n")
     if not report["metrics"]:
         print(f"the answers of this split are withheld: nothing is scored; predictions are in {out}")
         return 0
-    rows = {f"model, {name}": values for name, values in report["metrics"].items()}
-    _print(report if arguments.json else None, rows | _titled(report["baselines"], arguments.protocol))
+    rows = {
+        f"model, {kind}, {name}" if len(kinds) > 1 else f"model, {name}": values
+        for kind in kinds
+        for name, values in reports[kind]["metrics"].items()
+    }
+    document = reports if len(kinds) > 1 else report
+    _print(document if arguments.json else None, rows | _titled(report["baselines"], arguments.protocol))
     if not arguments.json:
-        print(f"report: {out / 'report.json'}")
+        print(f"report: {place / 'report.json' if len(kinds) == 1 else out}")
     return 0
 
 

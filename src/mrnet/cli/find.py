@@ -5,39 +5,45 @@ import json
 from pathlib import Path
 
 from mrnet.cli.common import Subparsers, positive
-from mrnet.demo import DEFAULT_OUT
+from mrnet.demo import DEFAULT_RUNS
 from mrnet.errors import CheckpointError
 
 
 def add_parser(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "find",
-        help="find the moments of a video that a sentence describes",
+        help="find the moments of a video that a sentence, typed or spoken, describes",
         description="Prints the best moments.",
     )
     parser.add_argument("video", type=Path, help="video file")
-    parser.add_argument("query", help="a sentence, in quotes")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("query", nargs="?", help="a sentence, in quotes")
+    asked.add_argument(
+        "--speech", type=Path, metavar="FILE", help="in its place, a sound file of someone saying it"
+    )
     parser.add_argument("-k", type=positive, default=5, help="how many moments (default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        help=f"checkpoint or training run (default: that of `mrnet demo`, {DEFAULT_OUT}/run)",
+        help=f"checkpoint or training run (default: that of `mrnet demo`, {DEFAULT_RUNS['typed']} or, with --speech, "
+        f"{DEFAULT_RUNS['spoken']})",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    checkpoint = arguments.checkpoint or DEFAULT_OUT / "run"
+    checkpoint = arguments.checkpoint or DEFAULT_RUNS["typed" if arguments.speech is None else "spoken"]
     if arguments.checkpoint is None and not checkpoint.exists():
         raise CheckpointError("no checkpoint: give one with --checkpoint, or run `mrnet demo` here first")
     from mrnet.predictor import Predictor
 
-    moments = Predictor.load(checkpoint).find(arguments.video, arguments.query, arguments.k)
+    predictor = Predictor.load(checkpoint)
+    moments = predictor.find(arguments.video, arguments.query, arguments.k, speech=arguments.speech)
     if arguments.json:
         document = {
             "video": str(arguments.video),
-            "query": arguments.query,
+            "query": arguments.query if arguments.speech is None else str(arguments.speech),
             "moments": [moment._asdict() for moment in moments],
         }
         print(json.dumps(document, indent=2))

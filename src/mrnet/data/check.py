@@ -1,12 +1,14 @@
 """What is wrong with a data set: its annotations, its features, and how the two fit together."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mrnet.data.annotations import Kind, Severity, scan
+from mrnet.data.annotations import scan
+from mrnet.data.formats import Kind, Severity
 from mrnet.errors import FeatureError, VideoError
 from mrnet.features.extract import video_files
 from mrnet.features.store import FeatureStore, find_close, open_store
@@ -56,11 +58,13 @@ class CheckReport:
         return all(problem.severity != "error" for problem in self.problems)
 
 
-def check_dataset(annotations: Path, features: Path | None, dim: int | None = None) -> CheckReport:
+def check_dataset(
+    annotations: Path | Sequence[Path], features: Path | None, dim: int | None = None
+) -> CheckReport:
     """List what is wrong with a data set. Reads the features of every annotated video.
 
     Args:
-        annotations: an annotation file of any known format.
+        annotations: an annotation file of any known format, or several.
         features: the video features, or a folder of videos; ``None`` to check the annotations alone.
         dim: the width that feature rows should have; by default that of most of them.
 
@@ -83,7 +87,7 @@ def check_dataset(annotations: Path, features: Path | None, dim: int | None = No
     videos = scan(annotations, found.take_fault, duration_s)
     feature_ids = None if features is None else sorted(files) if store is None else store.ids()
     if feature_ids is not None:
-        readable = _check_presence(feature_ids, list(videos), found)
+        readable = _check_presence(feature_ids, list(videos), "video" if files else "features", found)
         if store is None:
             _check_videos([files[video_id] for video_id in readable], found)
         else:
@@ -145,17 +149,17 @@ class _Findings:
         ]
 
 
-def _check_presence(feature_ids: list[str], video_ids: list[str], found: _Findings) -> list[str]:
-    """The annotated videos that have features, or a file."""
+def _check_presence(feature_ids: list[str], video_ids: list[str], what: str, found: _Findings) -> list[str]:
+    """The annotated videos that have features, or a file; ``what`` says which is looked for."""
     available = set(feature_ids)
     for video_id in video_ids:
         if video_id not in available:
             # Looking for close names is slow; done for the examples alone.
-            wanted = found.wants_example("missing features", "error")
+            wanted = found.wants_example(f"missing {what}", "error")
             hint = find_close(video_id, feature_ids) if wanted else ""
-            found.add("missing features", "error", f'"{video_id}" is annotated but has no features{hint}')
+            found.add(f"missing {what}", "error", f'"{video_id}" is annotated but has no {what}{hint}')
     for feature_id in sorted(available.difference(video_ids)):
-        found.add("unused features", "note", f'"{feature_id}" has features but is not annotated')
+        found.add(f"unused {what}", "note", f'"{feature_id}" has {what} but is not annotated')
     return [video_id for video_id in video_ids if video_id in available]
 
 

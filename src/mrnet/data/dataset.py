@@ -1,9 +1,8 @@
 """Records and features joined into training and evaluation batches."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Self
 
 import torch
@@ -12,42 +11,11 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from mrnet.config import ModelConfig
+from mrnet.data.queries import QueryFeatures
 from mrnet.errors import DataError, FeatureShapeError
-from mrnet.features.backbones import Backbone, encode_sources
 from mrnet.features.store import FeatureStore
 from mrnet.temporal import resample
-from mrnet.types import Query, VideoRecord
-
-
-class StoredQueries:
-    """Query features read from a store: by the stem of the sound file's name, else by qid."""
-
-    def __init__(self, store: FeatureStore) -> None:
-        self.store = store
-
-    def __call__(self, queries: Sequence[Query]) -> Tensor:
-        """``(s, q)`` float32, one row a query (the mean where a query has several rows)."""
-        keys = [query.qid if query.audio is None else Path(query.audio).stem for query in queries]
-        return torch.stack([torch.from_numpy(self.store.read(key)).mean(dim=0) for key in keys])
-
-
-class EncodedQueries:
-    """Query features encoded from their text, each sentence once."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        self.backbone = backbone
-        self._cache: dict[str, Tensor] = {}
-
-    def __call__(self, queries: Sequence[Query]) -> Tensor:
-        """``(s, q)`` float32, one row a query."""
-        new = list(dict.fromkeys(query.text for query in queries if query.text not in self._cache))
-        if new:
-            for text, rows in zip(new, encode_sources(self.backbone, new), strict=True):
-                self._cache[text] = torch.from_numpy(rows[0])
-        return torch.stack([self._cache[query.text] for query in queries])
-
-
-QueryFeatures = Callable[[Sequence[Query]], Tensor]
+from mrnet.types import VideoRecord
 
 
 @dataclass(frozen=True)

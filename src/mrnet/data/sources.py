@@ -1,6 +1,7 @@
 """From the paths of a configuration to records and features."""
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +9,16 @@ from typing import Literal
 
 from mrnet.config import Config, DataConfig
 from mrnet.data.annotations import read_annotations
-from mrnet.data.dataset import EncodedQueries, MomentDataset, QueryFeatures, StoredQueries
+from mrnet.data.dataset import MomentDataset
+from mrnet.data.queries import EncodedQueries, JointQueries, QueryFeatures, StoredQueries, with_kinds
 from mrnet.errors import ConfigError, DataError, FeatureShapeError
-from mrnet.features.backbones import make_backbone
-from mrnet.features.extract import encode_videos, video_files
+from mrnet.features.backbones import Kind, extraction_command, make_backbone
+from mrnet.features.extract import encode_videos, sound_files, video_files
 from mrnet.features.store import FeatureStore, open_store
 from mrnet.features.video import probe
-from mrnet.types import Provenance, VideoRecord
+from mrnet.types import Provenance, QueryKind, VideoRecord
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,16 +28,17 @@ class Source:
     Attributes:
         videos: store of video features.
         queries: features of queries.
-        video_provenance: ``None`` for published files that do not say.
-        query_provenance: likewise.
+        provenances: field of the configuration -> how its features were made; ``None`` for published files
+            that do not say.
         files: video id -> file, where the features were made from a folder of videos; else empty.
+        pca: file of the PCA that the video features went through, if any and if it is there.
     """
 
     videos: FeatureStore
     queries: QueryFeatures
-    video_provenance: Provenance | None
-    query_provenance: Provenance | None
+    provenances: Mapping[str, Provenance | None]
     files: Mapping[str, Path]
+    pca: Path | None = None
 
     def duration_s(self, video_id: str) -> float | None:
         """Length of a video, from its file or from the rate of its features; ``None`` where unknown."""
@@ -45,17 +50,29 @@ class Source:
         """Annotations of a split; durations they lack come from the videos."""
         return read_annotations(Path(path), durations=self.duration_s)
 
-    def split(self, data: DataConfig, name: Literal["train", "val", "test"]) -> list[VideoRecord]:
+    def split(
+        self,
+        data: DataConfig,
+        name: Literal["train", "val", "test"],
+        kinds: Sequence[QueryKind] | None = None,
+    ) -> list[VideoRecord]:
         """Annotations of a split. Without ``data.val`` a share of the training videos is held out for it.
+
+        Args:
+            data: where the annotations are.
+            name: of the split.
+            kinds: of queries; ``data.query_kinds`` if left out.
 
         Raises:
             ConfigError: its annotations are not set.
-            DataError: they cannot be read, or are too few to hold any out.
+            DataError: they cannot be read, are too few to hold any out, or name no sound files.
         """
         if name == "test" or data.val is not None:
-            return self.records(_required(data, name))
-        train, val = hold_out(self.records(_required(data, "train")), data.val_fraction)
-        return train if name == "train" else val
+            records = self.records(_required(data, name))
+        else:
+            train, val = hold_out(self.records(_required(data, "train")), data.val_fraction)
+            records = train if name == "train" else val
+        return with_kinds(records, kinds or data.query_kinds)
 
     def dataset(self, records: Sequence[VideoRecord], config: Config) -> MomentDataset:
         """A dataset of these features.
@@ -64,53 +81,99 @@ class Source:
             FeatureShapeError: the features do not come from the backbone that the model was trained on.
             DataError, FeatureError: as :class:`mrnet.data.dataset.MomentDataset`.
         """
-        check_provenance(self.video_provenance, config.video_provenance, "video features", "data.video_features")
-        check_provenance(self.query_provenance, config.query_provenance, "query features", "data.query_features")
+        for field, (kind, key) in _PROVENANCES.items():
+            check_provenance(self.provenances[field], getattr(config, field), kind, key)
         return MomentDataset(records, self.videos, self.queries, config.model)
+
+
+_PROVENANCES: dict[str, tuple[Kind, str]] = {
+    "video_provenance": ("video", "data.video_features"),
+    "query_provenance": ("text", "data.query_features"),
+    "speech_provenance": ("speech", "data.speech_features"),
+}
 
 
 def open_source(data: DataConfig) -> Source:
     """Open the features that a configuration names.
 
-    A folder of videos is encoded once, into ``FOLDER.BACKBONE.h5`` beside it.
+    A folder of videos, or of sound files, is encoded once, into ``FOLDER.BACKBONE.h5`` beside it.
 
     Raises:
-        ConfigError: no video features are named.
-        FeatureError, VideoError: they cannot be read or made.
+        ConfigError: features that are needed are not named.
+        FeatureError, VideoError, AudioError: they cannot be read or made.
     """
     if data.video_features is None:
         raise ConfigError(
             "data.video_features is not set: add --set data.video_features=PATH (a store or a folder)"
         )
-    path = Path(data.video_features)
-    files = video_files(path)
+    folder = Path(data.video_features)
+    files = video_files(folder)
+    videos = _open_or_encode(folder, files, "video", data.video_backbone)
+    queries: dict[QueryKind, QueryFeatures] = {}
+    provenances: dict[str, Provenance | None] = dict.fromkeys(_PROVENANCES)
+    provenances["video_provenance"] = videos.provenance
+    if "typed" in data.query_kinds:
+        if data.query_features is not None:
+            store = open_store(Path(data.query_features))
+            queries["typed"], provenances["query_provenance"] = StoredQueries(store), store.provenance
+        else:
+            backbone = make_backbone("text", data.text_backbone)
+            queries["typed"], provenances["query_provenance"] = EncodedQueries(backbone), backbone.provenance()
+    if "spoken" in data.query_kinds:
+        if data.speech_features is None:
+            raise ConfigError(
+                "data.speech_features is not set: spoken queries need --set data.speech_features=PATH (a store, or "
+                "a folder of sound files)"
+            )
+        folder = Path(data.speech_features)
+        store = _open_or_encode(folder, sound_files(folder), "speech", data.speech_backbone)
+        queries["spoken"], provenances["speech_provenance"] = StoredQueries(store), store.provenance
+    several = len(queries) > 1
+    features = JointQueries(queries["typed"], queries["spoken"]) if several else next(iter(queries.values()))
+    return Source(videos, features, provenances, files, _pca_file(videos))
+
+
+def _pca_file(store: FeatureStore) -> Path | None:
+    """The PCA that the features of a store went through, which lies beside it, known by its content."""
+    projection = store.provenance.projection if store.provenance else None
+    if projection is None:
+        return None
+    for path in sorted(store.path.parent.glob("*.pca.safetensors")):
+        if hashlib.sha256(path.read_bytes()).hexdigest() == projection.sha256:
+            return path
+    log.warning(
+        "%s: the PCA that made these features is not beside it (*.pca.safetensors): a model trained on them takes "
+        "features alone, no video files",
+        store.path,
+    )
+    return None
+
+
+def _open_or_encode(path: Path, files: Mapping[str, Path], kind: Kind, backbone: str) -> FeatureStore:
+    """The store at ``path``; where ``path`` holds media files instead, the store made of them beside it."""
     if files:
-        path = path.with_name(f"{path.name}.{data.video_backbone}.h5")
-        encode_videos(files, make_backbone("video", data.video_backbone), path)
-    videos = open_store(path)
-    queries: QueryFeatures
-    if data.query_features is not None:
-        store = open_store(Path(data.query_features))
-        queries, query_provenance = StoredQueries(store), store.provenance
-    else:
-        backbone = make_backbone("text", data.text_backbone)
-        queries, query_provenance = EncodedQueries(backbone), backbone.provenance()
-    return Source(videos, queries, videos.provenance, query_provenance, files)
+        path = path.with_name(f"{path.name}.{file_name(backbone)}.h5")
+        encode_videos(files, make_backbone(kind, backbone), path)
+    return open_store(path)
 
 
-def check_provenance(found: Provenance | None, expected: Provenance | None, what: str, key: str) -> None:
+def file_name(backbone: str) -> str:
+    """The name of a backbone with nothing in it that a file's name may not have."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in backbone)
+
+
+def check_provenance(found: Provenance | None, expected: Provenance | None, kind: Kind, key: str) -> None:
     """Refuse features made by another backbone, or revision of it, than the model's, where both are known.
 
     Raises:
-        FeatureShapeError: naming both.
+        FeatureShapeError: naming both, and the command that makes the right ones.
     """
-    if found is None or expected is None:
+    if found is None or expected is None or found.same_encoder(expected):
         return
-    if not found.same_encoder(expected):
-        raise FeatureShapeError(
-            f"{what} come from {found.label}, the model was trained on {expected.label}: "
-            f"point {key} at features of that backbone"
-        )
+    raise FeatureShapeError(
+        f"the {kind} features come from {found.label}, the model was trained on {expected.label}: point {key} at "
+        f"features of that backbone{extraction_command(kind, expected)}"
+    )
 
 
 def _required(data: DataConfig, split: str) -> str:

@@ -2,5 +2,10 @@
 
 from pathlib import Path
 
+from mrnet.types import QueryKind
+
 DEFAULT_OUT = Path("mrnet-demo")
-"""Where the demo puts everything, and where ``mrnet find`` looks for a checkpoint."""
+"""Where the demo puts everything."""
+
+DEFAULT_RUNS: dict[QueryKind, Path] = {"typed": DEFAULT_OUT / "run", "spoken": DEFAULT_OUT / "run-spoken"}
+"""Where ``mrnet find`` looks for a checkpoint, by the kind of query."""

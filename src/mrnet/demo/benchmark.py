@@ -1,4 +1,4 @@
-"""A SIMULATED moment retrieval benchmark: rendered videos, annotations in ActivityNet form.
+"""A SIMULATED moment retrieval benchmark: rendered videos, spoken sentences, annotations in ActivityNet form.
 
 Objects of some color and shape move in some way over a dull background; a query asks for one
 of them. It shows that training and retrieval work from end to end on real video files. It says
@@ -10,7 +10,7 @@ import multiprocessing
 import random
 import shutil
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,16 @@ from mrnet.demo.sentences import (
     Look,
     Writer,
 )
+from mrnet.demo.voices import TEST_VOICES, TRAIN_VOICES, VAL_VOICES, Manner, speak
 from mrnet.errors import DataError
+from mrnet.features.audio import write_audio
 from mrnet.features.video import write_video
 
 _SHORTEST_S, _LONGEST_S = 24, 48
 _EVENT_S = (3.0, 12.0)
 # Events fill at most this part of a video: the rest is for the gaps between them.
 _MOST_BUSY = 0.75
+_VOICES = {"train": TRAIN_VOICES, "val": VAL_VOICES, "test": TEST_VOICES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class VideoPlan:
         seed: seed of its rendering.
         events: sorted by time, without overlap.
         sentences: one or two for each event.
+        manners: how each sentence is said, in order.
     """
 
     video_id: str
@@ -52,14 +56,30 @@ class VideoPlan:
     seed: int
     events: tuple[Event, ...]
     sentences: tuple[tuple[str, ...], ...]
+    manners: tuple[Manner, ...]
+
+    def sounds(self) -> list[tuple[str, str, Manner]]:
+        """File name, sentence and manner of every spoken query, in the order of the annotation."""
+        flat = (sentence for sentences in self.sentences for sentence in sentences)
+        return [
+            (f"{self.video_id}_{index}.wav", sentence, manner)
+            for index, (sentence, manner) in enumerate(zip(flat, self.manners, strict=True))
+        ]
 
 
 def render_benchmark(
-    directory: Path, seed: int, *, train: int = 120, val: int = 20, test: int = 30, workers: int = 1
+    directory: Path,
+    seed: int,
+    *,
+    train: int = 120,
+    val: int = 20,
+    test: int = 30,
+    workers: int = 1,
+    speech: bool = False,
 ) -> None:
     """Render a simulated benchmark: ``videos/ID.mp4``, ``train.json``, ``val.json``, ``test.json``.
 
-    The test split has combinations of color, shape and motion, and sentence templates, that
+    The test split has combinations of color, shape and motion, sentence templates, and voices, that
     neither train nor val has. A few dozen training videos hold every single word.
 
     Args:
@@ -69,10 +89,12 @@ def render_benchmark(
         val: number of validation videos.
         test: number of test videos.
         workers: processes to render with.
+        speech: whether to say every sentence, too: ``speech/ID_n.wav``, named in the annotations' ``audios``.
 
     Raises:
         DataError: ``directory`` holds something already, or cannot be made.
-        VideoError: a video cannot be written.
+        VideoError, AudioError: a file cannot be written.
+        ConfigError: there is nothing to speak with.
     """
     directory = Path(directory)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -81,11 +103,12 @@ def render_benchmark(
     part = directory.with_name(f".{directory.name}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)  # left by a kill
-        (part / "videos").mkdir(parents=True)
+        for folder in ("videos", "speech") if speech else ("videos",):
+            (part / folder).mkdir(parents=True)
         for split, plans in splits.items():
-            text = json.dumps(_annotation(plans), indent=1)
+            text = json.dumps(_annotation(plans, speech=speech), indent=1)
             (part / f"{split}.json").write_text(text + "\n", encoding="utf-8")
-        _render_all([plan for plans in splits.values() for plan in plans], part / "videos", workers)
+        _render_all([plan for plans in splits.values() for plan in plans], part, workers, speech=speech)
         if directory.exists():
             directory.rmdir()
         part.rename(directory)
@@ -111,16 +134,21 @@ def plan_benchmark(seed: int, *, train: int, val: int, test: int) -> dict[str, l
     for split, count in (("train", train), ("val", val), ("test", test)):
         # A string seeds by its bytes: the same on every machine, unlike hash().
         rng = random.Random(f"{seed}/{split}")
-        planner = _Planner(rng, held_out=split == "test")
+        manners = random.Random(f"{seed}/{split}/speech")
+        planner = _Planner(rng, manners, _VOICES[split], held_out=split == "test")
         splits[split] = [planner.plan(f"{split}_{index:04d}") for index in range(count)]
     return splits
 
 
 class _Planner:
-    """Plans the videos of one split, going evenly through colors, shapes, motions and words."""
+    """Plans the videos of one split, going evenly through colors, shapes, motions, words and voices."""
 
-    def __init__(self, rng: random.Random, *, held_out: bool) -> None:
+    def __init__(
+        self, rng: random.Random, manners: random.Random, voices: Sequence[str], *, held_out: bool
+    ) -> None:
         self._rng = rng
+        self._manners = manners
+        self._voices = Deck(voices, manners)
         self._held_out = held_out
         self._colors = Deck(COLORS, rng)
         self._motions = Deck(MOTIONS, rng)
@@ -140,7 +168,8 @@ class _Planner:
         sentences = tuple(
             tuple(self._writer.sentence(look) for _ in range(self._rng.randint(1, 2))) for look in looks
         )
-        return VideoPlan(video_id, num_frames, self._rng.getrandbits(32), events, sentences)
+        manners = tuple(Manner.draw(self._voices.deal(), self._manners) for words in sentences for _ in words)
+        return VideoPlan(video_id, num_frames, self._rng.getrandbits(32), events, sentences, manners)
 
     def _looks(self, count: int) -> list[Look]:
         """Looks with colors and motions in common: no query is answered by one word alone."""
@@ -164,8 +193,8 @@ class _Planner:
         return spans
 
 
-def _annotation(plans: Iterable[VideoPlan]) -> dict[str, dict[str, object]]:
-    """A split in ActivityNet form, seconds throughout."""
+def _annotation(plans: Iterable[VideoPlan], *, speech: bool) -> dict[str, dict[str, object]]:
+    """A split in ActivityNet form, seconds throughout; with speech, in that of ActivityNet Speech."""
     return {
         plan.video_id: {
             "duration": plan.num_frames / FPS,
@@ -175,15 +204,16 @@ def _annotation(plans: Iterable[VideoPlan]) -> dict[str, dict[str, object]]:
                 for _ in sentences
             ],
             "sentences": [sentence for sentences in plan.sentences for sentence in sentences],
+            **({"audios": [name for name, _, _ in plan.sounds()]} if speech else {}),
         }
         for plan in plans
     }
 
 
-def _render_all(plans: list[VideoPlan], directory: Path, workers: int) -> None:
+def _render_all(plans: list[VideoPlan], directory: Path, workers: int, *, speech: bool) -> None:
     if workers <= 1:
         for plan in plans:
-            _render_one(plan, directory)
+            _render_one(plan, directory, speech)
         return
     # Spawned, not forked: forking a process that has threads running may hang it.
     context = multiprocessing.get_context("spawn")
@@ -191,12 +221,14 @@ def _render_all(plans: list[VideoPlan], directory: Path, workers: int) -> None:
     ignore = (signal.SIGINT, signal.SIG_IGN)
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=ignore)
     try:
-        for future in [pool.submit(_render_one, plan, directory) for plan in plans]:
+        for future in [pool.submit(_render_one, plan, directory, speech) for plan in plans]:
             future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _render_one(plan: VideoPlan, directory: Path) -> None:
+def _render_one(plan: VideoPlan, directory: Path, speech: bool) -> None:
     frames = render(plan.events, plan.num_frames, plan.seed)
-    write_video(directory / f"{plan.video_id}.mp4", frames, FPS)
+    write_video(directory / "videos" / f"{plan.video_id}.mp4", frames, FPS)
+    for name, sentence, manner in plan.sounds() if speech else ():
+        write_audio(directory / "speech" / name, speak(sentence, manner))

@@ -12,7 +12,7 @@ import jinja2
 from PIL import Image
 
 from mrnet.features.video import sample_frames
-from mrnet.types import Moment, VideoRecord
+from mrnet.types import Moment, QueryKind, VideoRecord
 
 _THUMBNAILS = 10
 _HEIGHT, _WIDTH = 90, 120
@@ -21,53 +21,57 @@ _PLOT_WIDTH, _PLOT_HEIGHT = 640, 200
 
 @dataclass(frozen=True)
 class Example:
-    """A test video with the model's first answer to each query.
+    """A test video with the first answer to each query.
 
     Attributes:
         path: video file.
         record: its queries with ground truth.
-        answers: qid -> first moment.
+        answers: kind of query -> qid -> first moment.
     """
 
     path: Path
     record: VideoRecord
-    answers: Mapping[str, Moment]
+    answers: Mapping[QueryKind, Mapping[str, Moment]]
+
+
+Row = tuple[Mapping[str, float], Mapping[str, Sequence[float]]]
 
 
 def render_report(
-    report: Mapping[str, Any], history: Sequence[Mapping[str, Any]], examples: Sequence[Example], notice: str
+    report: Mapping[str, Any],
+    rows: Mapping[str, Row],
+    histories: Mapping[QueryKind, Sequence[Mapping[str, Any]]],
+    examples: Sequence[Example],
 ) -> str:
     """The page as text.
 
     Args:
         report: as written to ``report.json``.
-        history: a record per epoch.
+        rows: title -> metrics and intervals of every row of the table.
+        histories: kind of query -> a record per epoch.
         examples: videos to show.
-        notice: said at the top.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     source = (resources.files("mrnet.demo") / "report.html.j2").read_text(encoding="utf-8")
-    rows = [
-        ("MRNet, single", report["metrics"]["single"], report["intervals_95"]["single"]),
-        (
-            "MRNet, joint",
-            report["metrics"]["joint"],
-            report["intervals_95"]["joint"],
-        ),
-        ("best constant moment", report["baselines"]["constant"], {}),
-        ("rank only (for joint)", report["baselines"]["rank_only"], {}),
-    ]
-    select_by = report["config"]["evaluation"]["select_by"]
+    select_by = report["typed"]["config"]["evaluation"]["select_by"]
     return environment.from_string(source).render(
-        notice=notice,
         report=report,
-        metrics=list(rows[0][1]),
+        halves={kind: report[kind] for kind in histories},
+        metrics=list(next(iter(rows.values()))[0]),
         rows=rows,
-        loss_curve=curve([record["loss"]["total"] for record in history]),
-        score_curve=curve([record["val"][select_by] for record in history], top=100.0),
+        curves={
+            kind: {
+                "loss": curve([record["loss"]["total"] for record in history]),
+                "score": curve([record["val"][select_by] for record in history], top=100.0),
+                "first": history[0],
+                "last": history[-1],
+                "epochs": len(history),
+            }
+            for kind, history in histories.items()
+        },
         select_by=select_by,
         plot={"width": _PLOT_WIDTH, "height": _PLOT_HEIGHT},
-        history=history,
+        sound=_sound_uri(report["spoken"]["example"]["speech"]) if "spoken" in histories else None,
         examples=[_picture(example) for example in examples],
     )
 
@@ -89,7 +93,7 @@ def curve(values: Sequence[float], top: float | None = None) -> str:
 
 def _picture(example: Example) -> dict[str, Any]:
     duration_s = example.record.duration_s
-    frames = sample_frames(example.path, _THUMBNAILS / duration_s, _HEIGHT, _WIDTH)
+    frames = sample_frames(example.path, _THUMBNAILS / duration_s, (_HEIGHT, _WIDTH))
     thumbnails = [_data_uri(frame) for _, frame in zip(range(_THUMBNAILS), frames, strict=False)]
 
     def percent(start_s: float, end_s: float) -> dict[str, float]:
@@ -104,11 +108,19 @@ def _picture(example: Example) -> dict[str, Any]:
         {
             "text": query.text,
             "truth": [percent(*span) for span in query.moments],
-            "answer": percent(*example.answers[query.qid][:2]) if query.qid in example.answers else None,
+            "answers": {
+                kind: percent(*answers[query.qid][:2])
+                for kind, answers in example.answers.items()
+                if query.qid in answers
+            },
         }
         for query in example.record.queries
     ]
     return {"name": example.path.name, "duration_s": duration_s, "thumbnails": thumbnails, "queries": queries}
+
+
+def _sound_uri(path: str) -> str:
+    return "data:audio/wav;base64," + base64.b64encode(Path(path).read_bytes()).decode("ascii")
 
 
 def _data_uri(timed_frame: tuple[float, Any]) -> str:

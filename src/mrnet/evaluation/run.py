@@ -20,7 +20,7 @@ from mrnet.evaluation.metrics import bootstrap_intervals, per_query_hits
 from mrnet.evaluation.predictions import Prediction, align
 from mrnet.evaluation.qvhighlights import per_query_scores, qvhighlights_metrics
 from mrnet.model.mrnet import MRNet
-from mrnet.types import Moment, VideoRecord
+from mrnet.types import Moment, QueryKind, VideoRecord
 
 _MAPS_AT_ONCE = 16
 MOMENTS_PER_QUERY = 10
@@ -150,6 +150,7 @@ def evaluate(
     device: torch.device,
     protocols: Sequence[QueryMode],
     split: str,
+    kind: QueryKind = "typed",
 ) -> tuple[dict[str, Any], dict[str, list[Prediction]]]:
     """Evaluate a model under one or both protocols, beside the baselines.
 
@@ -161,6 +162,7 @@ def evaluate(
         device: where the model is.
         protocols: ``"single"``, ``"joint"`` or both.
         split: its name or path, for the report.
+        kind: of the split's queries, for the report.
 
     Returns:
         the report, ready for JSON, and the predictions by protocol. For a split whose answers are withheld
@@ -178,6 +180,7 @@ def evaluate(
         bounds[protocol] = intervals(predictions[protocol], dataset.records, config.evaluation, config.train.seed)
     report = {
         "split": split,
+        "query_kind": kind,
         "protocols": list(protocols),
         "videos": len(dataset.records),
         "queries": sum(len(record.queries) for record in dataset.records),

@@ -100,6 +100,34 @@ REGISTRY = (
         "text", "hashed-words", "mrnet.features.text:HashedWords", "512", "-", "MIT",
         "classical: hashed words, pairs and letter triples; no weights",
     ),
+    Entry(
+        "video", "hf:", "mrnet.features.hub_video:HubVideo", "the model's", "2, or 1 for video models", "the model's",
+        "CLIP, SigLIP, DINO, VideoMAE, X-CLIP, … of transformers", "hub", frozenset({"rate", "device"}),
+    ),
+    Entry(
+        "text", "hf:", "mrnet.features.hub_text:HubText", "the model's", "-", "the model's",
+        "DistilBERT, data2vec, BERT, CLIP, SigLIP, … of transformers", "hub", frozenset({"device"}),
+    ),
+    Entry(
+        "text", "st:", "mrnet.features.sentences:SentenceEncoder", "the model's", "-", "the model's",
+        "any model of sentence-transformers", "sentences", frozenset({"device"}),
+    ),
+    Entry(
+        "text", "minilm-l6-v2", "mrnet.features.sentences:MiniLM", "384", "-", "Apache-2.0",
+        "sentence encoder; weights in a package", "sentences", frozenset({"device"}),
+    ),
+    Entry(
+        "text", "glove:", "mrnet.features.glove:Glove", "the file's", "-", "the file's",
+        "mean of the GloVe vectors of a text file",
+    ),
+    Entry(
+        "speech", "hf:", "mrnet.features.hub_speech:HubSpeech", "the model's", "-", "the model's",
+        "wav2vec 2.0, data2vec, UniSpeech-SAT, AST, … of transformers", "hub", frozenset({"device"}),
+    ),
+    Entry(
+        "speech", "speech-embedding", "mrnet.features.speech_embedding:SpeechEmbedding", "1152", "-", "Apache-2.0",
+        "Google's speech embedding; weights in a package", "speech",
+    ),
 )  # fmt: skip
 
 
@@ -168,3 +196,16 @@ def join_rows(kind: Kind, parts: Sequence[Rows]) -> Rows:
     """The features of a source from those of its inputs: one after the other for video, their mean for a query."""
     rows = np.concatenate(parts)
     return rows if kind == "video" else rows.mean(axis=0, keepdims=True)
+
+
+def extraction_command(kind: Kind, provenance: Provenance) -> str:
+    """``": mrnet features …"``, the command that makes such features, for messages; empty where none does."""
+    family = provenance.backbone.partition(":")
+    if not any(e.kind == kind and e.name == family[0] + family[1] for e in REGISTRY):
+        return ""
+    source = {"video": "VIDEOS", "text": "ANNOTATIONS", "speech": "SOUNDS"}[kind]
+    rate = "" if provenance.rows_per_s is None else f" --rate {provenance.rows_per_s:g}"
+    command = f": mrnet features {kind} {source} --backbone {provenance.backbone}{rate} --out FEATURES.h5"
+    if provenance.projection is None:
+        return command
+    return f"{command}, then mrnet features pca FEATURES.h5 --apply THE.pca.safetensors --out REDUCED.h5"

@@ -88,7 +88,7 @@ class ColorHogMotion:
         Raises:
             VideoError: the file is missing or will not decode.
         """
-        frames = (frame for _, frame in sample_frames(source, _FRAME_RATE, _HEIGHT, _WIDTH))
+        frames = (frame for _, frame in sample_frames(source, _FRAME_RATE, (_HEIGHT, _WIDTH)))
         before: np.ndarray | None = None
         while chunk := list(islice(frames, _CHUNK_ROWS * _FRAMES_PER_ROW)):
             before = chunk[0] if before is None else before

@@ -1,7 +1,7 @@
 """Feature stores: rows of features by id, whichever way they were published.
 
 Layouts read: one HDF5 file with a dataset ``ID`` or a group ``ID`` holding ``c3d_features``;
-a folder of ``ID.h5`` (dataset ``feature``), ``ID.npy`` or ``ID.pt``. Written: one HDF5 file.
+a folder of ``ID.h5`` (dataset ``feature``), ``ID.npy`` or ``ID.pt``. :mod:`mrnet.features.writer` writes them.
 """
 
 import difflib
@@ -25,7 +25,8 @@ Rows = npt.NDArray[np.float32]
 
 _SUFFIXES = (".h5", ".hdf5", ".npy", ".pt")
 _DATASET_NAMES = ("c3d_features", "feature")
-_PROVENANCE = "provenance"
+PROVENANCE = "provenance"
+"""Name of the attribute of an HDF5 file, and with ``.json`` of the file in a folder, that holds the provenance."""
 
 
 class FeatureStore(ABC):
@@ -93,7 +94,7 @@ class FeatureStore(ABC):
                 f"{find_close(feature_id, ids)}; extract them, or correct the id"
             )
         array, where = self._load(feature_id)
-        return _as_rows(array, where), where
+        return as_rows(array, where), where
 
 
 class _Hdf5Store(FeatureStore):
@@ -104,9 +105,8 @@ class _Hdf5Store(FeatureStore):
         self._file: h5py.File | None = None
         self._pid = 0
         # Opened only for this look: a handle made here would be shared by forked workers.
-        with _open_hdf5(path) as file:
-            stored = file.attrs.get(_PROVENANCE)
-        self.provenance = None if stored is None else _parse_provenance(stored, path)
+        with open_hdf5(path) as file:
+            self.provenance = hdf5_provenance(file)
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_file": None, "_pid": 0}
@@ -116,7 +116,7 @@ class _Hdf5Store(FeatureStore):
             if self._file is not None:
                 # A handle inherited over a fork: closed, else HDF5 hands the same one out again.
                 self._file.close()
-            self._file, self._pid = _open_hdf5(self.path), os.getpid()
+            self._file, self._pid = open_hdf5(self.path), os.getpid()
         return self._file
 
     def ids(self) -> list[str]:
@@ -137,13 +137,11 @@ class _FolderStore(FeatureStore):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._names: dict[str, tuple[str, ...]] = {}
-        for file in sorted(path.iterdir()):
-            if file.suffix.lower() in _SUFFIXES and not file.name.startswith("."):
-                self._names[file.stem] = (*self._names.get(file.stem, ()), file.name)
+        for file in feature_files(path):
+            self._names[file.stem] = (*self._names.get(file.stem, ()), file.name)
         if not self._names:
             raise FeatureError(f"{path}: no feature files in this folder; it should hold ID.h5, ID.npy or ID.pt")
-        notes = path / f"{_PROVENANCE}.json"
-        self.provenance = _parse_provenance(notes.read_bytes(), notes) if notes.is_file() else None
+        self.provenance = folder_provenance(path)
 
     def ids(self) -> list[str]:
         return sorted(self._names)
@@ -183,60 +181,13 @@ def open_store(path: Path) -> FeatureStore:
     return _Hdf5Store(path)
 
 
-def write_store(path: Path, rows: Iterable[tuple[str, npt.NDArray[Any]]], provenance: Provenance) -> None:
-    """Write one HDF5 file, a dataset an id; at no time is it there half-written.
-
-    Args:
-        path: the file; replaced if it exists. Its folder is made if need be.
-        rows: id and (n, ``provenance.dim``) array, finite, n at least 1; consumed one by one.
-        provenance: how the rows were made.
-
-    Raises:
-        FeatureError: an id comes twice or cannot name a dataset, an array has another shape or
-            is not finite, or the file cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")  # one left by a kill is written over
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = h5py.File(temporary, "w")  # which locks it: a second writer is refused
-    try:
-        try:
-            file.attrs[_PROVENANCE] = provenance.model_dump_json()
-            for feature_id, array in rows:
-                checked = _check_row(feature_id, array, provenance.dim, file)
-                with _writing(path):
-                    file.create_dataset(feature_id, data=checked)
-        finally:
-            with _writing(path):
-                file.close()
-        with _writing(path):
-            temporary.replace(path)
-    finally:
-        # Gone already after the replacement; on any error, Ctrl-C included, nothing is left behind.
-        temporary.unlink(missing_ok=True)
-
-
 def find_close(name: str, candidates: Iterable[str]) -> str:
     """A hint for a mistyped name: ``' (close: "a", "b")'``, or empty where nothing is close."""
     close = [f'"{match}"' for match in difflib.get_close_matches(name, list(candidates))]
     return f" (close: {', '.join(close)})" if close else ""
 
 
-def _check_row(feature_id: str, array: npt.NDArray[Any], dim: int, file: h5py.File) -> Rows:
-    where = f'features of "{feature_id}"'
-    if not feature_id or "/" in feature_id or feature_id == ".":
-        raise FeatureError(f"{where}: this id cannot name an HDF5 dataset; use one without a slash")
-    if feature_id in file:
-        raise FeatureError(f"{where}: the id comes twice; give every id once")
-    checked = _as_rows(array, where)
-    if len(checked) == 0 or checked.shape[1] != dim:
-        raise FeatureError(f"{where}: shape {checked.shape}, but the provenance says rows of width {dim}")
-    if not np.isfinite(checked).all():
-        raise FeatureError(f"{where}: NaN or infinity in it; it is not written")
-    return checked
-
-
-def _as_rows(array: Any, where: str) -> Rows:
+def as_rows(array: Any, where: str) -> Rows:
     """(n, C) float32 of an (n, C), (n, 1, …, 1, C) or (C,) array."""
     if not isinstance(array, np.ndarray):
         raise FeatureError(f"{where}: holds a {type(array).__name__}; it should be an (n, C) array")
@@ -256,7 +207,7 @@ def _load_file(path: Path) -> Any:
             return np.load(path, allow_pickle=False)
         if suffix == ".pt":
             return _load_tensor(path)
-        with _open_hdf5(path) as file:
+        with open_hdf5(path) as file:
             return _only_dataset(file, str(path))[()]
 
 
@@ -287,7 +238,7 @@ def _only_dataset(found: Any, where: str) -> h5py.Dataset:
     return found[names[0]]
 
 
-def _open_hdf5(path: Path) -> h5py.File:
+def open_hdf5(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -295,7 +246,34 @@ def _open_hdf5(path: Path) -> h5py.File:
         raise FeatureError(f"{path}: {reason}; copy or extract the features again") from error
 
 
-def _parse_provenance(stored: str | bytes, path: Path) -> Provenance:
+def feature_files(folder: Path) -> list[Path]:
+    """The files of a folder that hold features, sorted."""
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def hdf5_provenance(file: h5py.File) -> Provenance | None:
+    """How the features of a file were made; ``None`` where it does not say.
+
+    Raises:
+        FeatureError: what it says is malformed.
+    """
+    stored = file.attrs.get(PROVENANCE)
+    return None if stored is None else _parse_provenance(stored, file.filename)
+
+
+def folder_provenance(folder: Path) -> Provenance | None:
+    """How the features of a folder were made; ``None`` where it does not say.
+
+    Raises:
+        FeatureError: what it says is malformed.
+    """
+    notes = folder / f"{PROVENANCE}.json"
+    return _parse_provenance(notes.read_bytes(), notes) if notes.is_file() else None
+
+
+def _parse_provenance(stored: str | bytes, path: str | Path) -> Provenance:
     try:
         return Provenance.model_validate_json(stored)
     except ValidationError as error:
@@ -318,13 +296,3 @@ def _reading(where: str) -> Iterator[None]:
                 "save the rows alone, as a float32 array"
             ) from error
         raise FeatureError(f"{where}: cannot be read; the file may be truncated, get it again") from error
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise FeatureError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another place"
-        ) from error

@@ -7,11 +7,12 @@ timestamp of the video stream.
 import contextlib
 import itertools
 import math
-import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -22,16 +23,17 @@ from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
 from mrnet.errors import VideoError
+from mrnet.features.media import media_reason, media_url, stated_duration
+from mrnet.features.sampling import Ticks, UnexpectedFrames, decode_all, decode_shown
 
-# No log callback in Python: VideoError tells what matters, and a callback that waits for the
-# interpreter lock inside a decoder thread can hang the process when the decoder is closed.
-av.logging.set_level(None)
+Decoder = Callable[[InputContainer, VideoStream, Ticks], Iterator[VideoFrame]]
 
-# Containers round timestamps (Matroska to 1 ms): a frame this little after a tick is on time.
-_TICK_TOLERANCE_S = 1e-3
 # A stream may fall short of its stated length by this much before it counts as cut off.
 _SHORTFALL_S = 1.0
 _SHORTFALL_FRACTION = 0.1
+# A frame may be stamped this much earlier than the one shown before it, or this much later. Beyond that,
+# timestamps are broken: a clock was set, files were joined.
+_LONGEST_STEP_BACK_S, _LONGEST_GAP_S = 1.0, 3600.0
 # Quality (crf): 0 is lossless, 23 the encoder's default. Without mbtree, whose arithmetic varies
 # from run to run, the same frames always give the same bytes.
 _H264 = {"crf": "18", "preset": "veryfast", "mbtree": "0"}
@@ -71,7 +73,7 @@ def probe(path: str | Path) -> VideoInfo:
     with _open(path) as container:
         stream = _video_stream(container, path)
         num_frames = stream.frames or None
-        duration_s = _stated_duration(container, stream)
+        duration_s = stated_duration(container, stream)
         rate = stream.average_rate or stream.guessed_rate
         fps = float(rate) if rate else None
         if duration_s is None or fps is None:
@@ -84,49 +86,44 @@ def probe(path: str | Path) -> VideoInfo:
         return VideoInfo(path, duration_s, fps, context.width, context.height, num_frames)
 
 
-def sample_frames(path: str | Path, rate: float, height: int, width: int) -> Iterator[tuple[float, np.ndarray]]:
+def sample_frames(
+    path: str | Path,
+    rate: float,
+    size: tuple[int, int] | int,
+    interpolation: Literal["area", "bicubic", "bilinear"] = "area",
+) -> Iterator[tuple[float, np.ndarray]]:
     """Decode a video at a fixed rate by timestamp, whatever its own rate, constant or not.
 
     Tick ``k`` is at ``k / rate`` seconds and shows the latest frame whose timestamp is not after
     it, the frame a viewer would see. Ticks run up to the end of the last frame. Frames that the
-    file says to show rotated are rotated.
+    file says to show rotated are rotated. Frames that no tick shows are not decoded where the
+    codec allows; those that are given are the same as if they were.
 
     Args:
         path: a video file of any format FFmpeg knows.
         rate: ticks a second, above 0.
-        height: height of the frames given, in pixels.
-        width: width of the frames given, in pixels; the aspect ratio of the video is not kept.
+        size: (height, width) of the frames given, in pixels, whatever the aspect ratio of the video; or the
+            length of their shorter edge, which keeps it. Pixels count as square.
+        interpolation: how frames are scaled; ``"area"`` averages what falls into a pixel.
 
     Yields:
         (time_s, frame): time of the tick in seconds, and a (height, width, 3) uint8 RGB array.
 
     Raises:
-        VideoError: the file is missing, is not a video, holds no frame that can be decoded, or
-            stops decoding before its end.
+        VideoError: the file is missing, is not a video, holds no frame that can be decoded, has
+            timestamps that make no sense, or stops decoding before its end.
     """
-    path = Path(path)
-    tick = 0
-    shown: VideoFrame | None = None
-    end_s = 0.0
-    with _open(path) as container:
-        stream = _video_stream(container, path)
-        stated_s = _stated_duration(container, stream)
-        for time_s, frame in _timed_frames(container, stream, path):
-            while shown is not None and tick / rate < time_s - _TICK_TOLERANCE_S:
-                yield tick / rate, _to_rgb(shown, height, width)
-                tick += 1
-            end_s = time_s + _frame_duration(frame, stream)
-            shown = frame
-        if shown is None:
-            raise _no_frames(path)
-        while tick / rate < end_s - _TICK_TOLERANCE_S or tick == 0:
-            yield tick / rate, _to_rgb(shown, height, width)
-            tick += 1
-    if stated_s is not None and end_s < (1 - _SHORTFALL_FRACTION) * stated_s - _SHORTFALL_S:
-        raise VideoError(
-            f"{path}: the video stops at {end_s:.1f} s of {stated_s:.1f} s; "
-            "the file is incomplete, copy or download it again"
-        )
+    done = 0
+    for decode in (decode_shown, decode_all):
+        try:
+            for tick, frame in _ticks_with_frames(Path(path), rate, decode):
+                size = _size_with_edge(frame, size) if isinstance(size, int) else size
+                if tick == done:
+                    yield tick / rate, _to_rgb(frame, size, Interpolation[interpolation.upper()])
+                    done += 1
+        except UnexpectedFrames:
+            continue
+        return
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> None:
@@ -150,7 +147,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> Non
         raise VideoError(f"{path}: frames are {width}x{height}; H.264 needs an even width and height")
     part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part.mp4")
     try:
-        with av.open(_url(part), "w") as container:
+        with av.open(media_url(part), "w") as container:
             stream = container.add_stream("libx264", rate=fps, options=_H264)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             # One thread: the bytes then depend on the frames alone, not on the machine.
@@ -162,7 +159,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> Non
             container.mux(stream.encode())
         part.replace(path)
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: cannot write the video: {_reason(error)}") from error
+        raise VideoError(f"{path}: cannot write the video: {media_reason(error)}") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -173,12 +170,12 @@ def _open(path: Path) -> Iterator[InputContainer]:
     if path.is_dir():
         raise VideoError(f"{path}: is a directory; name a video file")
     try:
-        container = av.open(_url(path))
+        container = av.open(media_url(path))
     except FileNotFoundError as error:
         raise VideoError(f"{path}: no such file; check the path of the video") from error
     except (av.FFmpegError, OSError) as error:
         raise VideoError(
-            f"{path}: cannot be opened as a video ({_reason(error)}); it is not a video file, or it is incomplete"
+            f"{path}: cannot be opened as a video ({media_reason(error)}); it is not a video file, or it is incomplete"
         ) from error
     with container:
         yield container
@@ -193,27 +190,43 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     raise VideoError(f"{path}: holds no video stream, sound only perhaps; name a video file")
 
 
-def _timed_frames(
-    container: InputContainer, stream: VideoStream, path: Path
-) -> Iterator[tuple[float, VideoFrame]]:
-    """Every frame in display order, with its time in seconds from the first one."""
-    first_s: float | None = None
-    time_s = step_s = 0.0
-    try:
-        for frame in container.decode(stream):
-            if frame.time is None:
+def _ticks_with_frames(path: Path, rate: float, decode: Decoder) -> Iterator[tuple[int, VideoFrame]]:
+    """Every tick with the frame it shows."""
+    shown: VideoFrame | None = None
+    tick, shown_s, end_s = 0, 0.0, 0.0
+    with _open(path) as container:
+        stream = _video_stream(container, path)
+        stated_s = stated_duration(container, stream)
+        ticks = Ticks(rate, stream.time_base or Fraction(1, av.time_base))
+        try:
+            for frame in decode(container, stream, ticks):
                 # A bare elementary stream has no timestamps: frames follow at the stated rate.
-                time_s += step_s
-            else:
-                first_s = frame.time if first_s is None else first_s
-                time_s = frame.time - first_s
-            step_s = _frame_duration(frame, stream)
-            yield time_s, frame
-    except av.FFmpegError as error:
+                time_s = end_s if frame.pts is None else ticks.seconds(frame.pts)
+                if not -_LONGEST_STEP_BACK_S <= time_s - shown_s <= _LONGEST_GAP_S + 1 / rate:
+                    raise VideoError(
+                        f"{path}: its timestamps jump from {shown_s:.1f} s to {time_s:.1f} s; "
+                        "they are broken, convert the video again"
+                    )
+                time_s = max(time_s, shown_s)
+                while shown is not None and tick < ticks.from_s(time_s):
+                    yield tick, shown
+                    tick += 1
+                shown, shown_s, end_s = frame, time_s, time_s + _frame_duration(frame, stream)
+        except av.FFmpegError as error:
+            raise VideoError(
+                f"{path}: decoding fails after {shown_s:.1f} s ({media_reason(error)}); "
+                "the file is damaged, copy or download it again"
+            ) from error
+        if shown is None:
+            raise _no_frames(path)
+        while tick < ticks.from_s(end_s) or tick == 0:
+            yield tick, shown
+            tick += 1
+    if stated_s is not None and end_s < (1 - _SHORTFALL_FRACTION) * stated_s - _SHORTFALL_S:
         raise VideoError(
-            f"{path}: decoding fails after {time_s:.1f} s ({_reason(error)}); "
-            "the file is damaged, copy or download it again"
-        ) from error
+            f"{path}: the video stops at {end_s:.1f} s of {stated_s:.1f} s; "
+            "the file is incomplete, copy or download it again"
+        )
 
 
 def _frame_duration(frame: VideoFrame, stream: VideoStream) -> float:
@@ -222,27 +235,6 @@ def _frame_duration(frame: VideoFrame, stream: VideoStream) -> float:
         return float(frame.duration * frame.time_base)
     rate = stream.average_rate or stream.guessed_rate
     return 1 / float(rate) if rate else 0.0
-
-
-def _url(path: Path) -> str:
-    """A file's name as FFmpeg takes it: without the prefix, ``talk: part 1.mp4`` would name a protocol."""
-    return f"file:{path}"
-
-
-def _stated_duration(container: InputContainer, stream: VideoStream) -> float | None:
-    """Length of the video stream in seconds, where the file states one.
-
-    Matroska and WebM state it in a tag. The container's own length covers all of its streams, so it
-    counts only where the video is alone.
-    """
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
-    if tag is not None:
-        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
-    if len(container.streams) == 1 and container.duration is not None:
-        return container.duration / av.time_base
-    return None
 
 
 def _scan_packets(container: InputContainer, stream: VideoStream, path: Path) -> tuple[int, float]:
@@ -257,7 +249,7 @@ def _scan_packets(container: InputContainer, stream: VideoStream, path: Path) ->
             start_s = min(start_s, packet_s)
             end_s = max(end_s, packet_s + float((packet.duration or 0) * packet.time_base))
     except av.FFmpegError as error:
-        raise VideoError(f"{path}: reading fails ({_reason(error)}); copy or download it again") from error
+        raise VideoError(f"{path}: reading fails ({media_reason(error)}); copy or download it again") from error
     return count, max(end_s - start_s, 0.0)
 
 
@@ -265,16 +257,22 @@ def _no_frames(path: Path) -> VideoError:
     return VideoError(f"{path}: no frame of its video can be decoded; the file is empty or damaged, replace it")
 
 
-def _to_rgb(frame: VideoFrame, height: int, width: int) -> np.ndarray:
+def _to_rgb(frame: VideoFrame, size: tuple[int, int], interpolation: Interpolation) -> np.ndarray:
     """Scale a frame to a (height, width, 3) uint8 RGB array, upright."""
-    quarter_turns = round(frame.rotation / 90) % 4
-    if quarter_turns % 2:
-        height, width = width, height
-    scaled = frame.reformat(width=width, height=height, format="rgb24", interpolation=Interpolation.AREA)
-    return np.rot90(scaled.to_ndarray(), quarter_turns) if quarter_turns else scaled.to_ndarray()
+    turns = _quarter_turns(frame)
+    height, width = size[::-1] if turns % 2 else size
+    # Scaled first, as it is stored, then converted.
+    array = frame.reformat(width=width, height=height, format="rgb24", interpolation=interpolation).to_ndarray()
+    return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
 
 
-def _reason(error: Exception) -> str:
-    """FFmpeg's or the system's own words for an error, without its number."""
-    text = getattr(error, "strerror", None) or str(error)
-    return str(text).splitlines()[0].lower()
+def _size_with_edge(frame: VideoFrame, edge: int) -> tuple[int, int]:
+    """(height, width) of an upright frame scaled to a shorter edge of this length, in pixels."""
+    height, width = (frame.width, frame.height) if _quarter_turns(frame) % 2 else (frame.height, frame.width)
+    scale = edge / min(height, width)
+    return round(height * scale), round(width * scale)
+
+
+def _quarter_turns(frame: VideoFrame) -> int:
+    """Quarter turns counterclockwise that set a frame upright."""
+    return round(frame.rotation / 90) % 4

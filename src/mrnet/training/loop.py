@@ -53,15 +53,14 @@ def train(config: Config, out: Path, *, resume: bool = False, cpu: bool = False)
         source = open_source(config.data)
     train_set = source.dataset(source.split(config.data, "train"), config)
     val_set = source.dataset(source.split(config.data, "val"), config)
-    config = config.model_copy(
-        update={"video_provenance": source.video_provenance, "query_provenance": source.query_provenance}
-    )
+    config = config.model_copy(update=dict(source.provenances))
     if config.train.batch_size < accelerator.num_processes:
         raise ConfigError(
             f"train.batch_size {config.train.batch_size} is less than one video for each of "
             f"{accelerator.num_processes} processes: raise it, or start fewer"
         )
     run = Run.resume(out, config) if resume else _start(out, config, accelerator)
+    run.pca = source.pca
     writer = SummaryWriter(out / "tensorboard", purge_step=run.epoch + 1) if main else None
 
     torch.manual_seed(config.train.seed)

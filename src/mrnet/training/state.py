@@ -47,6 +47,7 @@ class Run:
         history: a record per finished epoch, ``{"epoch": 1, "loss": ..., "val": {...}, ...}``.
         best: name of the best epoch's folder.
         last: name of the last finished epoch's folder.
+        pca: file of the PCA that its video features went through, to be kept in every checkpoint.
     """
 
     directory: Path
@@ -54,6 +55,7 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list)
     best: str | None = None
     last: str | None = None
+    pca: Path | None = None
 
     @property
     def epoch(self) -> int:
@@ -128,7 +130,7 @@ class Run:
         if target.exists():  # finished, but killed before run.json said so
             shutil.rmtree(target)
         with new_directory(target) as temporary:
-            write_checkpoint(temporary, self.config, model.state_dict())
+            write_checkpoint(temporary, self.config, model.state_dict(), self.pca)
             save_tensors(temporary / _OPTIMIZER_FILE, dict(_optimizer_tensors(model, optimizer)))
         self.history.append(record)
         self.last = name
@@ -191,7 +193,7 @@ def refuse_changes(saved: Config, wanted: Config, path: Path) -> None:
         ConfigError: naming the first field that differs.
     """
     before, after = (
-        config.model_dump(mode="json", exclude={"video_provenance", "query_provenance"})
+        config.model_dump(mode="json", exclude={"video_provenance", "query_provenance", "speech_provenance"})
         for config in (saved, wanted)
     )
     for section, values in before.items():

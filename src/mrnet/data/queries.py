@@ -1,0 +1,117 @@
+"""Features of queries, typed and spoken, from stores or from the sentences themselves."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from mrnet.errors import DataError
+from mrnet.features.backbones import Backbone, encode_sources
+from mrnet.features.store import FeatureStore
+from mrnet.types import Query, QueryKind, VideoRecord
+
+
+class QueryFeatures(Protocol):
+    """Features of queries.
+
+    Attributes:
+        dim: their width.
+    """
+
+    dim: int
+
+    def __call__(self, queries: Sequence[Query]) -> Tensor:
+        """``(s, dim)`` float32, one row a query.
+
+        Raises:
+            DataError, FeatureError: a query has none; says why.
+        """
+        ...
+
+
+class StoredQueries:
+    """Query features read from a store: by the stem of the sound file's name, else by qid."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        self.store = store
+        ids = store.ids()
+        self.dim = store.read(ids[0]).shape[1] if ids else 0
+
+    def __call__(self, queries: Sequence[Query]) -> Tensor:
+        """``(s, dim)`` float32, one row a query (the mean where a query has several rows)."""
+        return torch.stack([torch.from_numpy(self.store.read(feature_id(query))).mean(dim=0) for query in queries])
+
+
+class EncodedQueries:
+    """Query features encoded from their text, each sentence once."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self.dim = backbone.dim
+        self._cache: dict[str, Tensor] = {}
+
+    def __call__(self, queries: Sequence[Query]) -> Tensor:
+        """``(s, dim)`` float32, one row a query."""
+        new = list(dict.fromkeys(query.text for query in queries if query.text not in self._cache))
+        if new:
+            for text, rows in zip(new, encode_sources(self.backbone, new), strict=True):
+                self._cache[text] = torch.from_numpy(rows[0])
+        return torch.stack([self._cache[query.text] for query in queries])
+
+
+class JointQueries:
+    """Either kind of query in one space: typed features first, spoken ones last, zeros for the other.
+
+    The model's first linear layer is then one layer for each kind, side by side, and all else is shared.
+    """
+
+    def __init__(self, typed: QueryFeatures, spoken: QueryFeatures) -> None:
+        self._of: dict[QueryKind, QueryFeatures] = {"typed": typed, "spoken": spoken}
+        self.dim = typed.dim + spoken.dim
+
+    def __call__(self, queries: Sequence[Query]) -> Tensor:
+        """``(s, dim)`` float32, one row a query."""
+        features = torch.empty(len(queries), self.dim)
+        for kind in self._of:
+            indices = [index for index, query in enumerate(queries) if query.kind == kind]
+            if indices:
+                rows = self._of[kind]([queries[index] for index in indices])
+                features[indices] = place(rows, kind, self.dim)
+        return features
+
+
+def place(rows: Tensor, kind: QueryKind, dim: int) -> Tensor:
+    """``(s, q)`` features of one kind in the ``(s, dim)`` space of both."""
+    missing = dim - rows.shape[1]
+    return pad(rows, (0, missing) if kind == "typed" else (missing, 0))
+
+
+def with_kinds(records: Sequence[VideoRecord], kinds: Sequence[QueryKind]) -> list[VideoRecord]:
+    """The queries of some videos, each asked in every one of these kinds.
+
+    Raises:
+        DataError: spoken queries are wanted of annotations that name no sound files.
+    """
+    return [
+        replace(record, queries=tuple(_ask(query, kind, kinds) for query in record.queries for kind in kinds))
+        for record in records
+    ]
+
+
+def _ask(query: Query, kind: QueryKind, kinds: Sequence[QueryKind]) -> Query:
+    if kind == "spoken" and query.audio is None:
+        raise DataError(
+            f"query {query.qid!r} has no sound file: spoken queries need annotations with `audios` (ActivityNet "
+            "Speech and the other *_audio_new.json have them)"
+        )
+    several = len(kinds) > 1
+    return replace(query, kind=kind, qid=f"{query.qid} ({kind})" if several else query.qid)
+
+
+def feature_id(query: Query) -> str:
+    """Under which id a store holds a query's features: the stem of the sound file's name, else the qid."""
+    return query.qid if query.audio is None else Path(query.audio).stem

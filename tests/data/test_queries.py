@@ -1,0 +1,102 @@
+"""Features of typed and spoken queries, and both in one space."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mrnet.config import DataConfig
+from mrnet.data.queries import EncodedQueries, JointQueries, StoredQueries, place, with_kinds
+from mrnet.data.sources import open_source
+from mrnet.errors import ConfigError, DataError
+from mrnet.features.store import open_store
+from mrnet.features.text import HashedWords
+from mrnet.features.writer import write_store
+from mrnet.types import Provenance, Query, Span, VideoRecord
+
+
+def test_stored_queries_go_by_the_sound_file_then_by_qid(tmp_path: Path) -> None:
+    for stem, value in {"X_train_1": 1.0, "X#1": 2.0}.items():
+        torch.save(torch.full((1, 3), value), tmp_path / f"{stem}.pt")
+    features = StoredQueries(open_store(tmp_path))
+    queries = [
+        Query("spoken", (Span(0, 1),), "X#0", audio="X_train_1.wav"),
+        Query("typed", (Span(0, 1),), "X#1"),
+    ]
+    assert features(queries).tolist() == [[1, 1, 1], [2, 2, 2]]
+
+
+def test_encoded_queries_encode_each_sentence_once() -> None:
+    class Counting(HashedWords):
+        calls = 0
+
+        def encode(self, sentences):  # type: ignore[no-untyped-def]
+            self.calls += len(sentences)
+            return super().encode(sentences)
+
+    backbone = Counting()
+    features = EncodedQueries(backbone)
+    queries = [Query(text, (Span(0, 1),), text) for text in ("a dog", "a cat", "a dog")]
+    first, again = features(queries), features(queries)
+    assert backbone.calls == 2
+    assert torch.equal(first[0], first[2])
+    assert torch.equal(first, again)
+
+
+def stored(path: Path, **values: float) -> StoredQueries:
+    """A store of 2-wide features, each filled with a value."""
+    provenance = Provenance(backbone="b", dim=2)
+    write_store(path, [(key, np.full((1, 2), value)) for key, value in values.items()], provenance)
+    return StoredQueries(open_store(path))
+
+
+def spoken_record() -> VideoRecord:
+    queries = tuple(
+        Query(text, (Span(0, 1),), f"v#{i}", audio=f"v_{i}.wav") for i, text in enumerate(["a dog", "a cat"])
+    )
+    return VideoRecord("v", 10.0, queries)
+
+
+def test_either_kind_has_columns_of_its_own(tmp_path: Path) -> None:
+    features = JointQueries(
+        stored(tmp_path / "typed.h5", v_0=1.0, v_1=2.0), stored(tmp_path / "spoken.h5", v_0=3.0, v_1=4.0)
+    )
+    (record,) = with_kinds([spoken_record()], ["typed", "spoken"])
+    assert [(query.qid, query.kind) for query in record.queries] == [
+        ("v#0 (typed)", "typed"),
+        ("v#0 (spoken)", "spoken"),
+        ("v#1 (typed)", "typed"),
+        ("v#1 (spoken)", "spoken"),
+    ]
+    assert features.dim == 4
+    assert features(record.queries).tolist() == [[1, 1, 0, 0], [0, 0, 3, 3], [2, 2, 0, 0], [0, 0, 4, 4]]
+    assert place(torch.tensor([[7.0]]), "spoken", 3).tolist() == [[0, 0, 7]]
+
+
+def test_a_query_of_one_kind_keeps_its_qid() -> None:
+    (record,) = with_kinds([spoken_record()], ["spoken"])
+    assert [(query.qid, query.kind) for query in record.queries] == [("v#0", "spoken"), ("v#1", "spoken")]
+
+
+def test_spoken_queries_need_sound_files() -> None:
+    typed = VideoRecord("v", 10.0, (Query("a dog", (Span(0, 1),), "v#0"),))
+    assert with_kinds([typed], ["typed"]) == [typed]
+    with pytest.raises(
+        DataError, match=r"^query 'v#0' has no sound file: spoken queries need annotations with `aud"
+    ):
+        with_kinds([typed], ["spoken"])
+
+
+def test_a_source_of_spoken_queries_alone(tmp_path: Path) -> None:
+    write_store(tmp_path / "videos.h5", [("v", np.ones((3, 2)))], Provenance(backbone="b", dim=2))
+    stored(tmp_path / "spoken.h5", v_0=3.0, v_1=4.0)
+    data = DataConfig(video_features=str(tmp_path / "videos.h5"), query_kinds=["spoken"])
+    with pytest.raises(
+        ConfigError, match=r"^data\.speech_features is not set: spoken queries need --set data\.spe"
+    ):
+        open_source(data)
+    source = open_source(data.model_copy(update={"speech_features": str(tmp_path / "spoken.h5")}))
+    assert source.queries(spoken_record().queries).tolist() == [[3, 3], [4, 4]]
+    assert source.provenances["query_provenance"] is None
+    assert source.provenances["speech_provenance"] == Provenance(backbone="b", dim=2)
