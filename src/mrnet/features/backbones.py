@@ -97,6 +97,10 @@ REGISTRY = (
         "classical: color, edges and motion; no weights",
     ),
     Entry(
+        "video", "efficientnet-lite0", "mrnet.features.efficientnet:EfficientNetLite0", "1280", "2", "Apache-2.0",
+        "image network trained on ImageNet; weights in a package", "efficientnet", frozenset({"rate", "device"}),
+    ),
+    Entry(
         "text", "hashed-words", "mrnet.features.text:HashedWords", "512", "-", "MIT",
         "classical: hashed words, pairs and letter triples; no weights",
     ),
