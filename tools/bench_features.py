@@ -20,14 +20,14 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import chain, cycle, islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
+from unittest.mock import patch
 
 import av
 import numpy as np
 import torch
 from av.video.stream import VideoStream
 
-import mrnet.features.video as video
 from mrnet.features.backbones import Backbone, make_backbone
 from mrnet.features.pipeline import encode_all
 from mrnet.features.sampling import decode_all
@@ -74,11 +74,8 @@ def measure(path: Path, backbone: Backbone, video_s: float, repeats: int) -> dic
     side_by_side = {str(index): path for index in range(cores)}
 
     def decode_whole() -> None:
-        skipping, video.decode_shown = video.decode_shown, decode_all
-        try:
+        with patch("mrnet.features.video.decode_shown", decode_all):
             exhaust(backbone.prepare(path))
-        finally:
-            video.decode_shown = skipping
 
     def encode() -> None:
         for at in range(0, len(inputs), backbone.batch_size):
@@ -155,7 +152,7 @@ def write_benchmark_video(path: Path, seconds: int) -> str:
         for start_s in range(0, seconds, SEGMENT_S):
             with av.open(str(segment)) as part:
                 stream = part.streams.video[0]
-                out = out or cast(VideoStream, container.add_stream_from_template(stream))
+                out = out or container.add_stream_from_template(stream)
                 for packet in part.demux(stream):
                     if packet.dts is None or packet.pts is None or packet.time_base is None:
                         continue

@@ -7,6 +7,8 @@ timestamp of the video stream.
 import contextlib
 import itertools
 import math
+import os
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -34,6 +36,8 @@ _SHORTFALL_FRACTION = 0.1
 # A frame may be stamped this much earlier than the one shown before it, or this much later. Beyond that,
 # timestamps are broken: a clock was set, files were joined.
 _LONGEST_STEP_BACK_S, _LONGEST_GAP_S = 1.0, 3600.0
+# More than this gain nothing and take memory.
+_MOST_DECODER_THREADS = 16
 # Quality (crf): 0 is lossless, 23 the encoder's default. Without mbtree, whose arithmetic varies
 # from run to run, the same frames always give the same bytes.
 _H264 = {"crf": "18", "preset": "veryfast", "mbtree": "0"}
@@ -164,6 +168,32 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> Non
         part.unlink(missing_ok=True)
 
 
+class _Cores:
+    """Shares out the processor's cores: one video that is decoded alone gets all, each of many gets one.
+
+    Threads within a decoder cost time and memory, so they are for cores that would idle.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._lock = threading.RLock()
+
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[int]:
+        """Cores that nobody has, one at least."""
+        with self._lock:
+            count = max(self._free, 1)
+            self._free -= count
+        try:
+            yield min(count, _MOST_DECODER_THREADS)
+        finally:
+            with self._lock:
+                self._free += count
+
+
+_CORES = _Cores(os.cpu_count() or 1)
+
+
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[InputContainer]:
     """Open a media file for reading; closed on the way out."""
@@ -185,7 +215,6 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     """The first video stream that is not the cover picture of a sound file."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
-            stream.thread_type = "AUTO"
             return stream
     raise VideoError(f"{path}: holds no video stream, sound only perhaps; name a video file")
 
@@ -193,15 +222,18 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
 def _ticks_with_frames(path: Path, rate: float, decode: Decoder) -> Iterator[tuple[int, VideoFrame]]:
     """Every tick with the frame it shows."""
     shown: VideoFrame | None = None
-    tick, shown_s, end_s = 0, 0.0, 0.0
-    with _open(path) as container:
+    tick, shown_s = 0, 0.0
+    with _open(path) as container, _CORES.lend() as num_threads:
         stream = _video_stream(container, path)
+        stream.thread_type, stream.thread_count = "AUTO", num_threads
         stated_s = stated_duration(container, stream)
         ticks = Ticks(rate, stream.time_base or Fraction(1, av.time_base))
         try:
             for frame in decode(container, stream, ticks):
-                # A bare elementary stream has no timestamps: frames follow at the stated rate.
-                time_s = end_s if frame.pts is None else ticks.seconds(frame.pts)
+                if frame.pts is not None:
+                    time_s = ticks.seconds(frame.pts)
+                else:  # of a bare elementary stream: frames follow at the stated rate
+                    time_s = shown_s + _frame_duration(shown, stream) if shown else 0.0
                 if not -_LONGEST_STEP_BACK_S <= time_s - shown_s <= _LONGEST_GAP_S + 1 / rate:
                     raise VideoError(
                         f"{path}: its timestamps jump from {shown_s:.1f} s to {time_s:.1f} s; "
@@ -211,17 +243,32 @@ def _ticks_with_frames(path: Path, rate: float, decode: Decoder) -> Iterator[tup
                 while shown is not None and tick < ticks.from_s(time_s):
                     yield tick, shown
                     tick += 1
-                shown, shown_s, end_s = frame, time_s, time_s + _frame_duration(frame, stream)
+                shown, shown_s = frame, time_s
         except av.FFmpegError as error:
+            if _is_read_to_its_end(container, stream):  # half a frame at the end is no other fault
+                _check_complete(path, shown_s, stated_s)
             raise VideoError(
                 f"{path}: decoding fails after {shown_s:.1f} s ({media_reason(error)}); "
                 "the file is damaged, copy or download it again"
             ) from error
         if shown is None:
             raise _no_frames(path)
+        end_s = shown_s + _frame_duration(shown, stream)
         while tick < ticks.from_s(end_s) or tick == 0:
             yield tick, shown
             tick += 1
+        _check_complete(path, end_s, stated_s)
+
+
+def _is_read_to_its_end(container: InputContainer, stream: VideoStream) -> bool:
+    try:
+        return not next(container.demux(stream)).size
+    except av.FFmpegError:
+        return True
+
+
+def _check_complete(path: Path, end_s: float, stated_s: float | None) -> None:
+    """Complain of a video that ends well before its stated length, if it states one."""
     if stated_s is not None and end_s < (1 - _SHORTFALL_FRACTION) * stated_s - _SHORTFALL_S:
         raise VideoError(
             f"{path}: the video stops at {end_s:.1f} s of {stated_s:.1f} s; "
