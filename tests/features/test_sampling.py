@@ -1,5 +1,6 @@
 """Leaving frames undecoded changes no frame that is given."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,8 +13,8 @@ from av.container import InputContainer
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
-from mrnet.features import sampling, video
-from mrnet.features.sampling import Ticks, decode_shown
+from mrnet.features import video
+from mrnet.features.sampling import Ticks, UnexpectedFrames, decode_shown
 from mrnet.features.video import sample_frames
 
 HEIGHT, WIDTH, NUM_FRAMES = 48, 64, 90
@@ -25,7 +26,7 @@ def scenes(count: int = NUM_FRAMES) -> Iterator[np.ndarray]:
     """Texture that drifts, with a cut every 37 frames: frames differ, and are built from each other."""
     texture = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8).repeat(3, 0).repeat(3, 1)
     for k in range(count):
-        y, x = 2 * k % 90 + k // 37 * 40, 3 * k % 200
+        y, x = (2 * k + k // 37 * 90) % 250, (3 * k + k // 37 * 50) % 230
         yield texture[y : y + HEIGHT, x : x + WIDTH]
 
 
@@ -60,17 +61,15 @@ def every_frame(path: Path) -> tuple[list[float], list[np.ndarray], float]:
     """Times and pictures of all frames, decoded one by one, and the time at which the last one ends."""
     with av.open(str(path)) as container:
         frames = list(container.decode(container.streams.video[0]))
-        times = [
-            k / 25 if frame.time is None else frame.time - frames[0].time for k, frame in enumerate(frames)
-        ]
+        last_s = float(frames[-1].duration * frames[-1].time_base)
+        times = [k * last_s if f.time is None else f.time - frames[0].time for k, f in enumerate(frames)]
         pictures = [
             frame.reformat(
                 width=SIZE[1], height=SIZE[0], format="rgb24", interpolation=Interpolation.AREA
             ).to_ndarray()
             for frame in frames
         ]
-        end_s = times[-1] + float(frames[-1].duration * frames[-1].time_base)
-    return times, pictures, end_s
+    return times, pictures, times[-1] + last_s
 
 
 @pytest.fixture
@@ -132,7 +131,7 @@ MOST, SOME, NONE = range(3)
         (
             "layers.mp4",
             "libx265",
-            {"preset": "ultrafast", "x265-params": "log-level=none:temporal-layers=1:bframes=3:b-adapt=0"},
+            {"x265-params": "log-level=none:temporal-layers=3:bframes=7:b-adapt=0"},
             NONE,
         ),
         ("mpeg4.mp4", "mpeg4", {"bf": "2", "g": "12"}, SOME),
@@ -152,9 +151,7 @@ def test_frames_are_those_of_a_full_decode(
 
 
 @pytest.mark.parametrize("name", ["motion.avi", "motion.mkv"])
-def test_of_motion_jpeg_only_what_is_shown_is_decoded(
-    name: str, tmp_path: Path, num_decoded: list[int]
-) -> None:
+def test_of_motion_jpeg_only_what_is_shown_is_decoded(name: str, tmp_path: Path, num_decoded: list[int]) -> None:
     write(tmp_path / name, "mjpeg", pix_fmt="yuvj420p")
     assert check(tmp_path / name, num_decoded) <= 5
 
@@ -166,7 +163,7 @@ def test_variable_frame_rate(name: str, tmp_path: Path, num_decoded: list[int]) 
     assert check(tmp_path / name, num_decoded) < NUM_FRAMES
 
 
-def test_a_start_cut_away_by_an_edit_list(tmp_path: Path, num_decoded: list[int]) -> None:
+def test_a_start_and_an_end_cut_away_by_an_edit_list(tmp_path: Path, num_decoded: list[int]) -> None:
     write(tmp_path / "whole.mp4", "libx264", {"bf": "3"})
     with av.open(str(tmp_path / "whole.mp4")) as whole, av.open(str(tmp_path / "cut.mp4"), "w") as cut:
         source = whole.streams.video[0]
@@ -176,9 +173,16 @@ def test_a_start_cut_away_by_an_edit_list(tmp_path: Path, num_decoded: list[int]
                 shift = round(0.7 / packet.time_base)
                 packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
                 cut.mux(packet)
-    times, *_ = every_frame(tmp_path / "cut.mp4")
-    assert len(times) == NUM_FRAMES - 21
+    assert len(every_frame(tmp_path / "cut.mp4")[0]) == NUM_FRAMES - 21
     assert check(tmp_path / "cut.mp4", num_decoded) < NUM_FRAMES - 21
+
+    data = bytearray((tmp_path / "cut.mp4").read_bytes())
+    at = data.index(b"elst") + 12
+    assert int.from_bytes(data[at : at + 4]) == 2300  # milliseconds shown
+    data[at : at + 4] = (1333).to_bytes(4)
+    (tmp_path / "short.mp4").write_bytes(data)
+    assert len(every_frame(tmp_path / "short.mp4")[0]) == 40
+    assert check(tmp_path / "short.mp4", num_decoded) < 40
 
 
 @pytest.mark.parametrize(
@@ -199,23 +203,90 @@ def test_a_recording_that_begins_amid_a_picture_group(
     assert check(tmp_path / "cut.ts", num_decoded) < len(times)
 
 
-def test_frames_that_the_packets_do_not_promise(
+class Packets:
+    """A container whose packets are changed on the way to the decoder, and counted."""
+
+    def __init__(self, container: InputContainer, **changes: Any) -> None:
+        self._container, self._changes = container, changes
+        self.format = container.format
+        self.num_read = self.num_decoded = self.most_waiting = 0
+
+    def demux(self, stream: VideoStream) -> Iterator["Changed"]:
+        for packet in self._container.demux(stream):
+            self.num_read += 1
+            yield Changed(self, packet, self._changes if packet.size else {})
+
+
+class Changed:
+    def __init__(self, source: Packets, packet: Any, changes: dict[str, Any]) -> None:
+        self._source, self._packet, self._changes = source, packet, changes
+
+    def __getattr__(self, name: str) -> Any:
+        return self._changes.get(name) if name in self._changes else getattr(self._packet, name)
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._packet)
+
+    def decode(self) -> list[Any]:
+        source = self._source
+        source.most_waiting = max(source.most_waiting, source.num_read - source.num_decoded)
+        source.num_decoded += 1
+        return [frame for frame in self._packet.decode() if frame.pts != self._changes.get("swallowed")]
+
+
+def decode(path: Path, rate: float, **changes: Any) -> tuple[list[int], Packets, bool]:
+    """Timestamps of the frames that come out, what became of the packets, and whether all was as expected."""
+    timestamps = []
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        packets = Packets(container, **changes)
+        try:
+            for frame in decode_shown(packets, stream, Ticks(rate, stream.time_base)):  # type: ignore[arg-type]
+                timestamps.append(frame.pts)
+        except UnexpectedFrames:
+            return timestamps, packets, False
+    return timestamps, packets, True
+
+
+def test_a_frame_that_does_not_come_out_is_missed(tmp_path: Path) -> None:
+    write(tmp_path / "motion.mkv", "mjpeg", pix_fmt="yuvj420p")
+    timestamps, _, expected = decode(tmp_path / "motion.mkv", 2)
+    assert expected
+    assert timestamps[-4:] == [1500, 2000, 2500, 2967]
+    timestamps, _, expected = decode(tmp_path / "motion.mkv", 2, swallowed=2000)
+    assert not expected
+    assert timestamps[-1] == 1500
+
+
+def test_packets_without_timestamps_are_all_decoded(tmp_path: Path) -> None:
+    write(tmp_path / "motion.mkv", "mjpeg", pix_fmt="yuvj420p")
+    assert decode(tmp_path / "motion.mkv", 2, pts=None)[2] is False
+    # Without times of decoding nothing is known of what follows, so frames are decoded that might be shown.
+    timestamps, packets, expected = decode(tmp_path / "motion.mkv", 2, dts=None)
+    assert expected
+    assert len(timestamps) == packets.num_decoded - 1 == NUM_FRAMES
+
+
+def test_memory_is_bounded_whatever_the_timestamps_say(tmp_path: Path) -> None:
+    write(tmp_path / "motion.mkv", "mjpeg", pix_fmt="yuvj420p", count=600)
+    timestamps, packets, expected = decode(tmp_path / "motion.mkv", 60, dts=0)
+    assert expected
+    assert len(timestamps) == 600
+    assert 250 < packets.most_waiting < 270
+    write(tmp_path / "long.mp4", "libx264", {"preset": "ultrafast", "g": "600", "bf": "3"}, count=600)
+    timestamps, packets, expected = decode(tmp_path / "long.mp4", 0.01)
+    assert expected
+    assert len(timestamps) < packets.num_decoded - 1 == 600
+    assert 250 < packets.most_waiting < 270
+
+
+def test_after_doubt_the_video_is_decoded_whole(
     tmp_path: Path, num_decoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where frames that were left out are missed after all, the video is decoded whole, from the start."""
-    write(tmp_path / "intra.mp4", "libx264", {"g": "1"})
-    is_shown = sampling._is_shown
-    seen = [0]
+    def doubtful(*arguments: Any) -> Iterator[Any]:
+        yield from itertools.islice(decode_shown(*arguments), 20)
+        raise UnexpectedFrames
 
-    def wrong(ahead: Any, ticks: Ticks) -> bool | None:
-        shown = is_shown(ahead, ticks)
-        if shown and ahead[0].size and ticks.start is not None:
-            seen[0] += 1
-            # As if the fifth picture to be shown were one that the decoder never gives out.
-            ahead[0].is_corrupt = seen[0] == 5
-            ahead[0].pts -= seen[0] == 5
-        return shown
-
-    times, *_ = every_frame(tmp_path / "intra.mp4")
-    monkeypatch.setattr(sampling, "_is_shown", wrong)
-    assert check(tmp_path / "intra.mp4", num_decoded) == len(times)
+    write(tmp_path / "b-frames.mp4", "libx264", {"bf": "3"})
+    monkeypatch.setattr(video, "decode_shown", doubtful)
+    assert check(tmp_path / "b-frames.mp4", num_decoded) == NUM_FRAMES

@@ -3,15 +3,17 @@
 import itertools
 import subprocess
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
 from mrnet.errors import VideoError
-from mrnet.features.video import VideoInfo, probe, sample_frames, write_video
+from mrnet.features.video import VideoInfo, _Cores, probe, sample_frames, write_video
 
 
 def grey(level: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -110,22 +112,52 @@ def test_frames_are_scaled_rgb(tmp_path: Path) -> None:
     np.testing.assert_allclose(sampled[6, 16].astype(int), (20, 20, 230), atol=12)
 
 
-def test_rotated_as_the_file_says(tmp_path: Path) -> None:
+def test_length_of_the_shorter_edge(tmp_path: Path) -> None:
+    write_video(tmp_path / "wide.mp4", [grey(100, height=48, width=86)] * 3, 8)
+    (_, sampled), *_ = sample_frames(tmp_path / "wide.mp4", 8, 20)
+    assert sampled.shape == (20, 36, 3)  # 86 * 20 / 48 is 35.8
+    (_, sampled), *_ = sample_frames(tmp_path / "wide.mp4", 8, 96)
+    assert sampled.shape == (96, 172, 3)
+
+
+def turned(path: Path) -> Path:
+    """A video of 64x48, white on top of black, which its file says to turn clockwise by a quarter."""
     frame = grey(0)
     frame[:24] = 240
-    path = tmp_path / "phone.mp4"
     write_video(path, [frame] * 3, 8)
-    # The track header's display matrix, set to a quarter turn clockwise.
+    # The track header's display matrix.
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40
     matrix = [0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30]
     data[at : at + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in matrix)
     path.write_bytes(data)
-    (_, sampled), *_ = sample_frames(path, 8, (64, 48))
+    return path
+
+
+def test_rotated_as_the_file_says(tmp_path: Path) -> None:
+    (_, sampled), *_ = sample_frames(turned(tmp_path / "phone.mp4"), 8, (64, 48))
     # What was on top is now on the right.
     assert sampled.shape == (64, 48, 3)
     assert sampled[:, 40:].min() > 220
     assert sampled[:, :8].max() < 20
+
+
+def test_the_shorter_edge_is_that_of_the_upright_frame(tmp_path: Path) -> None:
+    (_, sampled), *_ = sample_frames(turned(tmp_path / "phone.mp4"), 8, 24)
+    assert sampled.shape == (32, 24, 3)
+
+
+@pytest.mark.parametrize("interpolation", ["area", "bilinear", "bicubic"])
+def test_interpolation(interpolation: Any, tmp_path: Path) -> None:
+    write_video(tmp_path / "noise.mp4", noise(3), 8)
+    with av.open(str(tmp_path / "noise.mp4")) as container:
+        frame = next(container.decode(video=0))
+    scaled = {
+        name: frame.reformat(width=32, height=20, format="rgb24", interpolation=name.upper()).to_ndarray()
+        for name in ("area", "bilinear", "bicubic")
+    }
+    (_, sampled), *_ = sample_frames(tmp_path / "noise.mp4", 8, (20, 32), interpolation)
+    assert {name for name in scaled if np.array_equal(sampled, scaled[name])} == {interpolation}
 
 
 def test_frames_come_before_the_file_is_read_to_its_end(tmp_path: Path) -> None:
@@ -237,6 +269,89 @@ def test_cut_in_half_with_its_index(tmp_path: Path) -> None:
         list(sample_frames(path, 8, (24, 32)))
 
 
+def test_cut_in_half_without_a_stated_length(tmp_path: Path) -> None:
+    """A transport stream states no length: what is there counts as all there is."""
+    with av.open(str(tmp_path / "whole.ts"), "w") as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for array in noise(80):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(array, format="rgb24")))
+        container.mux(stream.encode())
+    data = (tmp_path / "whole.ts").read_bytes()
+    (tmp_path / "half.ts").write_bytes(data[: len(data) // 2])
+    assert len(list(sample_frames(tmp_path / "whole.ts", 8, (24, 32)))) == 80
+    assert 36 <= len(list(sample_frames(tmp_path / "half.ts", 8, (24, 32)))) <= 44
+
+
+def remux(source: Path, target: Path, moved_ms: dict[int, int]) -> Path:
+    """Copy a video without B-frames, packet ``k`` stamped ``moved_ms[k]`` milliseconds later."""
+    with av.open(str(source)) as read, av.open(str(target), "w") as written:
+        video = read.streams.video[0]
+        stream = written.add_stream_from_template(video)
+        for k, packet in enumerate(packet for packet in read.demux(video) if packet.size):
+            shift = round(moved_ms.get(k, 0) / 1000 / packet.time_base)
+            # Times of decoding must ascend, and are not stored.
+            packet.pts, packet.dts, packet.stream = packet.pts + shift, k, stream
+            written.mux(packet)
+    return target
+
+
+def test_timestamps_that_go_back(tmp_path: Path) -> None:
+    write_timed(tmp_path / "even.mkv", [250 * k for k in range(10)])
+    path = remux(tmp_path / "even.mkv", tmp_path / "back.mkv", {7: -1650, 8: -1650, 9: -1650})
+    with pytest.raises(VideoError) as caught:
+        list(sample_frames(path, 8, (24, 32)))
+    assert str(caught.value) == (
+        f"{path}: its timestamps jump from 1.5 s to 0.1 s; they are broken, convert the video again"
+    )
+
+
+def test_a_small_step_back_counts_as_none(tmp_path: Path) -> None:
+    write_timed(tmp_path / "even.mkv", [250 * k for k in range(10)])
+    path = remux(tmp_path / "even.mkv", tmp_path / "back.mkv", {5: -400})
+    # Frame 5, at 0.85 s, comes after frame 4, at 1 s: it is shown from then on.
+    assert levels(path, 4)[1] == [0, 1, 2, 3, 5, 5, 6, 7, 8, 9]
+
+
+def test_timestamps_that_jump(tmp_path: Path) -> None:
+    write_timed(tmp_path / "even.mkv", [250 * k for k in range(10)])
+    path = remux(tmp_path / "even.mkv", tmp_path / "jump.mkv", dict.fromkeys(range(6, 10), 7200000))
+    frames = sample_frames(path, 8, (24, 32))
+    assert [time_s for time_s, _ in itertools.islice(frames, 10)] == [k / 8 for k in range(10)]
+    with pytest.raises(VideoError) as caught:
+        next(frames)
+    assert str(caught.value) == (
+        f"{path}: its timestamps jump from 1.2 s to 7201.5 s; they are broken, convert the video again"
+    )
+
+
+def test_a_slide_may_stand_for_long(tmp_path: Path) -> None:
+    write_timed(tmp_path / "slides.mkv", [0, 1_800_000, 3_600_000])
+    times, shown = levels(tmp_path / "slides.mkv", 1 / 600)
+    assert times[:7] == pytest.approx([600.0 * k for k in range(7)])
+    assert shown[:7] == [0, 0, 0, 1, 1, 1, 2]
+
+
+def test_without_timestamps_frames_follow_at_the_stated_rate(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "bare.h264"), "w") as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for k in range(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey(20 * k), format="rgb24")))
+        container.mux(stream.encode())
+    assert levels(tmp_path / "bare.h264", 4) == ([k / 4 for k in range(6)], [0, 2, 4, 6, 8, 10])
+
+
+def test_three_hours(tmp_path: Path) -> None:
+    def frames() -> Iterator[np.ndarray]:
+        return (grey(k % 240, height=16, width=16) for k in range(3 * 3600))
+
+    write_video(tmp_path / "long.mp4", frames(), 1)
+    sampled = [(time_s, round(frame.mean())) for time_s, frame in sample_frames(tmp_path / "long.mp4", 0.1, 16)]
+    assert [time_s for time_s, _ in sampled] == [10.0 * k for k in range(1080)]
+    assert max(abs(level - 10 * k % 240) for k, (_, level) in enumerate(sampled)) <= 2
+
+
 def test_damaged_in_the_middle(tmp_path: Path) -> None:
     path = tmp_path / "damaged.mp4"
     write_video(path, noise(80), 8)
@@ -340,3 +455,14 @@ def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     write_video(Path("talk: part 1.mp4"), (np.zeros((16, 16, 3), dtype=np.uint8) for _ in range(8)), fps=8)
     assert probe("talk: part 1.mp4").duration_s == pytest.approx(1.0, abs=0.05)
+
+
+def test_one_video_decodes_on_all_cores_and_each_of_many_on_one() -> None:
+    cores = _Cores(4)
+    with cores.lend() as first:
+        with cores.lend() as second, cores.lend() as third:
+            assert (first, second, third) == (4, 1, 1)
+        with cores.lend() as later:
+            assert later == 1
+    with cores.lend() as again:
+        assert again == 4

@@ -34,7 +34,7 @@ NOTICE = (
 )
 _EXAMPLES = 4
 # Sounds are told apart after fewer epochs than hashed words, which start further from each other.
-_SPOKEN = ["train.epochs=20", "train.milestones=[14,18]", "train.full_loss_epochs=20"]
+_SPOKEN = ["train.epochs=24", "train.milestones=[16,21]", "train.full_loss_epochs=24"]
 
 
 @dataclass(frozen=True)

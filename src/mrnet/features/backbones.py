@@ -97,10 +97,6 @@ REGISTRY = (
         "classical: color, edges and motion; no weights",
     ),
     Entry(
-        "video", "efficientnet-lite0", "mrnet.features.efficientnet:EfficientNetLite0", "1280", "2", "Apache-2.0",
-        "image network trained on ImageNet; weights in a package", "efficientnet", frozenset({"rate", "device"}),
-    ),
-    Entry(
         "text", "hashed-words", "mrnet.features.text:HashedWords", "512", "-", "MIT",
         "classical: hashed words, pairs and letter triples; no weights",
     ),
@@ -131,6 +127,10 @@ REGISTRY = (
     Entry(
         "speech", "speech-embedding", "mrnet.features.speech_embedding:SpeechEmbedding", "1152", "-", "Apache-2.0",
         "Google's speech embedding; weights in a package", "speech",
+    ),
+    Entry(
+        "video", "efficientnet-lite0", "mrnet.features.efficientnet:EfficientNetLite0", "1280", "2", "Apache-2.0",
+        "image network trained on ImageNet; weights in a package", "efficientnet", frozenset({"rate", "device"}),
     ),
 )  # fmt: skip
 
