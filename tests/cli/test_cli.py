@@ -250,18 +250,18 @@ class TestFind:
             ("folder", "{path}: is a directory; name a video file"),
             (
                 "text",
-                "{path}: cannot be opened as a video (invalid data found when processing input); it is not a "
-                "video file, or it is incomplete",
+                "{path}: cannot be opened as a video file (invalid data found when processing input); it is none, "
+                "or it is incomplete",
             ),
             (
                 "empty",
-                "{path}: cannot be opened as a video (invalid data found when processing input); it is not a "
-                "video file, or it is incomplete",
+                "{path}: cannot be opened as a video file (invalid data found when processing input); it is none, "
+                "or it is incomplete",
             ),
             (
                 "truncated",
-                "{path}: cannot be opened as a video (invalid data found when processing input); it is not a "
-                "video file, or it is incomplete",
+                "{path}: cannot be opened as a video file (invalid data found when processing input); it is none, "
+                "or it is incomplete",
             ),
         ],
     )

@@ -219,15 +219,15 @@ def test_text_named_mp4(tmp_path: Path) -> None:
     path = tmp_path / "text.mp4"
     path.write_text("this is no video\n" * 50)
     assert both(path) == (
-        f"{path}: cannot be opened as a video (invalid data found when processing input); "
-        "it is not a video file, or it is incomplete"
+        f"{path}: cannot be opened as a video file (invalid data found when processing input); "
+        "it is none, or it is incomplete"
     )
 
 
 def test_empty_file(tmp_path: Path) -> None:
     path = tmp_path / "empty.mp4"
     path.touch()
-    assert "cannot be opened as a video" in both(path)
+    assert "cannot be opened as a video file" in both(path)
 
 
 def test_header_without_frames(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_header_without_frames(tmp_path: Path) -> None:
     write_live(path)
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])  # Matroska's mark of a first cluster
-    assert "cannot be opened as a video (end of file)" in both(path)
+    assert "cannot be opened as a video file (end of file)" in both(path)
 
 
 def test_video_stream_without_frames(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_cut_in_half_without_its_index(tmp_path: Path) -> None:
     path = tmp_path / "cut.mp4"
     write_video(path, noise(40), 8)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert "it is not a video file, or it is incomplete" in both(path)
+    assert "it is none, or it is incomplete" in both(path)
 
 
 def test_cut_in_half_with_its_index(tmp_path: Path) -> None:

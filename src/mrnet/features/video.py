@@ -25,7 +25,7 @@ from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
 from mrnet.errors import VideoError
-from mrnet.features.media import media_reason, media_url, stated_duration
+from mrnet.features.media import media_reason, media_url, open_media, stated_duration
 from mrnet.features.sampling import Ticks, UnexpectedFrames, decode_all, decode_shown
 
 Decoder = Callable[[InputContainer, VideoStream, Ticks], Iterator[VideoFrame]]
@@ -74,7 +74,7 @@ def probe(path: str | Path) -> VideoInfo:
         VideoError: the file is missing, is a directory, or holds no video that can be opened.
     """
     path = Path(path)
-    with _open(path) as container:
+    with open_media(path, "video", VideoError) as container:
         stream = _video_stream(container, path)
         num_frames = stream.frames or None
         duration_s = stated_duration(container, stream)
@@ -194,23 +194,6 @@ class _Cores:
 _CORES = _Cores(os.cpu_count() or 1)
 
 
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[InputContainer]:
-    """Open a media file for reading; closed on the way out."""
-    if path.is_dir():
-        raise VideoError(f"{path}: is a directory; name a video file")
-    try:
-        container = av.open(media_url(path))
-    except FileNotFoundError as error:
-        raise VideoError(f"{path}: no such file; check the path of the video") from error
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(
-            f"{path}: cannot be opened as a video ({media_reason(error)}); it is not a video file, or it is incomplete"
-        ) from error
-    with container:
-        yield container
-
-
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     """The first video stream that is not the cover picture of a sound file."""
     for stream in container.streams.video:
@@ -223,7 +206,7 @@ def _ticks_with_frames(path: Path, rate: float, decode: Decoder) -> Iterator[tup
     """Every tick with the frame it shows."""
     shown: VideoFrame | None = None
     tick, shown_s = 0, 0.0
-    with _open(path) as container, _CORES.lend() as num_threads:
+    with open_media(path, "video", VideoError) as container, _CORES.lend() as num_threads:
         stream = _video_stream(container, path)
         stream.thread_type, stream.thread_count = "AUTO", num_threads
         stated_s = stated_duration(container, stream)
