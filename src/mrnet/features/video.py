@@ -21,7 +21,7 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from mrnet.errors import VideoError
@@ -118,12 +118,13 @@ def sample_frames(
             timestamps that make no sense, or stops decoding before its end.
     """
     done = 0
+    reformatter = VideoReformatter()  # one for all frames: each would set its own up anew
     for decode in (decode_shown, decode_all):
         try:
             for tick, frame in _ticks_with_frames(Path(path), rate, decode):
                 size = _size_with_edge(frame, size) if isinstance(size, int) else size
                 if tick == done:
-                    yield tick / rate, _to_rgb(frame, size, Interpolation[interpolation.upper()])
+                    yield tick / rate, _to_rgb(frame, size, Interpolation[interpolation.upper()], reformatter)
                     done += 1
         except UnexpectedFrames:
             continue
@@ -287,12 +288,15 @@ def _no_frames(path: Path) -> VideoError:
     return VideoError(f"{path}: no frame of its video can be decoded; the file is empty or damaged, replace it")
 
 
-def _to_rgb(frame: VideoFrame, size: tuple[int, int], interpolation: Interpolation) -> np.ndarray:
+def _to_rgb(
+    frame: VideoFrame, size: tuple[int, int], interpolation: Interpolation, reformatter: VideoReformatter
+) -> np.ndarray:
     """Scale a frame to a (height, width, 3) uint8 RGB array, upright."""
     turns = _quarter_turns(frame)
     height, width = size[::-1] if turns % 2 else size
     # Scaled first, as it is stored, then converted.
-    array = frame.reformat(width=width, height=height, format="rgb24", interpolation=interpolation).to_ndarray()
+    scaled = reformatter.reformat(frame, width, height, format="rgb24", interpolation=interpolation)
+    array = scaled.to_ndarray()
     return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
 
 
