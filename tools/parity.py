@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from mrnet.evaluation.predictions import read_predictions
 from mrnet.evaluation.qvhighlights import qvhighlights_metrics
 from mrnet.losses import compute_losses, total_loss
 from mrnet.model.mrnet import MRNet
+from mrnet.model.routes import Route
 from mrnet.temporal import average_rows, iou_map, valid_cells
 
 SCORE_TOLERANCE = 1e-4
@@ -70,7 +71,7 @@ def numbered(tensors: dict[str, Tensor], prefix: str) -> list[Tensor]:
     return found
 
 
-def model_case(name: str, released: dict[str, Any], path: Path) -> Iterator[Check]:
+def model_case(name: str, released: dict[str, Any], path: Path, route: Route) -> Iterator[Check]:
     """Evaluation outputs, losses and gradients of one configuration."""
     tensors = load_tensors(path)
     weights = {key.removeprefix("weights."): value for key, value in tensors.items() if key.startswith("weights.")}
@@ -78,6 +79,7 @@ def model_case(name: str, released: dict[str, Any], path: Path) -> Iterator[Chec
     without_dropout = {"dropout": 0.0, "attention_dropout": 0.0, "clip_dropout": 0.0}
     config = config.model_copy(update={"model": config.model.model_copy(update=without_dropout)})
     model = build_model(config, native, source=name)
+    model.proposal_head.route = route
 
     query_features = numbered(tensors, "input.query_features")
     moments = torch.cat(numbered(tensors, "input.moments_seconds"))[:, None]
@@ -95,9 +97,10 @@ def model_case(name: str, released: dict[str, Any], path: Path) -> Iterator[Chec
     with torch.no_grad():
         clips = model.encode_video(tensors["input.video_features"])
         scores = model.score(model.match(clips, queries, mask))
-        embeddings_iou, _ = _embedding_maps(model, clips, queries, mask)
+        embeddings_iou, _ = _proposal_embeddings(model, clips, queries, mask)
     fused = fuse_scores(scores.iou, scores.contrastive, config.decode.score_power)
-    yield check("IoU embeddings", embeddings_iou, tensors["eval.proposal_embeddings_iou"])
+    released_iou = tensors["eval.proposal_embeddings_iou"][:, :, model.valid].transpose(1, 2)
+    yield check("IoU embeddings", embeddings_iou, released_iou)
     yield check("IoU scores", scores.iou, torch.cat(numbered(tensors, "eval.iou_scores")))
     yield check("contrastive scores", scores.contrastive, torch.cat(numbered(tensors, "eval.contrastive_scores")))
     yield check("fused scores", fused, torch.cat(numbered(tensors, "eval.fused_scores")))
@@ -144,12 +147,12 @@ def _ranked(fused: Tensor, expected: Tensor, durations: Tensor, threshold: float
     return moments.masked_fill(tied[..., None], 0), expected.masked_fill(tied[..., None], 0)
 
 
-def _embedding_maps(model: MRNet, clips: Tensor, queries: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The IoU and contrastive embedding maps before normalisation."""
+def _proposal_embeddings(model: MRNet, clips: Tensor, queries: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The IoU and contrastive embeddings of the valid cells before normalisation."""
     if model.transformer is not None:
         _, clips = model.transformer(model.query_encoder(queries), clips, mask)
-    maps: tuple[Tensor, Tensor] = model.proposal_head(model.proposal_map(clips))
-    return maps
+    embeddings: tuple[Tensor, Tensor] = model.proposal_head(model.proposal_map(clips))
+    return embeddings
 
 
 def gradient_checks(
@@ -267,15 +270,15 @@ def qvhighlights_case(folder: Path, annotations: Path) -> Iterator[Check]:
         yield Check("qvhighlights", section, error, METRIC_TOLERANCE + 1e-9)
 
 
-def all_checks(directory: Path) -> Iterator[Check]:
-    """Everything that the directory holds."""
+def all_checks(directory: Path, route: Route) -> Iterator[Check]:
+    """Everything that the directory holds; the proposal convolutions go by ``route``."""
     index = directory / "index.json"
     if index.is_file():
         cases: dict[str, Any] = read_json(index)
         for name, released in cases.items():
             path = directory / f"{name}.safetensors"
             if path.is_file():
-                yield from model_case(name, released, path)
+                yield from model_case(name, released, path, route)
     if (directory / "data.safetensors").is_file():
         yield from data_cases(directory / "data.safetensors")
     for path in sorted(directory.glob("evaluation_*.json")):
@@ -297,13 +300,17 @@ def refuse(message: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compare with numbers of the released implementation.")
     parser.add_argument("directory", type=Path, metavar="DIR")
-    directory = parser.parse_args(argv).directory
+    parser.add_argument(
+        "--route", choices=get_args(Route), default="auto", help="of the proposal convolutions (default: auto)"
+    )
+    arguments = parser.parse_args(argv)
+    directory = arguments.directory
     if not directory.is_dir():
         return refuse(f"{directory} is not a folder")
     torch.manual_seed(0)
     checks = []
     try:
-        for check in all_checks(directory):
+        for check in all_checks(directory, arguments.route):
             checks.append(check)
             verdict = "ok" if check.ok else "FAIL"
             print(

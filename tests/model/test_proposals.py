@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from mrnet.model.head import ProposalHead
 from mrnet.model.proposals import ProposalMap
+from mrnet.model.routes import Route
 from mrnet.temporal import valid_cells
 
 CLIPS = torch.tensor([3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0])[None, :, None].expand(1, 8, 2).contiguous()
@@ -70,11 +71,13 @@ def test_released_quirk_of_learned_proposals_with_added_boundary() -> None:
     assert found[0, 7] == 3.0 + 6.0
 
 
-def test_head_agrees_with_a_masked_loop() -> None:
+@pytest.mark.parametrize("route", ["dense", "tiled"])
+def test_head_agrees_with_a_masked_loop(route: Route) -> None:
     """Window counts, batch norm and growth of the valid set, written out cell by cell."""
     torch.manual_seed(0)
     valid = valid_cells(6, [2, 1])
-    head = ProposalHead(valid=valid, dim=2, hidden=3, kernel=3, layers=2).eval()
+    head = ProposalHead(valid=valid, filled=False, dim=2, hidden=3, kernel=3, layers=2).eval()
+    head.route = route
     for norm in head.norms:
         norm.running_mean.normal_()
         norm.running_var.uniform_(0.5, 2)
@@ -98,11 +101,12 @@ def test_head_agrees_with_a_masked_loop() -> None:
                 grown[i, j] = float(count > 0)
                 out[0, :, i, j] = value.relu() / count if count > 0 else 0.0
         x, support = out, grown
-    torch.testing.assert_close(found[0], head.iou(x))
-    torch.testing.assert_close(found[1], head.contrastive(x))
+    torch.testing.assert_close(found[0], head.iou(x)[:, :, valid].transpose(1, 2))
+    torch.testing.assert_close(found[1], head.contrastive(x)[:, :, valid].transpose(1, 2))
 
 
 @pytest.mark.parametrize(("kernel", "layers"), [(1, 1), (3, 1), (2, 2), (5, 3), (9, 4)])
 def test_head_keeps_the_size_of_the_map(kernel: int, layers: int) -> None:
-    head = ProposalHead(valid=valid_cells(8, [3]), dim=2, hidden=2, kernel=kernel, layers=layers)
-    assert head(torch.randn(1, 2, 8, 8))[0].shape == (1, 2, 8, 8)
+    valid = valid_cells(8, [3])
+    head = ProposalHead(valid=valid, filled=False, dim=2, hidden=2, kernel=kernel, layers=layers)
+    assert head(torch.randn(1, 2, 8, 8))[0].shape == (1, valid.sum(), 2)

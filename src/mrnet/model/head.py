@@ -1,8 +1,16 @@
 """Stacked large-kernel convolutions over the proposal map, and the two embeddings."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mrnet.model.norm import MapNorm
+from mrnet.model.routes import Plan, Route, Router
+from mrnet.model.spectral import kernel_spectrum, tiled_convolution
 
 
 class ProposalHead(nn.Module):
@@ -12,12 +20,21 @@ class ProposalHead(nn.Module):
     weight that divides by the number of valid cells in the window (0 where there are none); the set of
     valid cells grows with each layer.
 
+    Two routes give the same: ``dense``, plain convolutions of whole maps, and ``tiled``, which computes only what
+    valid cells depend on, in the frequency domain (:mod:`mrnet.model.spectral`).
+
     Args:
         valid: ``(t, t)`` bool.
+        filled: whether the maps may differ from 0 in invalid cells.
         dim: d, channels in and of each embedding.
         hidden: channels between.
         kernel: K.
         layers: L; (K - 1)·L must be even.
+
+    Attributes:
+        route: ``auto`` takes the faster one, by shape and device, that the memory budget allows.
+        memory_budget: bytes that the tiled route may take beside weights and activations; ``None`` for a quarter of
+            this machine's memory.
 
     Deviation: the biases of the stacked convolutions are not trained. Batch norm removes them, so their
     gradient is zero but for rounding, which Adam would blow up into a random walk. No output changes.
@@ -25,7 +42,7 @@ class ProposalHead(nn.Module):
     Source: spec section 6.
     """
 
-    def __init__(self, *, valid: Tensor, dim: int, hidden: int, kernel: int, layers: int) -> None:
+    def __init__(self, *, valid: Tensor, filled: bool, dim: int, hidden: int, kernel: int, layers: int) -> None:
         super().__init__()
         paddings = [(kernel - 1) * layers // 2] + [0] * (layers - 1)
         widths = [dim] + [hidden] * layers
@@ -34,20 +51,112 @@ class ProposalHead(nn.Module):
         )
         for conv in self.convs:
             conv.bias.requires_grad_(False)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(hidden) for _ in range(layers))
+        self.norms = nn.ModuleList(MapNorm(hidden) for _ in range(layers))
         self.iou = nn.Conv2d(hidden, dim, kernel_size=1)
         self.contrastive = nn.Conv2d(hidden, dim, kernel_size=1)
 
         ones = torch.ones(1, 1, kernel, kernel)
         support = valid[None, None].float()
-        for index, padding in enumerate(paddings):
+        weights = []
+        for padding in paddings:
             count = F.conv2d(support, ones, padding=padding).round()
             support = (count > 0).float()
-            self.register_buffer(f"weight_{index}", support / count.clamp(min=1), persistent=False)
+            weights.append(support / count.clamp(min=1))
+        for index, weight in enumerate(weights):
+            self.register_buffer(f"weight_{index}", weight, persistent=False)
+        self.register_buffer("valid", valid, persistent=False)
+        self.valid: Tensor
+        self.route: Route = "auto"
+        self.memory_budget: int | None = None
+        self._router = Router(valid=valid, filled=filled, weights=weights, kernel=kernel, widths=widths)
+        self._plans: dict[tuple[object, ...], Plan | None] = {}
+        self._spectra: _Spectra | None = None
 
     def forward(self, proposal_map: Tensor) -> tuple[Tensor, Tensor]:
-        """``(m, d, t, t)`` features to the IoU and the contrastive embeddings, both ``(m, d, t, t)``."""
-        x = proposal_map
-        for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+        """Embed the proposals.
+
+        Args:
+            proposal_map: ``(m, d, t, t)`` features.
+
+        Returns:
+            the IoU and the contrastive embeddings of the valid cells, both ``(m, v, d)``.
+        """
+        plan = self.plan(proposal_map)
+        hidden = self._dense(proposal_map) if plan is None else self._tiled(proposal_map, plan)
+        return _pointwise(self.iou, hidden), _pointwise(self.contrastive, hidden)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module; the spectra of weights that will change are given up."""
+        self._spectra = None
+        return super().train(mode)
+
+    def plan(self, proposal_map: Tensor) -> Plan | None:
+        """How maps like these are gone about; ``None``: by the dense route."""
+        learning = torch.is_grad_enabled() and (
+            proposal_map.requires_grad or any(conv.weight.requires_grad for conv in self.convs)
+        )
+        num_maps = 2 ** (len(proposal_map) - 1).bit_length()  # about so many: plans take time to make
+        key = (self.training, learning, num_maps, proposal_map.device, self.route, self.memory_budget)
+        if key not in self._plans:
+            self._plans[key] = self._router.plan(
+                num_maps=num_maps,
+                training=self.training,
+                learning=learning,
+                device=proposal_map.device,
+                route=self.route,
+                budget=self.memory_budget,
+            )
+        return self._plans[key]
+
+    def _dense(self, x: Tensor) -> Tensor:
+        """``(m, d, t, t)`` to ``(m, v, hidden)``."""
+        for index, (conv, norm) in enumerate(self._layers):
             x = norm(conv(x)).relu() * self.get_buffer(f"weight_{index}")
-        return self.iou(x), self.contrastive(x)
+        return x[:, :, self.valid].transpose(1, 2)
+
+    def _tiled(self, proposal_map: Tensor, plan: Plan) -> Tensor:
+        """The same, through the rows of each layer's cells and one of zeros, ``(cells + 1, m, c)``."""
+        with torch.autocast(proposal_map.device.type, enabled=False):
+            x = proposal_map.float().flatten(2).permute(2, 0, 1)[plan.inputs]
+            x = F.pad(x, (0, 0, 0, 0, 0, 1))
+            spectra = self._kept_spectra(plan)
+            for index, (conv, norm) in enumerate(self._layers):
+                parts = [
+                    tiled_convolution(part, conv.weight, plan.tilings[index], spectra[index])
+                    for part in torch.split(x, plan.maps_at_once, dim=1)
+                ]
+                values = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+                mean, scale = norm.moments(values[:-1], x.shape[1] * plan.sides[index] ** 2, conv.bias)
+                x = torch.addcmul(norm.bias - mean * scale, values, scale).relu() * plan.weights[index]
+        return x[plan.outputs].transpose(0, 1)
+
+    @property
+    def _layers(self) -> list[tuple[nn.Conv2d, MapNorm]]:
+        return [(cast(nn.Conv2d, c), cast(MapNorm, n)) for c, n in zip(self.convs, self.norms, strict=True)]
+
+    def _kept_spectra(self, plan: Plan) -> Sequence[list[Tensor] | None]:
+        """Of each layer, where there is memory to keep them."""
+        weights = [conv.weight for conv, _ in self._layers]
+        if not plan.keeps_spectra:
+            return [None] * len(weights)
+        of = (plan.tilings[0].size, *((weight.data_ptr(), weight._version) for weight in weights))
+        if self._spectra is None or self._spectra.of != of:
+            self._spectra = None  # two at a time would not fit
+            size = plan.tilings[0].size
+            with torch.no_grad():
+                kept = [[band.clone() for band in kernel_spectrum(weight, size)] for weight in weights]
+            self._spectra = _Spectra(of, kept)
+        return self._spectra.kept
+
+
+@dataclass(frozen=True)
+class _Spectra:
+    """Of all layers' kernels, band by band, and of which state of the weights they are."""
+
+    of: tuple[object, ...]
+    kept: list[list[Tensor]]
+
+
+def _pointwise(conv: nn.Conv2d, hidden: Tensor) -> Tensor:
+    """A 1x1 convolution of channels-last values."""
+    return F.linear(hidden, conv.weight[:, :, 0, 0], conv.bias)

@@ -94,6 +94,7 @@ class MRNet(nn.Module):
         )
         self.proposal_head = ProposalHead(
             valid=valid,
+            filled=config.boundary == "concat",
             dim=config.dim,
             hidden=config.head_hidden,
             kernel=config.head_kernel,
@@ -150,10 +151,10 @@ class MRNet(nn.Module):
         else:
             sparsity = text.new_zeros(())
         text = text[mask_of_map]
-        iou_map, contrastive_map = self.proposal_head(self.proposal_map(clips))
+        iou_proposals, contrastive_proposals = self.proposal_head(self.proposal_map(clips))
         return Embeddings(
-            iou_proposals=self._valid_proposals(iou_map),
-            contrastive_proposals=self._valid_proposals(contrastive_map),
+            iou_proposals=F.normalize(iou_proposals.float(), dim=-1),
+            contrastive_proposals=F.normalize(contrastive_proposals.float(), dim=-1),
             iou_queries=F.normalize(self.query_iou(text).float(), dim=-1),
             contrastive_queries=F.normalize(text.float(), dim=-1),
             map_of_query=map_of_query,
@@ -169,10 +170,6 @@ class MRNet(nn.Module):
             iou=self._scatter(embeddings.iou_logits().sigmoid()),
             contrastive=self._scatter(embeddings.contrastive_scores()),
         )
-
-    def _valid_proposals(self, proposal_map: Tensor) -> Tensor:
-        """``(m, d, t, t)`` to normalised ``(m, v, d)``."""
-        return F.normalize(proposal_map[:, :, self.valid].transpose(1, 2).float(), dim=-1)
 
     def _scatter(self, scores: Tensor) -> Tensor:
         """``(n, v)`` to ``(n, t, t)``."""

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mrnet.model.mrnet import Embeddings
+from mrnet.model.norm import MapNorm
 
 
 class _AllReduce(torch.autograd.Function):
@@ -39,40 +40,14 @@ def all_reduce(tensor: Tensor) -> Tensor:
     return total
 
 
-class SharedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over the batches of all processes, on any device and backend.
-
-    ``torch.nn.SyncBatchNorm`` does not run on CPU, where the tests must. Names and values of the state
-    are those of ``BatchNorm2d``.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """``(m, c, h, w)`` in and out."""
-        if not self.training:
-            return super().forward(input)
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        x = input.float()
-        local = torch.stack([x.sum(dim=(0, 2, 3)), x.new_full((x.shape[1],), x.numel() / x.shape[1])])
-        total, count = all_reduce(local).unbind()
-        mean = total / count
-        centered = x - mean[:, None, None]
-        variance = all_reduce(centered.square().sum(dim=(0, 2, 3))) / count
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
-            self.running_mean.lerp_(mean, momentum)
-            self.running_var.lerp_(variance * count / (count - 1), momentum)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
-
-
 def share_batch_norm(model: nn.Module, shared: bool) -> None:
-    """Let every batch norm of a model average over all processes, or over its own batch alone, in place."""
+    """Let every batch norm of a model average over all processes, or over its own batch alone, in place.
+
+    ``torch.nn.SyncBatchNorm`` does not run on CPU, where the tests must.
+    """
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.__class__ = SharedBatchNorm2d if shared else nn.BatchNorm2d
+        if isinstance(module, MapNorm):
+            module.total = all_reduce if shared else None
 
 
 def gather(tensor: Tensor) -> Tensor:

@@ -1,0 +1,238 @@
+"""A convolution over tiles in the frequency domain (overlap-save), as products with small fixed matrices.
+
+With ``F`` the Fourier transform of N points, the correlation of a tile with a kernel, ``y[i] = sum_k w[k] x[i+k]``,
+is ``F^-1(F(x) · conj(F(w)))`` for the first N - K + 1 outputs; later ones wrap around and are not used. In two
+dimensions ``F`` acts along either axis. Summed over the input channels, each frequency is one matrix product, of
+(tiles x channels in) by (channels in x channels out). This is where the time goes: about
+``1.5 N^2 / (N-K+1)^2`` multiplications for an output and a pair of channels, in place of ``K^2``.
+
+Everything is real. N real values have N real frequency components: one of frequency 0 and of N/2, a real and an
+imaginary one of each between. A product of complex numbers takes three of real ones:
+``(a + ib)(c + id) = (p1 - p3) + i (p1 + p2)`` with ``p1 = (a + b) c``, ``p2 = a (d - c)``, ``p3 = b (c + d)``.
+Both rules are linear before and after the product, so they are part of the matrices. docs/performance.md has the
+whole formula, and what it gains.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mrnet.model.tiling import Tiling
+
+Spectrum = Iterable[Tensor]
+"""Of a kernel, band by band: ``(3·f, c, o)``."""
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What is done along the columns of a band of r components, with f frequencies.
+
+    Attributes:
+        enter: ``(3·f, r·N)``.
+        kernel: ``(3·f, r·K)``.
+        leave: ``(r·(N-K+1), 3·f)``.
+    """
+
+    enter: Tensor
+    kernel: Tensor
+    leave: Tensor
+
+    @classmethod
+    def make(cls, size: int, kernel: int, frequencies: Tensor, weights: Tensor, parts: int) -> "_Columns":
+        x = _rotation(frequencies, size, size, -1)
+        w = _rotation(frequencies, kernel, size, 1)
+        y = _rotation(frequencies, size - kernel + 1, size, 1) * weights[:, None, None, None] / size
+
+        def rows(*triple: Tensor) -> Tensor:  # (f, r, n) each
+            return torch.stack(triple)[:, :, :parts].flatten(2).flatten(0, 1)
+
+        return cls(
+            enter=rows(x[:, 0] + x[:, 1], x[:, 0], x[:, 1]),
+            kernel=rows(w[:, 0], w[:, 1] - w[:, 0], w[:, 0] + w[:, 1]),
+            leave=rows(y[..., 0, :] + y[..., 1, :], y[..., 1, :], -y[..., 0, :]).T,
+        )
+
+    def to(self, device: torch.device) -> "_Columns":
+        return _Columns(*(_ready(matrix, device) for matrix in (self.enter, self.kernel, self.leave)))
+
+
+@dataclass(frozen=True)
+class _Matrices:
+    """The fixed matrices of a tile size N and a kernel size K.
+
+    Attributes:
+        bands: slices of the N components along the rows: those of one frequency.
+        columns: of each band, what is done along the columns.
+        enter: ``(N, N)``, along the rows.
+        kernel: ``(N, K)``.
+        leave: ``(N-K+1, N)``.
+    """
+
+    bands: tuple[slice, ...]
+    columns: tuple[_Columns, ...]
+    enter: Tensor
+    kernel: Tensor
+    leave: Tensor
+
+
+@lru_cache(maxsize=64)
+def _matrices(size: int, kernel: int, device: torch.device) -> _Matrices:
+    every, half = torch.arange(size), torch.arange(size // 2 + 1)
+    alone = (half == 0) | (2 * half == size)  # real frequencies, and their own mirror image
+    weights = torch.where(alone, 1.0, 2.0).double()
+    single = _Columns.make(size, kernel, half, weights, parts=1).to(device)
+    double = _Columns.make(size, kernel, every, torch.ones(size).double(), parts=2).to(device)
+    present = torch.stack([torch.ones_like(alone), ~alone], dim=1).flatten()  # imaginary parts of those are 0
+
+    def rows(rotation: Tensor) -> Tensor:  # (f, 2, n)
+        return rotation.flatten(0, 1)[present]
+
+    leave = _rotation(half, size - kernel + 1, size, 1)[:, 0] * weights[:, None, None] / size
+    widths = [1 if one else 2 for one in alone.tolist()]
+    ends = torch.tensor(widths).cumsum(0).tolist()
+    return _Matrices(
+        bands=tuple(slice(end - width, end) for end, width in zip(ends, widths, strict=True)),
+        columns=tuple(single if width == 1 else double for width in widths),
+        enter=_ready(rows(_rotation(half, size, size, -1)[:, :, 0]), device),
+        kernel=_ready(rows(_rotation(half, kernel, size, 1)[:, :, 0]), device),
+        leave=_ready(rows(leave).T, device),
+    )
+
+
+def _rotation(frequencies: Tensor, count: int, size: int, sign: int) -> Tensor:
+    """``exp(sign·2πi·f·n/N)``, n below ``count``: ``(f, 2, 2, n)``, parts of the output by parts of the input."""
+    angle = ((frequencies[:, None] * torch.arange(count)) % size).double() * (sign * 2 * torch.pi / size)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([torch.stack([cos, -sin], dim=1), torch.stack([sin, cos], dim=1)], dim=1)
+
+
+def _ready(matrix: Tensor, device: torch.device) -> Tensor:
+    return matrix.float().contiguous().to(device)
+
+
+def num_products(size: int) -> int:
+    """Real products of matrices that the frequencies of an N x N tile take: about 1.5 N^2."""
+    bands = size // 2 + 1
+    single = 2 if size % 2 == 0 else 1
+    return 3 * (single * bands + (bands - single) * size)
+
+
+def kernel_spectrum(weight: Tensor, size: int) -> Iterator[Tensor]:
+    """The spectrum of a kernel, a band at a time; each is valid until the next one is asked for.
+
+    Args:
+        weight: ``(o, c, K, K)``.
+        size: N, side of the tiles.
+    """
+    kernel = weight.shape[-1]
+    matrices = _matrices(size, kernel, weight.device)
+    flat = _kernel_first(weight)
+    space = weight.new_empty(3 * size, flat.shape[-1] // kernel)
+    for band, columns in zip(matrices.bands, matrices.columns, strict=True):
+        rows = (matrices.kernel[band] @ flat).view(columns.kernel.shape[1], -1)
+        spectrum = torch.mm(columns.kernel, rows, out=space[: len(columns.kernel)])
+        yield spectrum.view(-1, *weight.shape[1::-1])
+
+
+def _kernel_first(weight: Tensor) -> Tensor:
+    """``(o, c, K, K)`` to ``(K, K·c·o)``."""
+    return weight.permute(2, 3, 1, 0).reshape(weight.shape[-1], -1)
+
+
+def tiled_convolution(x: Tensor, weight: Tensor, tiling: Tiling, spectrum: Spectrum | None = None) -> Tensor:
+    """Convolution of a map, where it is known and where it is needed.
+
+    Args:
+        x: ``(cells + 1, m, c)`` float32; the last row is zero.
+        weight: ``(o, c, K, K)``.
+        tiling: of the cells.
+        spectrum: of the kernel, where it is at hand; gradients need none.
+
+    Returns:
+        ``(cells + 1, m, o)``, the last row zero.
+    """
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        result: Tensor = _TiledConvolution.apply(x, weight, tiling)  # type: ignore[no-untyped-call]
+        return result
+    return _correlate(x, weight, tiling, spectrum or kernel_spectrum(weight, tiling.size))
+
+
+def _correlate(x: Tensor, weight: Tensor, tiling: Tiling, spectrum: Spectrum) -> Tensor:
+    matrices = _matrices(tiling.size, tiling.kernel, x.device)
+    entered = _enter_rows(x, tiling, matrices)
+    num_images, (width_out, width_in) = entered.shape[2], weight.shape[:2]
+    size, step = tiling.size, tiling.size - tiling.kernel + 1
+    space_in = x.new_empty(3 * size, num_images * width_in)
+    space_out = x.new_empty(3 * size, num_images, width_out)
+    left = x.new_empty(size, step * num_images * width_out)
+    for band, columns, products in zip(matrices.bands, matrices.columns, spectrum, strict=True):
+        count = len(products)
+        factors = torch.mm(columns.enter, entered[band].view(columns.enter.shape[1], -1), out=space_in[:count])
+        multiplied = torch.bmm(factors.view(count, num_images, width_in), products, out=space_out[:count])
+        torch.mm(columns.leave, multiplied.view(count, -1), out=left[band].view(len(columns.leave), -1))
+    places = (matrices.leave @ left).view(-1, x.shape[1] * width_out)
+    result = x.new_empty(len(tiling.target) + 1, x.shape[1], width_out)
+    torch.index_select(places, 0, tiling.target, out=result[:-1].view(-1, places.shape[1]))
+    result[-1] = 0
+    return result
+
+
+def _enter_rows(x: Tensor, tiling: Tiling, matrices: _Matrices) -> Tensor:
+    """``(N, N, p·m, c)``: what the tiles read, transformed along the rows."""
+    size = tiling.size
+    read = x.flatten(1).index_select(0, tiling.source.flatten())
+    return (matrices.enter @ read.view(size, -1)).view(size, size, -1, x.shape[-1])
+
+
+class _TiledConvolution(torch.autograd.Function):
+    """Nothing is kept for the way back but the input: spectra are many times larger than the weights."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, tiling: Tiling) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.tiling = tiling
+        return _correlate(x, weight, tiling, kernel_spectrum(weight, tiling.size))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        """Every step of the way there, transposed, in reverse order."""
+        x, weight = ctx.saved_tensors
+        tiling: Tiling = ctx.tiling
+        size, kernel = tiling.size, tiling.kernel
+        width_out, width_in = weight.shape[:2]
+        matrices = _matrices(size, kernel, x.device)
+        entered = _enter_rows(x, tiling, matrices)
+        num_images = entered.shape[2]
+
+        places = x.new_zeros((size - kernel + 1) ** 2 * tiling.num_tiles, x.shape[1] * width_out)
+        places.index_copy_(0, tiling.target, gradients[0][:-1].flatten(1))
+        left = matrices.leave.T @ places.view(size - kernel + 1, -1)
+        space_in = x.new_empty(3 * size, num_images * width_in)
+        space_out = x.new_empty(3 * size, num_images * width_out)
+        space_kernel = x.new_empty(3 * size, width_in, width_out)
+        flat_gradient = x.new_zeros(kernel, kernel * width_in * width_out)
+        grad_entered = torch.empty_like(entered)
+        spectrum = kernel_spectrum(weight, size)
+        for band, columns, products in zip(matrices.bands, matrices.columns, spectrum, strict=True):
+            count = len(products)
+            came = entered[band].view(columns.enter.shape[1], -1)
+            factors = torch.mm(columns.enter, came, out=space_in[:count]).view(count, num_images, width_in)
+            torch.mm(columns.leave.T, left[band].view(len(columns.leave), -1), out=space_out[:count])
+            multiplied = space_out[:count].view(count, num_images, width_out)
+            grad_products = torch.bmm(factors.transpose(1, 2), multiplied, out=space_kernel[:count])
+            grad_rows = columns.kernel.T @ grad_products.view(count, -1)
+            flat_gradient.addmm_(matrices.kernel[band].T, grad_rows.view(band.stop - band.start, -1))
+            grad_factors = torch.bmm(multiplied, products.transpose(1, 2), out=factors)
+            torch.mm(columns.enter.T, grad_factors.view(count, -1), out=grad_entered[band].view(came.shape))
+        grad_weight = flat_gradient.view(kernel, kernel, width_in, width_out).permute(3, 2, 0, 1)
+        if not ctx.needs_input_grad[0]:
+            return None, grad_weight, None
+        grad_read = (matrices.enter.T @ grad_entered.view(size, -1)).view(-1, x.shape[1] * width_in)
+        order, starts = tiling.readers
+        grad_x = F.embedding_bag(order, grad_read, starts, mode="sum").view_as(x)
+        return grad_x, grad_weight, None
