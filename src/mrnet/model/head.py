@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mrnet.model.norm import MapNorm
 from mrnet.model.routes import Plan, Route, Router
-from mrnet.model.spectral import kernel_spectrum, tiled_convolution
+from mrnet.model.spectral import Scratch, kernel_spectrum, tiled_convolution
 
 
 class ProposalHead(nn.Module):
@@ -71,6 +71,7 @@ class ProposalHead(nn.Module):
         self._router = Router(valid=valid, filled=filled, weights=weights, kernel=kernel, widths=widths)
         self._plans: dict[tuple[object, ...], Plan | None] = {}
         self._spectra: _Spectra | None = None
+        self._scratch = Scratch()
 
     def forward(self, proposal_map: Tensor) -> tuple[Tensor, Tensor]:
         """Embed the proposals.
@@ -122,7 +123,7 @@ class ProposalHead(nn.Module):
             spectra = self._kept_spectra(plan)
             for index, (conv, norm) in enumerate(self._layers):
                 parts = [
-                    tiled_convolution(part, conv.weight, plan.tilings[index], spectra[index])
+                    tiled_convolution(part, conv.weight, plan.tilings[index], self._scratch, spectra[index])
                     for part in torch.split(x, plan.maps_at_once, dim=1)
                 ]
                 values = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
@@ -144,7 +145,9 @@ class ProposalHead(nn.Module):
             self._spectra = None  # two at a time would not fit
             size = plan.tilings[0].size
             with torch.no_grad():
-                kept = [[band.clone() for band in kernel_spectrum(weight, size)] for weight in weights]
+                kept = [
+                    [band.clone() for band in kernel_spectrum(weight, size, self._scratch)] for weight in weights
+                ]
             self._spectra = _Spectra(of, kept)
         return self._spectra.kept
 

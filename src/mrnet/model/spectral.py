@@ -13,6 +13,8 @@ Both rules are linear before and after the product, so they are part of the matr
 whole formula, and what it gains.
 """
 
+import math
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -122,117 +124,150 @@ def num_products(size: int) -> int:
     return 3 * (single * bands + (bands - single) * size)
 
 
-def kernel_spectrum(weight: Tensor, size: int) -> Iterator[Tensor]:
+class Scratch:
+    """Memory for intermediate values, used again and again: the pages of fresh memory cost more than the work in them.
+
+    Each thread has its own; copies start empty.
+    """
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def __reduce__(self) -> tuple[type["Scratch"], tuple[()]]:
+        return Scratch, ()
+
+    def take(self, name: str, like: Tensor, *shape: int) -> Tensor:
+        """Memory of a shape, with the type and device of another tensor, until the next call with this name."""
+        pool: dict[str, Tensor] = self._local.__dict__
+        size = math.prod(shape)
+        kept = pool.get(name)
+        if kept is None or kept.numel() < size or (kept.device, kept.dtype) != (like.device, like.dtype):
+            pool.pop(name, None)
+            with torch.inference_mode(False):  # training may use it after
+                kept = pool[name] = torch.empty(size, dtype=like.dtype, device=like.device)
+        return kept[:size].view(shape)
+
+
+def kernel_spectrum(weight: Tensor, size: int, scratch: Scratch) -> Iterator[Tensor]:
     """The spectrum of a kernel, a band at a time; each is valid until the next one is asked for.
 
     Args:
         weight: ``(o, c, K, K)``.
         size: N, side of the tiles.
+        scratch: to work in.
     """
-    kernel = weight.shape[-1]
+    kernel, pairs = weight.shape[-1], weight.shape[0] * weight.shape[1]
     matrices = _matrices(size, kernel, weight.device)
-    flat = _kernel_first(weight)
-    space = weight.new_empty(3 * size, flat.shape[-1] // kernel)
+    flat = scratch.take("kernel", weight, kernel, kernel, *weight.shape[1::-1])
+    flat.copy_(weight.permute(2, 3, 1, 0))
+    along_rows = scratch.take("kernel rows", weight, 2, kernel * pairs)
+    space = scratch.take("spectrum", weight, 3 * size, pairs)
     for band, columns in zip(matrices.bands, matrices.columns, strict=True):
-        rows = (matrices.kernel[band] @ flat).view(columns.kernel.shape[1], -1)
-        spectrum = torch.mm(columns.kernel, rows, out=space[: len(columns.kernel)])
+        parts = band.stop - band.start
+        torch.mm(matrices.kernel[band], flat.view(kernel, -1), out=along_rows[:parts])
+        spectrum = space[: len(columns.kernel)]
+        torch.mm(columns.kernel, along_rows[:parts].view(-1, pairs), out=spectrum)
         yield spectrum.view(-1, *weight.shape[1::-1])
 
 
-def _kernel_first(weight: Tensor) -> Tensor:
-    """``(o, c, K, K)`` to ``(K, K·c·o)``."""
-    return weight.permute(2, 3, 1, 0).reshape(weight.shape[-1], -1)
-
-
-def tiled_convolution(x: Tensor, weight: Tensor, tiling: Tiling, spectrum: Spectrum | None = None) -> Tensor:
+def tiled_convolution(
+    x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch, spectrum: Spectrum | None = None
+) -> Tensor:
     """Convolution of a map, where it is known and where it is needed.
 
     Args:
         x: ``(cells + 1, m, c)`` float32; the last row is zero.
         weight: ``(o, c, K, K)``.
         tiling: of the cells.
-        spectrum: of the kernel, where it is at hand; gradients need none.
+        scratch: to work in.
+        spectrum: of the kernel, where it is at hand; not used where gradients are wanted.
 
     Returns:
         ``(cells + 1, m, o)``, the last row zero.
     """
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-        result: Tensor = _TiledConvolution.apply(x, weight, tiling)  # type: ignore[no-untyped-call]
+        result: Tensor = _TiledConvolution.apply(x, weight, tiling, scratch)  # type: ignore[no-untyped-call]
         return result
-    return _correlate(x, weight, tiling, spectrum or kernel_spectrum(weight, tiling.size))
+    return _correlate(x, weight, tiling, scratch, spectrum or kernel_spectrum(weight, tiling.size, scratch))
 
 
-def _correlate(x: Tensor, weight: Tensor, tiling: Tiling, spectrum: Spectrum) -> Tensor:
-    matrices = _matrices(tiling.size, tiling.kernel, x.device)
-    entered = _enter_rows(x, tiling, matrices)
-    num_images, (width_out, width_in) = entered.shape[2], weight.shape[:2]
-    size, step = tiling.size, tiling.size - tiling.kernel + 1
-    space_in = x.new_empty(3 * size, num_images * width_in)
-    space_out = x.new_empty(3 * size, num_images, width_out)
-    left = x.new_empty(size, step * num_images * width_out)
-    for band, columns, products in zip(matrices.bands, matrices.columns, spectrum, strict=True):
-        count = len(products)
-        factors = torch.mm(columns.enter, entered[band].view(columns.enter.shape[1], -1), out=space_in[:count])
-        multiplied = torch.bmm(factors.view(count, num_images, width_in), products, out=space_out[:count])
-        torch.mm(columns.leave, multiplied.view(count, -1), out=left[band].view(len(columns.leave), -1))
-    places = (matrices.leave @ left).view(-1, x.shape[1] * width_out)
-    result = x.new_empty(len(tiling.target) + 1, x.shape[1], width_out)
-    torch.index_select(places, 0, tiling.target, out=result[:-1].view(-1, places.shape[1]))
+def _correlate(x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch, spectrum: Spectrum) -> Tensor:
+    size, step, num_maps = tiling.size, tiling.size - tiling.kernel + 1, x.shape[1]
+    images, (wide_out, wide_in) = tiling.num_tiles * num_maps, weight.shape[:2]
+    matrices = _matrices(size, tiling.kernel, x.device)
+    entered = _enter_rows(x, tiling, matrices, scratch)
+    factors = scratch.take("factors", x, 3 * size, images, wide_in)
+    products = scratch.take("products", x, 3 * size, images, wide_out)
+    left = scratch.take("tiles", x, size, step * images * wide_out)
+    for band, columns, kernels in zip(matrices.bands, matrices.columns, spectrum, strict=True):
+        count = len(kernels)
+        torch.mm(columns.enter, entered[band].view(columns.enter.shape[1], -1), out=factors[:count].flatten(1))
+        torch.bmm(factors[:count], kernels, out=products[:count])
+        torch.mm(columns.leave, products[:count].flatten(1), out=left[band].view(len(columns.leave), -1))
+    places = scratch.take("rows", x, step, step * images * wide_out)
+    torch.mm(matrices.leave, left, out=places)
+    result = x.new_empty(len(tiling.target) + 1, num_maps, wide_out)
+    torch.index_select(places.view(-1, num_maps * wide_out), 0, tiling.target, out=result[:-1].flatten(1))
     result[-1] = 0
     return result
 
 
-def _enter_rows(x: Tensor, tiling: Tiling, matrices: _Matrices) -> Tensor:
-    """``(N, N, p·m, c)``: what the tiles read, transformed along the rows."""
-    size = tiling.size
-    read = x.flatten(1).index_select(0, tiling.source.flatten())
-    return (matrices.enter @ read.view(size, -1)).view(size, size, -1, x.shape[-1])
+def _enter_rows(x: Tensor, tiling: Tiling, matrices: _Matrices, scratch: Scratch) -> Tensor:
+    """``(N, N·p·m·c)``: what the tiles read, transformed along the rows."""
+    size, wide = tiling.size, x[0].numel()
+    read = scratch.take("tiles", x, size * size * tiling.num_tiles, wide)
+    torch.index_select(x.flatten(1), 0, tiling.source.flatten(), out=read)
+    entered = scratch.take("rows", x, size, size * tiling.num_tiles * wide)
+    return torch.mm(matrices.enter, read.view(size, -1), out=entered)
 
 
 class _TiledConvolution(torch.autograd.Function):
     """Nothing is kept for the way back but the input: spectra are many times larger than the weights."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, tiling: Tiling) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.tiling = tiling
-        return _correlate(x, weight, tiling, kernel_spectrum(weight, tiling.size))
+        ctx.tiling, ctx.scratch = tiling, scratch
+        return _correlate(x, weight, tiling, scratch, kernel_spectrum(weight, tiling.size, scratch))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         """Every step of the way there, transposed, in reverse order."""
         x, weight = ctx.saved_tensors
         tiling: Tiling = ctx.tiling
-        size, kernel = tiling.size, tiling.kernel
-        width_out, width_in = weight.shape[:2]
+        scratch: Scratch = ctx.scratch
+        size, kernel, step = tiling.size, tiling.kernel, tiling.size - tiling.kernel + 1
+        images, (wide_out, wide_in) = tiling.num_tiles * x.shape[1], weight.shape[:2]
         matrices = _matrices(size, kernel, x.device)
-        entered = _enter_rows(x, tiling, matrices)
-        num_images = entered.shape[2]
 
-        places = x.new_zeros((size - kernel + 1) ** 2 * tiling.num_tiles, x.shape[1] * width_out)
+        places = scratch.take("rows", x, step * step * tiling.num_tiles, x.shape[1] * wide_out).zero_()
         places.index_copy_(0, tiling.target, gradients[0][:-1].flatten(1))
-        left = matrices.leave.T @ places.view(size - kernel + 1, -1)
-        space_in = x.new_empty(3 * size, num_images * width_in)
-        space_out = x.new_empty(3 * size, num_images * width_out)
-        space_kernel = x.new_empty(3 * size, width_in, width_out)
-        flat_gradient = x.new_zeros(kernel, kernel * width_in * width_out)
-        grad_entered = torch.empty_like(entered)
-        spectrum = kernel_spectrum(weight, size)
-        for band, columns, products in zip(matrices.bands, matrices.columns, spectrum, strict=True):
-            count = len(products)
+        left = scratch.take("left", x, size, step * images * wide_out)
+        torch.mm(matrices.leave.T, places.view(step, -1), out=left)
+        entered = _enter_rows(x, tiling, matrices, scratch)
+        factors = scratch.take("factors", x, 3 * size, images, wide_in)
+        products = scratch.take("products", x, 3 * size, images, wide_out)
+        grad_kernels = scratch.take("kernel gradient", x, 3 * size, wide_in, wide_out)
+        grad_flat = x.new_zeros(kernel, kernel * wide_in * wide_out)
+        grad_rows = scratch.take("kernel rows gradient", x, 2 * kernel, wide_in * wide_out)
+        spectrum = kernel_spectrum(weight, size, scratch)
+        for band, columns, kernels in zip(matrices.bands, matrices.columns, spectrum, strict=True):
+            count, parts = len(kernels), band.stop - band.start
             came = entered[band].view(columns.enter.shape[1], -1)
-            factors = torch.mm(columns.enter, came, out=space_in[:count]).view(count, num_images, width_in)
-            torch.mm(columns.leave.T, left[band].view(len(columns.leave), -1), out=space_out[:count])
-            multiplied = space_out[:count].view(count, num_images, width_out)
-            grad_products = torch.bmm(factors.transpose(1, 2), multiplied, out=space_kernel[:count])
-            grad_rows = columns.kernel.T @ grad_products.view(count, -1)
-            flat_gradient.addmm_(matrices.kernel[band].T, grad_rows.view(band.stop - band.start, -1))
-            grad_factors = torch.bmm(multiplied, products.transpose(1, 2), out=factors)
-            torch.mm(columns.enter.T, grad_factors.view(count, -1), out=grad_entered[band].view(came.shape))
-        grad_weight = flat_gradient.view(kernel, kernel, width_in, width_out).permute(3, 2, 0, 1)
+            torch.mm(columns.enter, came, out=factors[:count].flatten(1))
+            torch.mm(columns.leave.T, left[band].view(len(columns.leave), -1), out=products[:count].flatten(1))
+            torch.bmm(factors[:count].transpose(1, 2), products[:count], out=grad_kernels[:count])
+            torch.mm(columns.kernel.T, grad_kernels[:count].flatten(1), out=grad_rows[: parts * kernel])
+            grad_flat.addmm_(matrices.kernel[band].T, grad_rows[: parts * kernel].view(parts, -1))
+            torch.bmm(products[:count], kernels.transpose(1, 2), out=factors[:count])
+            torch.mm(columns.enter.T, factors[:count].flatten(1), out=came)  # in place of what is no longer wanted
+        grad_weight = grad_flat.view(kernel, kernel, wide_in, wide_out).permute(3, 2, 0, 1)
         if not ctx.needs_input_grad[0]:
-            return None, grad_weight, None
-        grad_read = (matrices.enter.T @ grad_entered.view(size, -1)).view(-1, x.shape[1] * width_in)
+            return None, grad_weight, None, None
+        grad_read = scratch.take("tiles", x, size, size * images * wide_in)
+        torch.mm(matrices.enter.T, entered, out=grad_read)
         order, starts = tiling.readers
-        grad_x = F.embedding_bag(order, grad_read, starts, mode="sum").view_as(x)
-        return grad_x, grad_weight, None
+        rows = grad_read.view(-1, x.shape[1] * wide_in)
+        grad_x = torch.zeros_like(x)  # the zero row is nobody's
+        grad_x[:-1] = F.embedding_bag(order, rows, starts, mode="sum").view_as(x[:-1])
+        return grad_x, grad_weight, None, None

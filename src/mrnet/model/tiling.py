@@ -91,10 +91,10 @@ class Tiling:
 
     @cached_property
     def readers(self) -> tuple[Tensor, Tensor]:
-        """For each input row, the places that read it: all of them in a row, and where those of each row begin."""
+        """The places that read each input row but the zero row: one after the other, and where each row's begin."""
         flat = self.source.flatten()
-        counts = torch.bincount(flat, minlength=self.num_inputs)
-        return flat.argsort(stable=True), counts.cumsum(0) - counts
+        ends = torch.bincount(flat, minlength=self.num_inputs).cumsum(0)
+        return flat.argsort(stable=True)[: ends[-2]], F.pad(ends[:-2], (1, 0))
 
     def to(self, device: torch.device) -> "Tiling":
         """The same on a device."""
