@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mrnet.model.spectral import num_products
+from mrnet.model.spectral import GROUP, num_products
 from mrnet.model.tiling import Tiling, working_cells
 
 Route = Literal["auto", "dense", "tiled"]
@@ -19,6 +19,7 @@ _SIZES = (6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64)
 # Work is counted in multiply-adds of a large product of matrices. These were fitted to times on two x86 cores, see
 # docs/performance.md.
 _PACKING_ROWS = 27  # a product with few rows pays for the other factor's reordering, as these many rows would
+_SPECTRUM_ROWS = 80  # the spectrum of a kernel is written to memory and read again
 _TRANSFORM = 2.0  # products with narrow fixed matrices run at half the speed
 _BAND_OVERHEAD = 4e6
 # Of maps at a time: more gain nothing and leave the processor's cache.
@@ -140,15 +141,15 @@ class Router:
         for layer, tiling in enumerate(self._tilings_of(size, training)):
             wide_in, wide_out = self._widths[layer : layer + 2]
             images = tiling.num_tiles * num_maps
-            rows = images + _PACKING_ROWS + (0 if keeps else 2 * kernel + size * kernel**2 / products)
+            rows = images + _PACKING_ROWS + (0 if keeps else _SPECTRUM_ROWS)
             transform = images * (
                 wide_in * (size**3 + 2 * size * products) + wide_out * (2 * step * products + step**2 * size)
             )
             work += products * rows * wide_in * wide_out + _TRANSFORM * transform + bands * _BAND_OVERHEAD
             pairs = wide_in * wide_out
             kept += products * pairs
-            # The kernel and its gradient in another order, and the spectra of a band.
-            once = max(once, (0 if keeps else (1 + learning) * (kernel**2 + 3 * size) * pairs))
+            # The kernel and its gradient in another order, along the rows of some bands, and the spectra of one.
+            once = max(once, 0 if keeps else (1 + learning) * (kernel**2 + 2 * GROUP * kernel + 3 * size) * pairs)
             floats = (2 + learning) * size**2 * wide_in + (size + step) * step * wide_out
             per_map = max(per_map, tiling.num_tiles * (floats + 3 * size * (wide_in + wide_out)))
         return _Option(size, keeps, work, 4 * (once + keeps * kept), 4 * per_map)

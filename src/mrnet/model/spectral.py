@@ -26,6 +26,9 @@ from torch import Tensor
 
 from mrnet.model.tiling import Tiling
 
+GROUP = 4
+"""Bands of a kernel that are transformed along the rows together, which reads it once for all of them."""
+
 Spectrum = Iterable[Tensor]
 """Of a kernel, band by band: ``(3·f, c, o)``."""
 
@@ -80,6 +83,13 @@ class _Matrices:
     enter: Tensor
     kernel: Tensor
     leave: Tensor
+
+    def groups(self) -> Iterator[tuple[slice, list[tuple[slice, _Columns]]]]:
+        """Neighbouring bands, a few at a time, and the components that they have together."""
+        for first in range(0, len(self.bands), GROUP):
+            bands = self.bands[first : first + GROUP]
+            columns = self.columns[first : first + GROUP]
+            yield slice(bands[0].start, bands[-1].stop), list(zip(bands, columns, strict=True))
 
 
 @lru_cache(maxsize=64)
@@ -160,14 +170,15 @@ def kernel_spectrum(weight: Tensor, size: int, scratch: Scratch) -> Iterator[Ten
     matrices = _matrices(size, kernel, weight.device)
     flat = scratch.take("kernel", weight, kernel, kernel, *weight.shape[1::-1])
     flat.copy_(weight.permute(2, 3, 1, 0))
-    along_rows = scratch.take("kernel rows", weight, 2, kernel * pairs)
     space = scratch.take("spectrum", weight, 3 * size, pairs)
-    for band, columns in zip(matrices.bands, matrices.columns, strict=True):
-        parts = band.stop - band.start
-        torch.mm(matrices.kernel[band], flat.view(kernel, -1), out=along_rows[:parts])
-        spectrum = space[: len(columns.kernel)]
-        torch.mm(columns.kernel, along_rows[:parts].view(-1, pairs), out=spectrum)
-        yield spectrum.view(-1, *weight.shape[1::-1])
+    for group, members in matrices.groups():
+        along_rows = scratch.take("kernel rows", weight, group.stop - group.start, kernel * pairs)
+        torch.mm(matrices.kernel[group], flat.view(kernel, -1), out=along_rows)
+        for band, columns in members:
+            spectrum = space[: len(columns.kernel)]
+            rows = along_rows[band.start - group.start : band.stop - group.start]
+            torch.mm(columns.kernel, rows.view(-1, pairs), out=spectrum)
+            yield spectrum.view(-1, *weight.shape[1::-1])
 
 
 def tiled_convolution(
@@ -249,18 +260,23 @@ class _TiledConvolution(torch.autograd.Function):
         products = scratch.take("products", x, 3 * size, images, wide_out)
         grad_kernels = scratch.take("kernel gradient", x, 3 * size, wide_in, wide_out)
         grad_flat = x.new_zeros(kernel, kernel * wide_in * wide_out)
-        grad_rows = scratch.take("kernel rows gradient", x, 2 * kernel, wide_in * wide_out)
         spectrum = kernel_spectrum(weight, size, scratch)
-        for band, columns, kernels in zip(matrices.bands, matrices.columns, spectrum, strict=True):
-            count, parts = len(kernels), band.stop - band.start
-            came = entered[band].view(columns.enter.shape[1], -1)
-            torch.mm(columns.enter, came, out=factors[:count].flatten(1))
-            torch.mm(columns.leave.T, left[band].view(len(columns.leave), -1), out=products[:count].flatten(1))
-            torch.bmm(factors[:count].transpose(1, 2), products[:count], out=grad_kernels[:count])
-            torch.mm(columns.kernel.T, grad_kernels[:count].flatten(1), out=grad_rows[: parts * kernel])
-            grad_flat.addmm_(matrices.kernel[band].T, grad_rows[: parts * kernel].view(parts, -1))
-            torch.bmm(products[:count], kernels.transpose(1, 2), out=factors[:count])
-            torch.mm(columns.enter.T, factors[:count].flatten(1), out=came)  # in place of what is no longer wanted
+        for group, members in matrices.groups():
+            grad_rows = scratch.take("kernel rows gradient", x, group.stop - group.start, grad_flat.shape[1])
+            for band, columns in members:
+                kernels = next(spectrum)
+                count = len(kernels)
+                came = entered[band].view(columns.enter.shape[1], -1)
+                torch.mm(columns.enter, came, out=factors[:count].flatten(1))
+                torch.mm(columns.leave.T, left[band].view(len(columns.leave), -1), out=products[:count].flatten(1))
+                torch.bmm(factors[:count].transpose(1, 2), products[:count], out=grad_kernels[:count])
+                rows = grad_rows[band.start - group.start : band.stop - group.start]
+                torch.mm(
+                    columns.kernel.T, grad_kernels[:count].flatten(1), out=rows.view(columns.kernel.shape[1], -1)
+                )
+                torch.bmm(products[:count], kernels.transpose(1, 2), out=factors[:count])
+                torch.mm(columns.enter.T, factors[:count].flatten(1), out=came)  # what came is no longer wanted
+            grad_flat.addmm_(matrices.kernel[group].T, grad_rows)
         grad_weight = grad_flat.view(kernel, kernel, wide_in, wide_out).permute(3, 2, 0, 1)
         if not ctx.needs_input_grad[0]:
             return None, grad_weight, None, None
