@@ -22,8 +22,8 @@ _PACKING_ROWS = 27  # a product with few rows pays for the other factor's reorde
 _SPECTRUM_ROWS = 80  # the spectrum of a kernel is written to memory and read again
 _TRANSFORM = 2.0  # products with narrow fixed matrices run at half the speed
 _BAND_OVERHEAD = 4e6
-# Of maps at a time: more gain nothing and leave the processor's cache.
-_MOST_MAPS = 8
+# Maps at a time, by what they take: more gain nothing.
+_MOST_AT_ONCE = 512 * 2**20
 _MEMORY_SHARE = 4
 _MEMORY_IF_UNKNOWN = 8 * 2**30
 
@@ -60,7 +60,11 @@ class _Option:
     bytes_per_map: int
 
     def maps_within(self, budget: int) -> int:
-        return (budget - self.bytes_once) // self.bytes_per_map
+        """At least one, whether there is memory or not."""
+        return max((budget - self.bytes_once) // self.bytes_per_map, 1)
+
+    def fits(self, budget: int) -> bool:
+        return self.bytes_once + self.bytes_per_map <= budget
 
 
 class Router:
@@ -112,17 +116,17 @@ class Router:
             if self._kernel < size <= 2 * self._side(0)
             for keeps in ((False,) if learning else (True, False))
         ]
-        fitting = [option for option in options if option.maps_within(budget) >= 1]
+        fitting = [option for option in options if option.fits(budget)]
         kept = [option for option in fitting if option.keeps_spectra]
         best = min(kept or fitting, key=lambda option: option.work, default=None)
         if route == "tiled" and best is None:
             best = min(options, key=lambda option: option.bytes_once + option.bytes_per_map)
         if best is None:
             return None
-        num_planned = 1 if best.keeps_spectra else num_maps
-        if route == "auto" and best.work >= self._dense_work() * num_planned:
+        now = self._option(best.size, training, keeps=best.keeps_spectra, num_maps=num_maps, learning=learning)
+        if route == "auto" and now.work >= self._dense_work() * num_maps:
             return None
-        return self._make(best, training, device, max(1, min(best.maps_within(budget), _MOST_MAPS)))
+        return self._make(best, training, device, best.maps_within(min(budget, best.bytes_once + _MOST_AT_ONCE)))
 
     def _side(self, layer: int) -> int:
         padding = (self._kernel - 1) * len(self._weights)
