@@ -5,6 +5,9 @@ from torch import Tensor
 
 from mrnet.temporal import cell_moments, hull_iou
 
+# Their candidates stay in the processor's cache from one rank to the next.
+_QUERIES_AT_ONCE = 512
+
 
 def fuse_scores(iou: Tensor, contrastive: Tensor, score_power: float) -> Tensor:
     """Final score of proposals, ``(0.5·contrastive + 0.5)^p · iou``; any one shape. Source: spec section 7."""
@@ -28,8 +31,20 @@ def top_moments(scores: Tensor, duration_s: Tensor, k: int, nms_threshold: float
 
     Source: spec section 9.
     """
-    num_clips = scores.shape[-1]
     cells = (scores != 0).any(dim=0).nonzero()  # (c, 2), row-major
+    parts = [
+        _suppress(some, durations, cells, k, nms_threshold)
+        for some, durations in zip(
+            torch.split(scores, _QUERIES_AT_ONCE), torch.split(duration_s, _QUERIES_AT_ONCE), strict=True
+        )
+    ]
+    return torch.cat([moments for moments, _ in parts]), torch.cat([best for _, best in parts])
+
+
+def _suppress(
+    scores: Tensor, duration_s: Tensor, cells: Tensor, k: int, nms_threshold: float
+) -> tuple[Tensor, Tensor]:
+    num_clips = scores.shape[-1]
     remaining = scores[:, cells[:, 0], cells[:, 1]].float()
     remaining = remaining.masked_fill(remaining == 0, float("-inf"))
     candidates = cell_moments(cells[None], duration_s[:, None], num_clips)  # (n, c, 2)

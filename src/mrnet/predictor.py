@@ -33,10 +33,12 @@ class EncodedVideo:
     Attributes:
         clips: ``(1, t, d)`` what the model keeps of it.
         duration_s: its length in seconds.
+        proposals: the embeddings of its proposals, of a model whose clips no query touches.
     """
 
     clips: Tensor
     duration_s: float
+    proposals: tuple[Tensor, Tensor] | None = None
 
 
 class Predictor:
@@ -61,18 +63,26 @@ class Predictor:
         self._backbones: dict[Kind, Backbone] = {}
 
     @classmethod
-    def load(cls, directory: str | Path, device: str | torch.device | None = None) -> Self:
+    def load(
+        cls,
+        directory: str | Path,
+        device: str | torch.device | None = None,
+        *,
+        memory_budget: int | None = None,
+    ) -> Self:
         """Load a checkpoint folder, or the best epoch of a training run.
 
         Args:
             directory: made by ``mrnet train``, ``mrnet demo`` or ``mrnet convert``.
             device: where to run; the best one there is if left out.
+            memory_budget: bytes that speed may cost, see :class:`mrnet.model.head.ProposalHead`.
 
         Raises:
             CheckpointError: nothing there, or damaged.
         """
         config, weights = load_checkpoint(Path(directory))
         model = build_model(config, weights, source=str(directory))
+        model.proposal_head.memory_budget = memory_budget
         pca = resolve_checkpoint(Path(directory)) / PCA_FILE
         return cls(
             model,
@@ -133,7 +143,9 @@ class Predictor:
         if not 0 < duration_s < math.inf:
             raise DataError(f"duration_s is {duration_s}: give the video's length in seconds")
         resampled = resample(rows, self.config.model.num_pre_clips).to(self.device)
-        return EncodedVideo(self.model.encode_video(resampled[None]), duration_s)
+        clips = self.model.encode_video(resampled[None])
+        shared = not self.config.model.video_depends_on_query
+        return EncodedVideo(clips, duration_s, self.model.embed_proposals(clips) if shared else None)
 
     def find(
         self,
@@ -182,7 +194,7 @@ class Predictor:
         check_width(query, self.config.model.query_dim, "the query", "model.query_dim")
         queries = query.to(self.device)[None]
         mask = torch.ones(1, 1, dtype=torch.bool, device=self.device)
-        scores = self.model.score(self.model.match(video.clips, queries, mask, "single"))
+        scores = self.model.score(self.model.match(video.clips, queries, mask, "single", video.proposals))
         fused = fuse_scores(scores.iou, scores.contrastive, self.config.decode.score_power)
         duration = torch.tensor([video.duration_s], device=self.device)
         k = min(k, int(self.model.valid.sum()))

@@ -1,6 +1,7 @@
 """What several commands share."""
 
 import argparse
+import re
 from typing import Any
 
 Subparsers = Any  # argparse's own type is private
@@ -16,6 +17,25 @@ def add_set(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="override a field of the configuration, e.g. --set model.layers=4 (repeatable)",
     )
+
+
+def add_memory_budget(parser: argparse.ArgumentParser) -> None:
+    """``--memory-budget SIZE``."""
+    parser.add_argument(
+        "--memory-budget",
+        metavar="SIZE",
+        type=memory_size,
+        help="memory that the fast proposal convolutions may take beside the weights, e.g. 500MB or 2GB; with little, "
+        "slower routes to the same numbers are taken (default: a quarter of this machine's)",
+    )
+
+
+def memory_size(text: str) -> int:
+    """Bytes of ``"500MB"`` or ``"2GB"``, for argparse."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG])i?B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size in KB, MB or GB, e.g. 500MB")
+    return int(float(match[1]) * 1024 ** (1 + "KMG".index(match[2].upper())))
 
 
 def positive(text: str) -> int:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mrnet.cli.common import Subparsers, add_set
+from mrnet.cli.common import Subparsers, add_memory_budget, add_set
 from mrnet.errors import ConfigError
 
 
@@ -36,6 +36,7 @@ def add_parser(commands: Subparsers) -> None:
         help="which kind to ask (default: each kind that the model was trained on)",
     )
     add_set(parser)
+    add_memory_budget(parser)
     model.add_argument(
         "--out", type=Path, help="folder for report.json and predictions (default: CHECKPOINT/SPLIT)"
     )
@@ -89,6 +90,7 @@ def _evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     source = open_source(config.data)
     device = choose_device(None)
     model = build_model(config, weights, source=str(folder)).to(device)
+    model.proposal_head.memory_budget = arguments.memory_budget
     protocols: list[QueryMode] = ["single", "joint"] if arguments.protocol == "both" else [arguments.protocol]
     out = arguments.out or arguments.checkpoint / arguments.split
     reports: dict[str, dict[str, Any]] = {}

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from mrnet.cli.common import Subparsers, positive
+from mrnet.cli.common import Subparsers, add_memory_budget, positive
 from mrnet.demo import DEFAULT_RUNS
 from mrnet.errors import CheckpointError
 
@@ -29,6 +29,7 @@ def add_parser(commands: Subparsers) -> None:
         help=f"checkpoint or training run (default: that of `mrnet demo`, {DEFAULT_RUNS['typed']} or, with --speech, "
         f"{DEFAULT_RUNS['spoken']})",
     )
+    add_memory_budget(parser)
     parser.set_defaults(run=run)
 
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CheckpointError("no checkpoint: give one with --checkpoint, or run `mrnet demo` here first")
     from mrnet.predictor import Predictor
 
-    predictor = Predictor.load(checkpoint)
+    predictor = Predictor.load(checkpoint, memory_budget=arguments.memory_budget)
     moments = predictor.find(arguments.video, arguments.query, arguments.k, speech=arguments.speech)
     if arguments.json:
         document = {

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mrnet.cli.common import Subparsers, add_set
+from mrnet.cli.common import Subparsers, add_memory_budget, add_set
 from mrnet.config import load_recipe, recipe_names
 from mrnet.errors import ConfigError
 
@@ -24,6 +24,7 @@ def add_parser(commands: Subparsers) -> None:
     add_set(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out after its last epoch")
+    add_memory_budget(parser)
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
     parser.set_defaults(run=run)
 
@@ -43,7 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
         config = load_run_config(arguments.out)
     else:
         raise ConfigError(f"say what to train with --recipe: one of {', '.join(recipe_names())}")
-    finished = train(config, arguments.out, resume=arguments.resume, cpu=arguments.cpu)
+    finished = train(
+        config, arguments.out, resume=arguments.resume, cpu=arguments.cpu, memory_budget=arguments.memory_budget
+    )
     if finished.best is not None:
         print(f"best checkpoint: {finished.checkpoints / finished.best}")
     return 0

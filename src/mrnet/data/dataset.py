@@ -1,10 +1,15 @@
 """Records and features joined into training and evaluation batches."""
 
 import copy
+import logging
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -16,6 +21,8 @@ from mrnet.errors import DataError, FeatureShapeError
 from mrnet.features.store import FeatureStore
 from mrnet.temporal import resample
 from mrnet.types import VideoRecord
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,7 @@ class MomentDataset(Dataset[Sample]):
         self.video_store = video_store
         self.query_features = query_features
         self.model = model
+        self._resampled: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
         if not self.records:
             raise DataError("the annotations hold no query: there is nothing to learn or to evaluate")
         missing = [record.video_id for record in self.records if record.video_id not in video_store]
@@ -125,6 +133,33 @@ class MomentDataset(Dataset[Sample]):
                 f"being {missing[0]!r}: extract them, or see `mrnet data check`"
             )
         self[0]  # features of a wrong width are refused here, before anyone writes anything
+
+    def resample_once(self, folder: Path) -> None:
+        """Read and resample all videos now, into a file that is mapped into memory and vanishes with the process.
+
+        Where there is no room for it on the disk, videos go on being read each time.
+
+        Args:
+            folder: on whose disk.
+
+        Raises:
+            FeatureError, FeatureShapeError: features are damaged or not of the model's width.
+        """
+        shape = (self.model.num_pre_clips, self.model.video_dim)
+        video_ids = [record.video_id for record in self.records]
+        size = 4 * len(video_ids) * shape[0] * shape[1]
+        try:
+            if shutil.disk_usage(folder).free < 2 * size:
+                raise OSError("there is too little room on the disk")
+            with tempfile.TemporaryFile(dir=folder) as file:
+                for video_id in video_ids:
+                    file.write(self._video(video_id).numpy().data)
+                file.flush()
+                rows = np.memmap(file, np.float32, "c", shape=(len(video_ids), *shape))
+        except OSError as error:
+            log.warning("features are read and resampled anew in each epoch: %s", error)
+            return
+        self._resampled = dict(zip(video_ids, rows, strict=True))
 
     def draw(self, max_queries: int | None, seed: int, epoch: int) -> "MomentDataset":
         """The dataset with at most ``max_queries`` queries of each video, drawn for an epoch, in order."""
@@ -143,18 +178,23 @@ class MomentDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         record = self.records[index]
-        rows = torch.from_numpy(self.video_store.read(record.video_id))
-        where = f"{self.video_store.path}: video {record.video_id!r}"
-        check_width(rows, self.model.video_dim, where, "model.video_dim")
         queries = self.query_features(record.queries)
         check_width(queries, self.model.query_dim, f"queries of video {record.video_id!r}", "model.query_dim")
         known = all(query.moments for query in record.queries)
         return Sample(
-            video=resample(rows, self.model.num_pre_clips),
+            video=self._video(record.video_id),
             queries=queries,
             moments=stack_moments([torch.tensor(query.moments) for query in record.queries]) if known else None,
             record=record,
         )
+
+    def _video(self, video_id: str) -> Tensor:
+        """``(p, c)`` resampled features."""
+        if video_id in self._resampled:
+            return torch.from_numpy(self._resampled[video_id])
+        rows = torch.from_numpy(self.video_store.read(video_id))
+        check_width(rows, self.model.video_dim, f"{self.video_store.path}: video {video_id!r}", "model.video_dim")
+        return resample(rows, self.model.num_pre_clips)
 
 
 def check_width(rows: Tensor, width: int, where: str, key: str) -> None:

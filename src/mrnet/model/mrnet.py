@@ -106,6 +106,27 @@ class MRNet(nn.Module):
         clips: Tensor = self.clip_encoder(video)
         return clips
 
+    def embed_proposals(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """The part of :meth:`match` that all queries of a video share, for models whose clips no query touches.
+
+        Args:
+            clips: ``(b, t, d)`` from :meth:`encode_video`.
+
+        Returns:
+            IoU and contrastive embeddings of the valid cells, both ``(b, v, d)``.
+
+        Raises:
+            ValueError: the model's clips attend to queries.
+        """
+        if self.config.video_depends_on_query:
+            raise ValueError(
+                "the proposals of this model depend on the query: they cannot be embedded without one"
+            )
+        if self.transformer is not None:
+            nothing = clips.new_zeros(len(clips), 0, clips.shape[-1])
+            _, clips = self.transformer(nothing, clips, nothing[..., 0].bool())
+        return self._proposals(clips)
+
     def forward(
         self,
         video: Tensor,
@@ -132,8 +153,9 @@ class MRNet(nn.Module):
         queries: Tensor,
         query_mask: Tensor,
         query_mode: Literal["single", "joint"] | None = None,
+        proposals: tuple[Tensor, Tensor] | None = None,
     ) -> Embeddings:
-        """:meth:`forward` from clips that :meth:`encode_video` gave."""
+        """:meth:`forward` from clips that :meth:`encode_video` gave, and from what :meth:`embed_proposals` did."""
         text = self.query_encoder(queries)
         num_videos = len(clips)
         video_of_query = query_mask.nonzero()[:, 0]
@@ -151,10 +173,10 @@ class MRNet(nn.Module):
         else:
             sparsity = text.new_zeros(())
         text = text[mask_of_map]
-        iou_proposals, contrastive_proposals = self.proposal_head(self.proposal_map(clips))
+        iou_proposals, contrastive_proposals = self._proposals(clips) if proposals is None else proposals
         return Embeddings(
-            iou_proposals=F.normalize(iou_proposals.float(), dim=-1),
-            contrastive_proposals=F.normalize(contrastive_proposals.float(), dim=-1),
+            iou_proposals=iou_proposals,
+            contrastive_proposals=contrastive_proposals,
             iou_queries=F.normalize(self.query_iou(text).float(), dim=-1),
             contrastive_queries=F.normalize(text.float(), dim=-1),
             map_of_query=map_of_query,
@@ -170,6 +192,11 @@ class MRNet(nn.Module):
             iou=self._scatter(embeddings.iou_logits().sigmoid()),
             contrastive=self._scatter(embeddings.contrastive_scores()),
         )
+
+    def _proposals(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """``(m, t, d)`` to the normalised IoU and contrastive embeddings of the valid cells, ``(m, v, d)``."""
+        iou, contrastive = self.proposal_head(self.proposal_map(clips))
+        return F.normalize(iou.float(), dim=-1), F.normalize(contrastive.float(), dim=-1)
 
     def _scatter(self, scores: Tensor) -> Tensor:
         """``(n, v)`` to ``(n, t, t)``."""

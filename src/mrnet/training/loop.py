@@ -28,7 +28,9 @@ from mrnet.training.state import Run
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, out: Path, *, resume: bool = False, cpu: bool = False) -> Run:
+def train(
+    config: Config, out: Path, *, resume: bool = False, cpu: bool = False, memory_budget: int | None = None
+) -> Run:
     """Train a model, or continue to train it.
 
     Every epoch ends with a checkpoint and a score on the validation split; the best one is the result.
@@ -39,6 +41,7 @@ def train(config: Config, out: Path, *, resume: bool = False, cpu: bool = False)
         out: folder of the run.
         resume: continue the run that ``out`` holds.
         cpu: do not use an accelerator.
+        memory_budget: bytes that speed may cost, see :class:`mrnet.model.head.ProposalHead`.
 
     Raises:
         ConfigError, DataError, FeatureError, VideoError: something is missing or inconsistent.
@@ -61,10 +64,14 @@ def train(config: Config, out: Path, *, resume: bool = False, cpu: bool = False)
         )
     run = Run.resume(out, config) if resume else _start(out, config, accelerator)
     run.pca = source.pca
+    if accelerator.num_processes == 1:  # of several, each would need a copy of its own
+        for dataset in (train_set, val_set):
+            dataset.resample_once(out)
     writer = SummaryWriter(out / "tensorboard", purge_step=run.epoch + 1) if main else None
 
     torch.manual_seed(config.train.seed)
     network = MRNet(config.model)
+    network.proposal_head.memory_budget = memory_budget
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=config.train.lr,
