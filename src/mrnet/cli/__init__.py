@@ -14,7 +14,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from mrnet import __version__
-from mrnet.cli import convert, data, demo, evaluate, features, find, train
+from mrnet.cli import bench, convert, data, demo, evaluate, features, find, train
 from mrnet.errors import MRNetError
 
 
@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mrnet", description="Find the moment in a video that a sentence describes.")
     parser.add_argument("--version", action="version", version=f"mrnet {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (demo, find, train, evaluate, features, convert, data):
+    for module in (demo, find, train, evaluate, features, convert, data, bench):
         module.add_parser(commands)
     return parser
 

@@ -93,9 +93,8 @@ class ProposalHead(nn.Module):
 
     def plan(self, proposal_map: Tensor) -> Plan | None:
         """How maps like these are gone about; ``None``: by the dense route."""
-        learning = torch.is_grad_enabled() and (
-            proposal_map.requires_grad or any(conv.weight.requires_grad for conv in self.convs)
-        )
+        wanted = proposal_map.requires_grad or any(conv.weight.requires_grad for conv, _ in self._layers)
+        learning = self.training or (torch.is_grad_enabled() and wanted)
         num_maps = 2 ** (len(proposal_map) - 1).bit_length()  # about so many: plans take time to make
         key = (self.training, learning, num_maps, proposal_map.device, self.route, self.memory_budget)
         if key not in self._plans:
@@ -108,6 +107,11 @@ class ProposalHead(nn.Module):
                 budget=self.memory_budget,
             )
         return self._plans[key]
+
+    def memory_in_use(self) -> int:
+        """Bytes that the tiled route holds at the moment, of this thread, beside weights and activations."""
+        spectra = [band for bands in (self._spectra.kept if self._spectra else []) for band in bands]
+        return self._scratch.num_bytes() + sum(band.nbytes for band in spectra)
 
     def _dense(self, x: Tensor) -> Tensor:
         """``(m, d, t, t)`` to ``(m, v, hidden)``."""
@@ -138,7 +142,9 @@ class ProposalHead(nn.Module):
     def _kept_spectra(self, plan: Plan) -> Sequence[list[Tensor] | None]:
         """Of each layer, where there is memory to keep them."""
         weights = [conv.weight for conv, _ in self._layers]
-        if not plan.keeps_spectra:
+        if not plan.keeps_spectra or any(
+            weight.is_inference() for weight in weights
+        ):  # which hide that they change
             return [None] * len(weights)
         of = (plan.tilings[0].size, *((weight.data_ptr(), weight._version) for weight in weights))
         if self._spectra is None or self._spectra.of != of:

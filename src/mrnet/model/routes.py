@@ -101,7 +101,7 @@ class Router:
         Args:
             num_maps: m.
             training: whether batch norm averages over the maps.
-            learning: whether gradients are wanted; spectra are then not kept.
+            learning: whether weights are about to change; spectra are then not kept.
             device: where the maps are.
             route: ``auto``, or the one to take.
             budget: bytes beside weights and activations; ``None``: a quarter of this machine's memory.

@@ -157,6 +157,10 @@ class Scratch:
                 kept = pool[name] = torch.empty(size, dtype=like.dtype, device=like.device)
         return kept[:size].view(shape)
 
+    def num_bytes(self) -> int:
+        """Of this thread."""
+        return sum(kept.nbytes for kept in self._local.__dict__.values())
+
 
 def kernel_spectrum(weight: Tensor, size: int, scratch: Scratch) -> Iterator[Tensor]:
     """The spectrum of a kernel, a band at a time; each is valid until the next one is asked for.

@@ -1,0 +1,193 @@
+"""The proposal head, a prediction and a training step at released sizes, with random weights and inputs.
+
+The reference is the dense route in float32: plain convolutions, which cost what they cost in the released code.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from mrnet.bench.timing import Row, in_turn, multiply_adds_per_second, relative_error, seconds
+from mrnet.config import Config, load_recipe
+from mrnet.decode import fuse_scores, top_moments
+from mrnet.losses import compute_losses, total_loss
+from mrnet.model.mrnet import Embeddings, MRNet
+from mrnet.model.norm import MapNorm
+from mrnet.model.routes import Route
+from mrnet.model.spectral import num_products
+from mrnet.temporal import iou_map
+
+_QUERIES = 3
+_VIDEOS = 4
+# Dense backward of its 17x17 convolutions takes hours on a CPU, whose libraries have no fast one.
+_NO_DENSE_STEP_ON_CPU = frozenset({"charades"})
+
+
+def bench_proposal_head(recipe: str, repeats: int, device: torch.device, budget: int | None) -> Row:
+    """One video through the stacked convolutions and the two embeddings."""
+    rate = multiply_adds_per_second(device)
+    model = _make_model(load_recipe(recipe), device, budget)
+    head = model.proposal_head
+    clips = torch.randn(1, model.config.num_clips, model.config.dim, device=device)
+    proposal_map = model.proposal_map(clips).detach()
+    dense, fast, error = _both_routes(model, repeats, lambda: torch.cat(head(proposal_map)))
+    with torch.inference_mode():
+        multiply_adds = _multiply_adds(model, proposal_map)
+    return {
+        "recipe": recipe,
+        "dense_seconds": dense,
+        "fast_seconds": fast,
+        "speedup": dense / fast,
+        "max_relative_error": error,
+        "memory_mb": head.memory_in_use() / 2**20,
+        "fast_gmac": multiply_adds / 1e9,
+        "roofline_seconds": multiply_adds / rate,
+    }
+
+
+def bench_predict(recipe: str, repeats: int, device: torch.device, budget: int | None) -> Row:
+    """A whole prediction: a video's features and three queries, asked jointly, to ranked moments."""
+    config = load_recipe(recipe)
+    model = _make_model(config, device, budget)
+    video, queries, mask = _inputs(config, 1, device)
+    duration_s = torch.full((_QUERIES,), 120.0, device=device)
+
+    def answer() -> Tensor:
+        scores = model.score(model(video, queries, mask, "joint"))
+        fused = fuse_scores(scores.iou, scores.contrastive, config.decode.score_power)
+        top_moments(fused, duration_s, 5, config.decode.nms_threshold)
+        return fused
+
+    dense, fast, error = _both_routes(model, repeats, answer)
+    return {
+        "recipe": recipe,
+        "dense_seconds": dense,
+        "fast_seconds": fast,
+        "speedup": dense / fast,
+        "max_relative_error": error,
+    }
+
+
+def bench_train_step(recipe: str, repeats: int, device: torch.device, budget: int | None) -> Row:
+    """Forward and backward of a step of four videos with three queries each, one map a video.
+
+    On a CPU each way is timed without a warm-up: the dense one takes a minute. Gradients are compared as whole
+    tensors, the largest difference over the largest value of each.
+    """
+    config = load_recipe(recipe)
+    model = _make_model(config, device, budget).train()
+    inputs = _inputs(config, _VIDEOS, device)
+    both = device.type != "cpu" or recipe not in _NO_DENSE_STEP_ON_CPU
+    routes: tuple[Route, ...] = ("dense", "auto") if both else ("auto",)
+    times: dict[Route, list[tuple[float, float]]] = {"dense": [], "auto": []}
+    gradients: dict[Route, list[Tensor]] = {}
+    for _ in range(repeats):
+        for route in routes:
+            times[route].append(_step(model, config, inputs, route))
+            gradients[route] = [p.grad for p in model.parameters() if p.grad is not None]
+    medians = {
+        route: [sorted(way)[len(way) // 2] for way in zip(*pairs, strict=True)] if pairs else [None, None]
+        for route, pairs in times.items()
+    }
+    errors = [
+        relative_error(found, expected)
+        for found, expected in zip(gradients["auto"], gradients.get("dense", []), strict=both)
+        if expected.abs().max() > _rounding(gradients["dense"])
+    ]
+    row: Row = {"recipe": recipe}
+    for way, name in enumerate(("forward", "backward")):
+        dense, fast = medians["dense"][way], medians["auto"][way]
+        row |= {
+            f"dense_{name}_seconds": dense,
+            f"fast_{name}_seconds": fast,
+            f"{name}_speedup": None if dense is None or fast is None else dense / fast,
+        }
+    return row | {"max_relative_error": max(errors, default=None)}
+
+
+def _rounding(gradients: list[Tensor]) -> float:
+    """Below it a gradient is zero but for rounding."""
+    return 1e-6 * max(float(gradient.abs().max()) for gradient in gradients)
+
+
+def _step(
+    model: MRNet, config: Config, inputs: tuple[Tensor, Tensor, Tensor], route: Route
+) -> tuple[float, float]:
+    """Seconds forward and back, the loss counted among the latter; gradients are left in the model."""
+    model.proposal_head.route = route
+    for parameter in model.parameters():
+        parameter.grad = None
+    torch.manual_seed(1)  # the same dropout on both routes
+    found: list[Embeddings] = []
+    forward = seconds(lambda: found.append(model(*inputs, "joint")))
+    embeddings = found[0]
+
+    def learn() -> None:
+        count = len(embeddings.map_of_query)
+        starts = torch.linspace(5, 60, count, device=inputs[0].device)
+        moments = torch.stack([starts, starts + torch.linspace(10, 50, count, device=starts.device)], dim=-1)[
+            :, None
+        ]
+        duration_s = torch.full((count,), 120.0, device=starts.device)
+        targets = iou_map(moments, duration_s, config.model.num_clips)[:, model.valid]
+        losses = compute_losses(embeddings, targets, moments, config.loss)
+        loss = total_loss(losses, config.loss, full=True, batch_size=_VIDEOS)
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    return forward, seconds(learn)
+
+
+def _both_routes(model: MRNet, repeats: int, work: Callable[[], Tensor]) -> tuple[float, float, float]:
+    """Seconds by the dense and by the fast route, and the error of the latter."""
+
+    @torch.inference_mode()
+    def by(route: Route) -> Tensor:
+        model.proposal_head.route = route
+        return work()
+
+    dense, fast = in_turn(repeats, lambda: by("dense"), lambda: by("auto"))
+    expected = by("dense")
+    return dense, fast, relative_error(by("auto"), expected)
+
+
+def _make_model(config: Config, device: torch.device, budget: int | None) -> MRNet:
+    """A model with random weights whose batch norm has seen maps like those to come."""
+    torch.manual_seed(0)
+    model = MRNet(config.model).to(device)
+    model.proposal_head.memory_budget = budget
+    norms = [module for module in model.modules() if isinstance(module, MapNorm)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model.train()(*_inputs(config, 1, device), "joint")
+    for norm in norms:
+        norm.momentum = 0.1
+    return model.eval()
+
+
+def _inputs(config: Config, num_videos: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(num_videos)
+    model = config.model
+    video = torch.randn(num_videos, model.num_pre_clips, model.video_dim, generator=generator)
+    queries = torch.randn(num_videos, _QUERIES, model.query_dim, generator=generator)
+    mask = torch.ones(num_videos, _QUERIES, dtype=torch.bool)
+    return video.to(device), queries.to(device), mask.to(device)
+
+
+def _multiply_adds(model: MRNet, proposal_map: Tensor) -> float:
+    """Of the stacked convolutions on the route taken, transforms included, packing and memory traffic not."""
+    config, plan = model.config, model.proposal_head.plan(proposal_map)
+    widths = [config.dim, *[config.head_hidden] * config.head_layers]
+    total = 0.0
+    for layer, (wide_in, wide_out) in enumerate(pairwise(widths)):
+        if plan is None:
+            side = len(model.valid) + (config.head_kernel - 1) * (config.head_layers - 1 - layer)
+            total += side**2 * config.head_kernel**2 * wide_in * wide_out
+            continue
+        tiling = plan.tilings[layer]
+        size, step, products = tiling.size, tiling.size - tiling.kernel + 1, num_products(tiling.size)
+        entering, leaving = size**3 + 2 * size * products, 2 * step * products + step**2 * size
+        total += tiling.num_tiles * (products * wide_in * wide_out + entering * wide_in + leaving * wide_out)
+    return total
