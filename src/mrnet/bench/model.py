@@ -189,5 +189,6 @@ def _multiply_adds(model: MRNet, proposal_map: Tensor) -> float:
         tiling = plan.tilings[layer]
         size, step, products = tiling.size, tiling.size - tiling.kernel + 1, num_products(tiling.size)
         entering, leaving = size**3 + 2 * size * products, 2 * step * products + step**2 * size
+        total += sum(tiling.pairs.counts) * wide_in * wide_out
         total += tiling.num_tiles * (products * wide_in * wide_out + entering * wide_in + leaving * wide_out)
     return total

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from mrnet.model.norm import MapNorm
 from mrnet.model.routes import Plan, Route, Router
-from mrnet.model.spectral import Scratch, kernel_spectrum, tiled_convolution
+from mrnet.model.spectral import Kernel, Scratch, tiled_convolution, transform_kernel
+from mrnet.model.tiling import Tiling
 
 
 class ProposalHead(nn.Module):
@@ -70,7 +71,7 @@ class ProposalHead(nn.Module):
         self.memory_budget: int | None = None
         self._router = Router(valid=valid, filled=filled, weights=weights, kernel=kernel, widths=widths)
         self._plans: dict[tuple[object, ...], Plan | None] = {}
-        self._spectra: _Spectra | None = None
+        self._kept: _KeptKernels | None = None
         self._scratch = Scratch()
 
     def forward(self, proposal_map: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,7 +89,7 @@ class ProposalHead(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         """As of every module; the spectra of weights that will change are given up."""
-        self._spectra = None
+        self._kept = None
         return super().train(mode)
 
     def plan(self, proposal_map: Tensor) -> Plan | None:
@@ -110,8 +111,9 @@ class ProposalHead(nn.Module):
 
     def memory_in_use(self) -> int:
         """Bytes that the tiled route holds at the moment, of this thread, beside weights and activations."""
-        spectra = [band for bands in (self._spectra.kept if self._spectra else []) for band in bands]
-        return self._scratch.num_bytes() + sum(band.nbytes for band in spectra)
+        kernels = self._kept.kernels if self._kept else []
+        tensors = [tensor for kernel in kernels for tensor in (kernel.taps, *kernel.spectrum)]
+        return self._scratch.num_bytes() + sum(tensor.nbytes for tensor in tensors)
 
     def _dense(self, x: Tensor) -> Tensor:
         """``(m, d, t, t)`` to ``(m, v, hidden)``."""
@@ -124,10 +126,10 @@ class ProposalHead(nn.Module):
         with torch.autocast(proposal_map.device.type, enabled=False):
             x = proposal_map.float().flatten(2).permute(2, 0, 1)[plan.inputs]
             x = F.pad(x, (0, 0, 0, 0, 0, 1))
-            spectra = self._kept_spectra(plan)
+            kernels = self._kept_kernels(plan)
             for index, (conv, norm) in enumerate(self._layers):
                 parts = [
-                    tiled_convolution(part, conv.weight, plan.tilings[index], self._scratch, spectra[index])
+                    tiled_convolution(part, conv.weight, plan.tilings[index], self._scratch, kernels[index])
                     for part in torch.split(x, plan.maps_at_once, dim=1)
                 ]
                 values = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
@@ -139,31 +141,35 @@ class ProposalHead(nn.Module):
     def _layers(self) -> list[tuple[nn.Conv2d, MapNorm]]:
         return [(cast(nn.Conv2d, c), cast(MapNorm, n)) for c, n in zip(self.convs, self.norms, strict=True)]
 
-    def _kept_spectra(self, plan: Plan) -> Sequence[list[Tensor] | None]:
-        """Of each layer, where there is memory to keep them."""
+    def _kept_kernels(self, plan: Plan) -> Sequence[Kernel | None]:
+        """Of each layer, transformed, where there is memory to keep them."""
         weights = [conv.weight for conv, _ in self._layers]
         if not plan.keeps_spectra or any(
             weight.is_inference() for weight in weights
         ):  # which hide that they change
             return [None] * len(weights)
         of = (plan.tilings[0].size, *((weight.data_ptr(), weight._version) for weight in weights))
-        if self._spectra is None or self._spectra.of != of:
-            self._spectra = None  # two at a time would not fit
-            size = plan.tilings[0].size
+        if self._kept is None or self._kept.of != of:
+            self._kept = None  # two at a time would not fit
             with torch.no_grad():
-                kept = [
-                    [band.clone() for band in kernel_spectrum(weight, size, self._scratch)] for weight in weights
+                kernels = [
+                    self._kept_kernel(weight, tiling) for weight, tiling in zip(weights, plan.tilings, strict=True)
                 ]
-            self._spectra = _Spectra(of, kept)
-        return self._spectra.kept
+            self._kept = _KeptKernels(of, kernels)
+        return self._kept.kernels
+
+    def _kept_kernel(self, weight: Tensor, tiling: Tiling) -> Kernel:
+        kernel = transform_kernel(weight, tiling.size, self._scratch)
+        spectrum = [band.clone() for band in kernel.spectrum]
+        return Kernel((kernel.taps if any(tiling.pairs.counts) else kernel.taps[:0]).clone(), spectrum)
 
 
 @dataclass(frozen=True)
-class _Spectra:
-    """Of all layers' kernels, band by band, and of which state of the weights they are."""
+class _KeptKernels:
+    """Of all layers, and of which state of the weights they are."""
 
     of: tuple[object, ...]
-    kept: list[list[Tensor]]
+    kernels: list[Kernel]
 
 
 def _pointwise(conv: nn.Conv2d, hidden: Tensor) -> Tensor:

@@ -19,8 +19,10 @@ _SIZES = (6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64)
 # Work is counted in multiply-adds of a large product of matrices. These were fitted to times on two x86 cores, see
 # docs/performance.md.
 _PACKING_ROWS = 27  # a product with few rows pays for the other factor's reordering, as these many rows would
+_PAIR = 1.5  # its rows are gathered and added
 _SPECTRUM_ROWS = 80  # the spectrum of a kernel is written to memory and read again
 _TRANSFORM = 2.0  # products with narrow fixed matrices run at half the speed
+_PAIRS_PER_PRODUCT = 1.1  # a tile's product at a frequency, transforms included, costs as much as these pairs
 _BAND_OVERHEAD = 4e6
 # Maps at a time, by what they take: more gain nothing.
 _MOST_AT_ONCE = 512 * 2**20
@@ -149,6 +151,7 @@ class Router:
             transform = images * (
                 wide_in * (size**3 + 2 * size * products) + wide_out * (2 * step * products + step**2 * size)
             )
+            work += _PAIR * sum(tiling.pairs.counts) * num_maps * wide_in * wide_out
             work += products * rows * wide_in * wide_out + _TRANSFORM * transform + bands * _BAND_OVERHEAD
             pairs = wide_in * wide_out
             kept += products * pairs
@@ -163,7 +166,8 @@ class Router:
         if key not in self._tilings:
             cells = self._cells_of(training)
             self._tilings[key] = [
-                Tiling.make(before, after, self._kernel, size) for before, after in pairwise(cells)
+                Tiling.make(before, after, self._kernel, size, least_pairs=num_products(size) * _PAIRS_PER_PRODUCT)
+                for before, after in pairwise(cells)
             ]
         return self._tilings[key]
 

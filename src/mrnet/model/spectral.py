@@ -29,8 +29,18 @@ from mrnet.model.tiling import Tiling
 GROUP = 4
 """Bands of a kernel that are transformed along the rows together, which reads it once for all of them."""
 
-Spectrum = Iterable[Tensor]
-"""Of a kernel, band by band: ``(3·f, c, o)``."""
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel, ready to be multiplied with.
+
+    Attributes:
+        taps: ``(K·K, c, o)``.
+        spectrum: band by band, ``(3·f, c, o)``.
+    """
+
+    taps: Tensor
+    spectrum: Iterable[Tensor]
 
 
 @dataclass(frozen=True)
@@ -162,22 +172,26 @@ class Scratch:
         return sum(kept.nbytes for kept in self._local.__dict__.values())
 
 
-def kernel_spectrum(weight: Tensor, size: int, scratch: Scratch) -> Iterator[Tensor]:
-    """The spectrum of a kernel, a band at a time; each is valid until the next one is asked for.
+def transform_kernel(weight: Tensor, size: int, scratch: Scratch) -> Kernel:
+    """A kernel that is transformed while it is used, once: each band is valid until the next one is asked for.
 
     Args:
         weight: ``(o, c, K, K)``.
         size: N, side of the tiles.
         scratch: to work in.
     """
+    taps = scratch.take("kernel", weight, *weight.shape[2:], *weight.shape[1::-1])
+    taps.copy_(weight.permute(2, 3, 1, 0))
+    return Kernel(taps.flatten(0, 1), _spectrum(weight, taps, size, scratch))
+
+
+def _spectrum(weight: Tensor, taps: Tensor, size: int, scratch: Scratch) -> Iterator[Tensor]:
     kernel, pairs = weight.shape[-1], weight.shape[0] * weight.shape[1]
     matrices = _matrices(size, kernel, weight.device)
-    flat = scratch.take("kernel", weight, kernel, kernel, *weight.shape[1::-1])
-    flat.copy_(weight.permute(2, 3, 1, 0))
     space = scratch.take("spectrum", weight, 3 * size, pairs)
     for group, members in matrices.groups():
         along_rows = scratch.take("kernel rows", weight, group.stop - group.start, kernel * pairs)
-        torch.mm(matrices.kernel[group], flat.view(kernel, -1), out=along_rows)
+        torch.mm(matrices.kernel[group], taps.view(kernel, -1), out=along_rows)
         for band, columns in members:
             spectrum = space[: len(columns.kernel)]
             rows = along_rows[band.start - group.start : band.stop - group.start]
@@ -186,7 +200,7 @@ def kernel_spectrum(weight: Tensor, size: int, scratch: Scratch) -> Iterator[Ten
 
 
 def tiled_convolution(
-    x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch, spectrum: Spectrum | None = None
+    x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch, kernel: Kernel | None = None
 ) -> Tensor:
     """Convolution of a map, where it is known and where it is needed.
 
@@ -195,7 +209,7 @@ def tiled_convolution(
         weight: ``(o, c, K, K)``.
         tiling: of the cells.
         scratch: to work in.
-        spectrum: of the kernel, where it is at hand; not used where gradients are wanted.
+        kernel: the weight transformed, where it is at hand; not used where gradients are wanted.
 
     Returns:
         ``(cells + 1, m, o)``, the last row zero.
@@ -203,10 +217,10 @@ def tiled_convolution(
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         result: Tensor = _TiledConvolution.apply(x, weight, tiling, scratch)  # type: ignore[no-untyped-call]
         return result
-    return _correlate(x, weight, tiling, scratch, spectrum or kernel_spectrum(weight, tiling.size, scratch))
+    return _correlate(x, weight, tiling, scratch, kernel or transform_kernel(weight, tiling.size, scratch))
 
 
-def _correlate(x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch, spectrum: Spectrum) -> Tensor:
+def _correlate(x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch, kernel: Kernel) -> Tensor:
     size, step, num_maps = tiling.size, tiling.size - tiling.kernel + 1, x.shape[1]
     images, (wide_out, wide_in) = tiling.num_tiles * num_maps, weight.shape[:2]
     matrices = _matrices(size, tiling.kernel, x.device)
@@ -214,16 +228,17 @@ def _correlate(x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch, spec
     factors = scratch.take("factors", x, 3 * size, images, wide_in)
     products = scratch.take("products", x, 3 * size, images, wide_out)
     left = scratch.take("tiles", x, size, step * images * wide_out)
-    for band, columns, kernels in zip(matrices.bands, matrices.columns, spectrum, strict=True):
+    for band, columns, kernels in zip(matrices.bands, matrices.columns, kernel.spectrum, strict=True):
         count = len(kernels)
         torch.mm(columns.enter, entered[band].view(columns.enter.shape[1], -1), out=factors[:count].flatten(1))
         torch.bmm(factors[:count], kernels, out=products[:count])
         torch.mm(columns.leave, products[:count].flatten(1), out=left[band].view(len(columns.leave), -1))
-    places = scratch.take("rows", x, step, step * images * wide_out)
-    torch.mm(matrices.leave, left, out=places)
-    result = x.new_empty(len(tiling.target) + 1, num_maps, wide_out)
-    torch.index_select(places.view(-1, num_maps * wide_out), 0, tiling.target, out=result[:-1].flatten(1))
-    result[-1] = 0
+    places = scratch.take("rows", x, step * step * tiling.num_tiles + 1, num_maps * wide_out)
+    torch.mm(matrices.leave, left, out=places[:-1].view(step, -1))
+    places[-1] = 0
+    result = places.index_select(0, tiling.target).view(-1, num_maps, wide_out)
+    for tap, inputs, outputs in tiling.pairs.taps():
+        result.index_add_(0, outputs, x[inputs] @ kernel.taps[tap])
     return result
 
 
@@ -243,7 +258,7 @@ class _TiledConvolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.tiling, ctx.scratch = tiling, scratch
-        return _correlate(x, weight, tiling, scratch, kernel_spectrum(weight, tiling.size, scratch))
+        return _correlate(x, weight, tiling, scratch, transform_kernel(weight, tiling.size, scratch))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
@@ -255,16 +270,17 @@ class _TiledConvolution(torch.autograd.Function):
         images, (wide_out, wide_in) = tiling.num_tiles * x.shape[1], weight.shape[:2]
         matrices = _matrices(size, kernel, x.device)
 
-        places = scratch.take("rows", x, step * step * tiling.num_tiles, x.shape[1] * wide_out).zero_()
-        places.index_copy_(0, tiling.target, gradients[0][:-1].flatten(1))
+        places = scratch.take("rows", x, step * step * tiling.num_tiles + 1, x.shape[1] * wide_out).zero_()
+        places.index_copy_(0, tiling.target, gradients[0].flatten(1))
         left = scratch.take("left", x, size, step * images * wide_out)
-        torch.mm(matrices.leave.T, places.view(step, -1), out=left)
+        torch.mm(matrices.leave.T, places[:-1].view(step, -1), out=left)
         entered = _enter_rows(x, tiling, matrices, scratch)
         factors = scratch.take("factors", x, 3 * size, images, wide_in)
         products = scratch.take("products", x, 3 * size, images, wide_out)
         grad_kernels = scratch.take("kernel gradient", x, 3 * size, wide_in, wide_out)
         grad_flat = x.new_zeros(kernel, kernel * wide_in * wide_out)
-        spectrum = kernel_spectrum(weight, size, scratch)
+        transformed = transform_kernel(weight, size, scratch)
+        spectrum = iter(transformed.spectrum)
         for group, members in matrices.groups():
             grad_rows = scratch.take("kernel rows gradient", x, group.stop - group.start, grad_flat.shape[1])
             for band, columns in members:
@@ -281,6 +297,9 @@ class _TiledConvolution(torch.autograd.Function):
                 torch.bmm(products[:count], kernels.transpose(1, 2), out=factors[:count])
                 torch.mm(columns.enter.T, factors[:count].flatten(1), out=came)  # what came is no longer wanted
             grad_flat.addmm_(matrices.kernel[group].T, grad_rows)
+        for tap, inputs, outputs in tiling.pairs.taps():
+            grad_tap = grad_flat.view(-1, wide_in, wide_out)[tap]
+            grad_tap.addmm_(x[inputs].flatten(0, 1).T, gradients[0][outputs].flatten(0, 1))
         grad_weight = grad_flat.view(kernel, kernel, wide_in, wide_out).permute(3, 2, 0, 1)
         if not ctx.needs_input_grad[0]:
             return None, grad_weight, None, None
@@ -290,4 +309,6 @@ class _TiledConvolution(torch.autograd.Function):
         rows = grad_read.view(-1, x.shape[1] * wide_in)
         grad_x = torch.zeros_like(x)  # the zero row is nobody's
         grad_x[:-1] = F.embedding_bag(order, rows, starts, mode="sum").view_as(x[:-1])
+        for tap, inputs, outputs in tiling.pairs.taps():
+            grad_x.index_add_(0, inputs, gradients[0][outputs] @ transformed.taps[tap].T)
         return grad_x, grad_weight, None, None
