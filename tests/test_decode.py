@@ -20,6 +20,19 @@ def greedy(scores: torch.Tensor, duration: float, k: int, threshold: float) -> t
     return torch.stack(kept[:k])
 
 
+def test_queries_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(4)
+    scores = torch.rand(5, 8, 8, generator=generator) * valid_cells(8, [3, 2])
+    scores[3] = 0  # a query without candidates, and ones that fewer cells answer than others
+    scores[1, :, 4:] = 0
+    duration_s = torch.tensor([10.0, 20.0, 30.0, 40.0, 50.0])
+    expected = top_moments(scores, duration_s, 5, 0.5)
+    monkeypatch.setattr("mrnet.decode._QUERIES_AT_ONCE", 2)
+    found = top_moments(scores, duration_s, 5, 0.5)
+    for values, others in zip(found, expected, strict=True):
+        torch.testing.assert_close(values, others, rtol=0, atol=0, equal_nan=True)
+
+
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8])
 def test_agrees_with_greedy_suppression(threshold: float) -> None:
     generator = torch.Generator().manual_seed(3)

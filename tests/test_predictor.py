@@ -20,7 +20,7 @@ from mrnet.features.text import HashedWords
 from mrnet.features.video import write_video
 from mrnet.features.writer import write_store
 from mrnet.model.mrnet import MRNet
-from mrnet.predictor import Predictor
+from mrnet.predictor import EncodedVideo, Predictor
 from mrnet.training.loop import train
 from mrnet.types import Provenance
 
@@ -172,3 +172,33 @@ def test_a_pca_travels_from_the_features_into_the_checkpoint(
     without = Predictor(predictor.model, predictor.config, torch.device("cpu"))
     with pytest.raises(FeatureError, match=r"reduced from 492 by a PCA that its checkpoint does not hold"):
         without.encode_video(video)
+
+
+@pytest.mark.parametrize("attention", ["all", "video"])
+def test_what_no_query_touches_is_computed_once(attention: str, tiny: Callable[..., Config]) -> None:
+    torch.manual_seed(0)
+    config = tiny(model={"attention": attention})
+    predictor = Predictor(MRNet(config.model), config, torch.device("cpu"))
+    calls: list[int] = []
+    predictor.model.proposal_head.register_forward_hook(lambda *_: calls.append(1))
+    video = predictor.encode_video(torch.randn(20, 6), duration_s=10.0)
+    queries = torch.randn(3, 1, 5)
+    found = [predictor.find_features(video, query) for query in queries]
+    assert len(calls) == (1 if attention == "video" else 3)
+    assert (video.proposals is None) == (attention == "all")
+    for query, moments in zip(queries, found, strict=True):
+        anew = predictor.find_features(EncodedVideo(video.clips, video.duration_s), query)
+        assert np.allclose(anew, moments, atol=1e-6)
+    assert found[0] != found[1]
+
+
+def test_proposals_that_depend_on_a_query_have_none_of_their_own(tiny: Callable[..., Config]) -> None:
+    model = MRNet(tiny().model)
+    with pytest.raises(ValueError, match="depend on the query"):
+        model.embed_proposals(torch.zeros(1, 8, 8))
+
+
+def test_memory_budget_reaches_the_model(checkpoint: Path) -> None:
+    assert Predictor.load(checkpoint, device="cpu").model.proposal_head.memory_budget is None
+    predictor = Predictor.load(checkpoint, device="cpu", memory_budget=123)
+    assert predictor.model.proposal_head.memory_budget == 123

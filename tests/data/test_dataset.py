@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -173,3 +174,48 @@ def test_a_refusal_says_which_command_makes_the_right_features() -> None:
         "data.video_features at features of that backbone: mrnet features video VIDEOS --backbone "
         "color-hog-motion --rate 2 --out FEATURES.h5"
     )
+
+
+def resampled(config: Config, monkeypatch: pytest.MonkeyPatch, folder: Path) -> tuple[list[Sample], list[Sample]]:
+    """The samples of a split before and after its features were resampled once, and may be read no more."""
+    source = open_source(config.data)
+    dataset = source.dataset(source.split(config.data, "train"), config)
+    before = [dataset[index] for index in range(len(dataset))]
+    dataset.resample_once(folder)
+    if dataset._resampled:
+        monkeypatch.setattr(dataset.video_store, "read", lambda _: pytest.fail("read again"))
+    drawn = dataset.draw(1, seed=0, epoch=1)
+    assert [drawn[index].video.tolist() for index in range(len(drawn))] == [one.video.tolist() for one in before]
+    return before, [dataset[index] for index in range(len(dataset))]
+
+
+def test_features_are_resampled_once(
+    tiny: Callable[..., Config], dataset_files: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    before, after = resampled(tiny(data=dataset_files), monkeypatch, tmp_path / "run")
+    for one, other in zip(before, after, strict=True):
+        assert torch.equal(one.video, other.video)
+        assert one.record == other.record
+    assert not list((tmp_path / "run").iterdir())
+    batch = next(load_batches([after[0], after[1]], [[0, 1]]))  # type: ignore[arg-type]
+    batch.video.zero_()  # a copy
+    assert after[0].video.any()
+
+
+@pytest.mark.parametrize("fault", ["little room", "no folder"])
+def test_without_room_features_are_read_each_time(
+    fault: str,
+    tiny: Callable[..., Config],
+    dataset_files: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if fault == "little room":
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100))
+    before, after = resampled(
+        tiny(data=dataset_files), monkeypatch, tmp_path if fault == "little room" else tmp_path / "none"
+    )
+    assert all(torch.equal(one.video, other.video) for one, other in zip(before, after, strict=True))
+    assert "features are read and resampled anew in each epoch" in caplog.text

@@ -25,8 +25,9 @@ def parity() -> ModuleType:
     return module
 
 
-def test_cases_in_the_repository(parity: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert parity.main([str(CASES)]) == 0
+@pytest.mark.parametrize("route", ["dense", "tiled", "auto"])
+def test_cases_in_the_repository(parity: ModuleType, route: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parity.main([str(CASES), "--route", route]) == 0
     out = capsys.readouterr().out
     for name in ("activitynet", "tacos", "charades_released", "resample.0", "iou_map.0", "valid_mask"):
         assert name in out
@@ -34,8 +35,9 @@ def test_cases_in_the_repository(parity: ModuleType, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the whole set of parity cases (shared/parity) is not here")
-def test_all_shared_cases(parity: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert parity.main([str(SHARED)]) == 0
+@pytest.mark.parametrize("route", ["dense", "tiled"])
+def test_all_shared_cases(parity: ModuleType, route: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parity.main([str(SHARED), "--route", route]) == 0
     assert "qvhighlights" in capsys.readouterr().out
 
 

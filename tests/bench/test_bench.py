@@ -1,0 +1,121 @@
+"""Every measurement runs, on tiny sizes, and says what it should."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mrnet.bench import data, model
+from mrnet.bench.timing import in_turn, relative_error, table
+from mrnet.cli import main
+from mrnet.config import Config
+
+BY_RECIPE = {
+    "proposal-head": {"dense_seconds", "fast_seconds", "speedup", "max_relative_error", "memory_mb"},
+    "predict": {"dense_seconds", "fast_seconds", "speedup", "max_relative_error"},
+    "train-step": {
+        "dense_forward_seconds", "fast_forward_seconds", "forward_speedup", "dense_backward_seconds",
+        "fast_backward_seconds", "backward_speedup", "max_relative_error",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., Config]) -> None:
+    for module in (model, data):
+        monkeypatch.setattr(module, "load_recipe", lambda _: tiny(train={"batch_size": 2}))
+    monkeypatch.setattr(data, "_NUM_QUERIES", 300)
+
+
+@pytest.mark.parametrize("what", BY_RECIPE)
+def test_models(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["bench", what, "--recipe", "tacos", "--repeats", "2", "--device", "cpu", "--json"]
+    assert main(arguments) == 0
+    document = json.loads(capsys.readouterr().out)
+    [row] = document["rows"]
+    assert document["bench"] == what
+    assert row["recipe"] == "tacos"
+    assert BY_RECIPE[what] <= set(row)
+    assert row["max_relative_error"] < 1e-4
+    seconds = [value for name, value in row.items() if name.endswith("_seconds")]
+    assert all(0 < value < 60 for value in seconds)
+
+
+def test_routes_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mrnet.model.head import ProposalHead
+
+    dense = ProposalHead._dense
+    monkeypatch.setattr(ProposalHead, "_dense", lambda self, x: dense(self, x) * (1 + (self.route == "dense")))
+    row = model.bench_proposal_head("tacos", 1, torch.device("cpu"), None)
+    assert row["max_relative_error"] > 1e-3
+
+
+def test_evaluation_and_loading(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for what in ("evaluate", "load"):
+        assert main(["bench", what, "--repeats", "1", "--json", str(tmp_path / "out.json")]) == 0
+        [row] = json.loads((tmp_path / "out.json").read_text())["rows"]
+        assert row["max_error"] == 0
+        assert row["speedup"] > 0
+        assert "speedup" in capsys.readouterr().out
+
+
+def test_the_loop_by_hand() -> None:
+    """Five clips of 2 s: the best moment overlaps the second best, which is the truth, by just 0.5."""
+    scores = torch.zeros(1, 5, 5)
+    for cell, score in {(0, 1): 0.9, (0, 0): 0.5, (1, 1): 0.2, (4, 4): 0.1, (2, 3): 0.05, (2, 4): 0.04}.items():
+        scores[0][cell] = score
+    moments, metrics = data.evaluate_by_loop(
+        scores, torch.tensor([10.0]), torch.tensor([[0.0, 2.0]]), threshold=0.5
+    )
+    assert moments[0].tolist() == [[0, 4], [0, 2], [2, 4], [8, 10], [4, 8]]
+    assert metrics == {
+        "R@1,IoU=0.3": 1, "R@1,IoU=0.5": 1, "R@1,IoU=0.7": 0, "R@5,IoU=0.3": 1, "R@5,IoU=0.5": 1, "R@5,IoU=0.7": 1,
+        "mIoU": 0.5,
+    }  # fmt: skip
+
+
+def test_ways_take_turns() -> None:
+    calls: list[str] = []
+    times = in_turn(2, lambda: calls.append("a"), lambda: calls.append("b"))
+    assert calls == ["a", "b", "a", "b", "a", "b"]
+    assert len(times) == 2
+    assert relative_error(torch.tensor([1.0, -3.0]), torch.tensor([1.0, -4.0])) == 0.25
+
+
+def test_table() -> None:
+    rows: list[dict[str, Any]] = [{"recipe": "x", "seconds": 12.345, "error": 2e-7, "none": None, "n": 3}]
+    assert table(rows).splitlines() == ["recipe  seconds    error  none  n", "     x     12.3  2.0e-07     -  3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nothing"], "invalid choice: 'nothing'"),
+        (["predict", "--recipe", "nothing"], "invalid choice: 'nothing'"),
+        (["predict", "--memory-budget", "much"], "'much' is no size in KB, MB or GB, e.g. 500MB"),
+        (["predict", "--repeats", "0"], "0 is not at least 1"),
+    ],
+)
+def test_bad_arguments(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["bench", *arguments])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1
+
+
+def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "predict", "--device", "abacus"]) == 2
+    assert "device 'abacus' cannot be used here" in capsys.readouterr().err
+
+
+def test_sizes() -> None:
+    from mrnet.cli.common import memory_size
+
+    assert [memory_size(text) for text in ("500MB", "2GB", "1.5 GiB", "64k")] == [
+        500 * 2**20, 2 * 2**30, 3 * 2**29, 64 * 2**10,
+    ]  # fmt: skip
