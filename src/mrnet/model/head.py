@@ -144,9 +144,8 @@ class ProposalHead(nn.Module):
     def _kept_kernels(self, plan: Plan) -> Sequence[Kernel | None]:
         """Of each layer, transformed, where there is memory to keep them."""
         weights = [conv.weight for conv, _ in self._layers]
-        if not plan.keeps_spectra or any(
-            weight.is_inference() for weight in weights
-        ):  # which hide that they change
+        untold = any(weight.is_inference() for weight in weights)  # such tensors do not tell when they change
+        if untold or not plan.keeps_spectra:
             return [None] * len(weights)
         of = (plan.tilings[0].size, *((weight.data_ptr(), weight._version) for weight in weights))
         if self._kept is None or self._kept.of != of:

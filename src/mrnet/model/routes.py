@@ -122,7 +122,7 @@ class Router:
         kept = [option for option in fitting if option.keeps_spectra]
         best = min(kept or fitting, key=lambda option: option.work, default=None)
         if route == "tiled" and best is None:
-            best = min(options, key=lambda option: option.bytes_once + option.bytes_per_map)
+            best = min(options, key=lambda option: option.bytes_once + option.bytes_per_map, default=None)
         if best is None:
             return None
         now = self._option(best.size, training, keeps=best.keeps_spectra, num_maps=num_maps, learning=learning)
@@ -156,7 +156,7 @@ class Router:
             pairs = wide_in * wide_out
             kept += products * pairs
             # The kernel and its gradient in another order, along the rows of some bands, and the spectra of one.
-            once = max(once, 0 if keeps else (1 + learning) * (kernel**2 + 2 * GROUP * kernel + 3 * size) * pairs)
+            once = max(once, (1 + learning) * (kernel**2 + 2 * GROUP * kernel + 3 * size) * pairs)
             floats = (2 + learning) * size**2 * wide_in + (size + step) * step * wide_out
             per_map = max(per_map, tiling.num_tiles * (floats + 3 * size * (wide_in + wide_out)))
         return _Option(size, keeps, work, 4 * (once + keeps * kept), 4 * per_map)
