@@ -77,6 +77,7 @@ def train(
         lr=config.train.lr,
         betas=config.train.betas,
         weight_decay=config.train.weight_decay,
+        fused=True,
     )
     model, optimizer = accelerator.prepare(network, optimizer)
     run.load_last(network, optimizer.optimizer)  # now that the weights are where they will stay
