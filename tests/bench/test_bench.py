@@ -18,7 +18,7 @@ BY_RECIPE = {
     "predict": {"dense_seconds", "fast_seconds", "speedup", "max_relative_error"},
     "train-step": {
         "dense_forward_seconds", "fast_forward_seconds", "forward_speedup", "dense_backward_seconds",
-        "fast_backward_seconds", "backward_speedup", "max_relative_error",
+        "fast_backward_seconds", "backward_speedup", "max_relative_error", "max_relative_distance",
     },
 }  # fmt: skip
 
