@@ -32,15 +32,10 @@ def bench_proposal_head(recipe: str, repeats: int, device: torch.device, budget:
     head = model.proposal_head
     clips = torch.randn(1, model.config.num_clips, model.config.dim, device=device)
     proposal_map = model.proposal_map(clips).detach()
-    dense, fast, error = _both_routes(model, repeats, lambda: torch.cat(head(proposal_map)))
+    row = _both_routes(model, recipe, repeats, lambda: torch.cat(head(proposal_map)))
     with torch.inference_mode():
         multiply_adds = _multiply_adds(model, proposal_map)
-    return {
-        "recipe": recipe,
-        "dense_seconds": dense,
-        "fast_seconds": fast,
-        "speedup": dense / fast,
-        "max_relative_error": error,
+    return row | {
         "memory_mb": head.memory_in_use() / 2**20,
         "fast_gmac": multiply_adds / 1e9,
         "roofline_seconds": multiply_adds / rate,
@@ -60,14 +55,7 @@ def bench_predict(recipe: str, repeats: int, device: torch.device, budget: int |
         top_moments(fused, duration_s, 5, config.decode.nms_threshold)
         return fused
 
-    dense, fast, error = _both_routes(model, repeats, answer)
-    return {
-        "recipe": recipe,
-        "dense_seconds": dense,
-        "fast_seconds": fast,
-        "speedup": dense / fast,
-        "max_relative_error": error,
-    }
+    return _both_routes(model, recipe, repeats, answer)
 
 
 def bench_train_step(recipe: str, repeats: int, device: torch.device, budget: int | None) -> Row:
@@ -145,7 +133,7 @@ def _step(
     return forward, seconds(learn)
 
 
-def _both_routes(model: MRNet, repeats: int, work: Callable[[], Tensor]) -> tuple[float, float, float]:
+def _both_routes(model: MRNet, recipe: str, repeats: int, work: Callable[[], Tensor]) -> Row:
     """Seconds by the dense and by the fast route, and the error of the latter."""
 
     @torch.inference_mode()
@@ -155,7 +143,13 @@ def _both_routes(model: MRNet, repeats: int, work: Callable[[], Tensor]) -> tupl
 
     dense, fast = in_turn(repeats, lambda: by("dense"), lambda: by("auto"))
     expected = by("dense")
-    return dense, fast, relative_error(by("auto"), expected)
+    return {
+        "recipe": recipe,
+        "dense_seconds": dense,
+        "fast_seconds": fast,
+        "speedup": dense / fast,
+        "max_relative_error": relative_error(by("auto"), expected),
+    }
 
 
 def _make_model(config: Config, device: torch.device, budget: int | None) -> MRNet:
