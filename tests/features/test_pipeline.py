@@ -11,6 +11,7 @@ import pytest
 
 from mrnet.errors import VideoError
 from mrnet.features.backbones import Kind
+from mrnet.features.cores import Cores
 from mrnet.features.pipeline import Outcome, encode_all
 from mrnet.types import Provenance
 
@@ -104,6 +105,22 @@ def test_each_is_given_as_soon_as_it_is_known() -> None:
     assert next(outcomes)[0] == "a"
     assert backbone.batches == [[("a", 0), ("a", 1)]]
     outcomes.close()
+
+
+def test_sources_prepared_at_a_time_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores, together, lent = Cores(4), threading.Barrier(2), {}
+
+    def prepare(self: Counting, source: str | Path) -> Iterator[Input]:
+        with cores.lend() as lent[str(source)]:
+            if source != "last 1":
+                together.wait(timeout=60)  # the first two are under way at a time
+            yield "any", 0
+
+    monkeypatch.setattr(Counting, "prepare", prepare)
+    encode(Counting(), "a 1", "b 1", workers=2)
+    assert lent == {"a 1": 2, "b 1": 2}
+    encode(Counting(), "last 1", workers=2)
+    assert lent["last 1"] == 4
 
 
 def test_query_rows_are_averaged() -> None:

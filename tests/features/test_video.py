@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mrnet.errors import VideoError
-from mrnet.features.video import VideoInfo, _Cores, probe, sample_frames, write_video
+from mrnet.features.video import VideoInfo, probe, sample_frames, write_video
 
 
 def grey(level: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -455,14 +455,3 @@ def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     write_video(Path("talk: part 1.mp4"), (np.zeros((16, 16, 3), dtype=np.uint8) for _ in range(8)), fps=8)
     assert probe("talk: part 1.mp4").duration_s == pytest.approx(1.0, abs=0.05)
-
-
-def test_one_video_decodes_on_all_cores_and_each_of_many_on_one() -> None:
-    cores = _Cores(4)
-    with cores.lend() as first:
-        with cores.lend() as second, cores.lend() as third:
-            assert (first, second, third) == (4, 1, 1)
-        with cores.lend() as later:
-            assert later == 1
-    with cores.lend() as again:
-        assert again == 4

@@ -32,8 +32,9 @@ _STEM_WIDTH, _DIM = 32, 1280
 # Blocks, kernel, stride of the first block, expansion, width.
 _STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112),
            (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))  # fmt: skip
-# Frames a processor core works on at a time: what lies between the layers then fits its cache.
-_FRAMES_AT_A_TIME = 2
+# On a processor, the first blocks, whose maps are large, see a frame at a time: what lies between them then stays in
+# the cache. The others see this many, which makes their products large enough to be fast.
+_SHALLOW_BLOCKS, _FRAMES_AT_A_TIME = 4, 8
 
 
 class EfficientNetLite0:
@@ -81,7 +82,8 @@ class EfficientNetLite0:
     def encode(self, inputs: Sequence[npt.NDArray[np.uint8]]) -> list[Rows]:
         """A ``(1, 1280)`` float32 row for each frame."""
         frames = torch.from_numpy(np.stack(inputs))
-        rows = self._on_cores(frames) if self._device.type == "cpu" else self._forward(frames.to(self._device))
+        with torch.inference_mode():
+            rows = self._on_cores(frames) if self._device.type == "cpu" else self._network(frames.to(self._device))
         return list(rows.cpu().numpy()[:, None])
 
     def provenance(self) -> Provenance:
@@ -102,17 +104,18 @@ class EfficientNetLite0:
         # Threads that share out each layer wait for each other at its end, and long for one whose core is decoding
         # video. So every thread has frames of its own.
         threads = torch.get_num_threads()
+        at_a_time = min(-(-len(frames) // threads), _FRAMES_AT_A_TIME)
         torch.set_num_threads(1)
         try:
             with ThreadPoolExecutor(threads) as pool:
-                return torch.cat(list(pool.map(self._forward, torch.split(frames, _FRAMES_AT_A_TIME))))
+                return torch.cat(list(pool.map(self._on_a_core, torch.split(frames, at_a_time))))
         finally:
             torch.set_num_threads(threads)
 
-    def _forward(self, frames: Tensor) -> Tensor:
-        with torch.inference_mode():
-            rows: Tensor = self._network(frames)
-            return rows
+    def _on_a_core(self, frames: Tensor) -> Tensor:
+        with torch.inference_mode():  # which each thread enters for itself
+            maps = [self._network.shallow(frame) for frame in torch.split(frames, 1)]
+            return self._network.deep(torch.cat(maps))
 
 
 class Lite0(nn.Module):
@@ -133,10 +136,19 @@ class Lite0(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """``(b, 224, 224, 3)`` uint8 RGB frames to ``(b, 1280)`` float32 rows."""
+        return self.deep(self.shallow(frames))
+
+    def shallow(self, frames: Tensor) -> Tensor:
+        """The first blocks: ``(b, 224, 224, 3)`` uint8 RGB frames to ``(b, 40, 28, 28)`` maps."""
         # A view: channels stay last in memory, as the layers have their weights.
         maps = frames.permute(0, 3, 1, 2).float().sub_(_PIXEL_MEAN).div_(_PIXEL_DEVIATION)
         maps = self._bn0(self._conv_stem(maps)).clamp_(0, 6)
-        maps = self._bn1(self._conv_head(self._blocks(maps))).clamp_(0, 6)
+        shallow: Tensor = self._blocks[:_SHALLOW_BLOCKS](maps)
+        return shallow
+
+    def deep(self, maps: Tensor) -> Tensor:
+        """The other blocks: ``(b, 40, 28, 28)`` maps to ``(b, 1280)`` rows."""
+        maps = self._bn1(self._conv_head(self._blocks[_SHALLOW_BLOCKS:](maps))).clamp_(0, 6)
         return torch.mean(maps, dim=(2, 3))
 
     def fold(self) -> None:
@@ -144,6 +156,19 @@ class Lite0(nn.Module):
         _fold(self, {"_conv_stem": "_bn0", "_conv_head": "_bn1"})
         for block in self._blocks:
             _fold(block, {"_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"})
+
+
+class _Pointwise(nn.Module):
+    """A 1x1 convolution as the matrix product that it is, where channels are last in memory."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(conv.weight.flatten(1), requires_grad=False)
+        self.bias = conv.bias
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """``(b, inputs, h, w)`` to ``(b, outputs, h, w)``."""
+        return F.linear(maps.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
 
 
 class _Block(nn.Module):
@@ -218,5 +243,5 @@ def _fold(module: nn.Module, norms: dict[str, str]) -> None:
             # column of zeros in front sees the pixels that TensorFlow's sees, and no frame is copied to pad it.
             weight = F.pad(weight, (1, 0, 1, 0))
         conv.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
-        setattr(module, conv_name, conv)
+        setattr(module, conv_name, _Pointwise(conv) if conv.kernel_size == (1, 1) else conv)
         setattr(module, norm_name, nn.Identity())

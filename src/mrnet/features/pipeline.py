@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from mrnet.errors import MRNetError
 from mrnet.features.backbones import Backbone, Rows, join_rows
+from mrnet.features.cores import share_cores
 
 Source = str | Path
 Outcome = Rows | str
@@ -136,6 +137,7 @@ class _Preparation:
         self._prepare = prepare
         self._events: queue.Queue[_Event] = queue.Queue(ahead)
         self._dropped: set[str] = set()
+        self._left, self._lock = len(sources), threading.Lock()  # sources that have not ended
         self._stop = threading.Event()
         # Daemons: one that is deep in a decoder must not hold up the end of the process.
         count = min(workers, len(sources))
@@ -165,6 +167,7 @@ class _Preparation:
                 source_id, source = self._todo.popleft()
             except IndexError:
                 return
+            share_cores(min(len(self._threads), self._left))
             error = None
             try:
                 for item in self._prepare(source):
@@ -172,6 +175,8 @@ class _Preparation:
                         break
             except Exception as caught:
                 error = caught
+            with self._lock:
+                self._left -= 1
             self._put(_Event(source_id, ends=True, error=error))
 
     def _put(self, event: _Event) -> bool:

@@ -4,11 +4,8 @@ Memory use does not grow with the length of the video. Times are in seconds from
 timestamp of the video stream.
 """
 
-import contextlib
 import itertools
 import math
-import os
-import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +22,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from mrnet.errors import VideoError
+from mrnet.features.cores import CORES
 from mrnet.features.media import media_reason, media_url, open_media, stated_duration
 from mrnet.features.sampling import Ticks, UnexpectedFrames, decode_all, decode_shown
 
@@ -169,32 +167,6 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> Non
         part.unlink(missing_ok=True)
 
 
-class _Cores:
-    """Shares out the processor's cores: one video that is decoded alone gets all, each of many gets one.
-
-    Threads within a decoder cost time and memory, so they are for cores that would idle.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._free = count
-        self._lock = threading.RLock()
-
-    @contextlib.contextmanager
-    def lend(self) -> Iterator[int]:
-        """Cores that nobody has, one at least."""
-        with self._lock:
-            count = max(self._free, 1)
-            self._free -= count
-        try:
-            yield min(count, _MOST_DECODER_THREADS)
-        finally:
-            with self._lock:
-                self._free += count
-
-
-_CORES = _Cores(os.cpu_count() or 1)
-
-
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     """The first video stream that is not the cover picture of a sound file."""
     for stream in container.streams.video:
@@ -207,9 +179,9 @@ def _ticks_with_frames(path: Path, rate: float, decode: Decoder) -> Iterator[tup
     """Every tick with the frame it shows."""
     shown: VideoFrame | None = None
     tick, shown_s = 0, 0.0
-    with open_media(path, "video", VideoError) as container, _CORES.lend() as num_threads:
+    with open_media(path, "video", VideoError) as container, CORES.lend() as num_cores:
         stream = _video_stream(container, path)
-        stream.thread_type, stream.thread_count = "AUTO", num_threads
+        stream.thread_type, stream.thread_count = "AUTO", min(num_cores, _MOST_DECODER_THREADS)
         stated_s = stated_duration(container, stream)
         ticks = Ticks(rate, stream.time_base or Fraction(1, av.time_base))
         try:
