@@ -110,7 +110,7 @@ def test_each_is_given_as_soon_as_it_is_known() -> None:
 def test_sources_prepared_at_a_time_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     cores, together, lent = Cores(4), threading.Barrier(2), {}
 
-    def prepare(self: Counting, source: str | Path) -> Iterator[Input]:
+    def prepare(_: Counting, source: str | Path) -> Iterator[Input]:
         with cores.lend() as lent[str(source)]:
             if source != "last 1":
                 together.wait(timeout=60)  # the first two are under way at a time

@@ -11,7 +11,7 @@ from mrnet.config import load_recipe
 from mrnet.model.head import ProposalHead
 from mrnet.model.mrnet import MRNet
 from mrnet.model.norm import MapNorm
-from mrnet.model.routes import total_memory
+from mrnet.model.routes import Router, total_memory
 from mrnet.temporal import valid_cells
 
 CLIPS, DIM = 24, 8
@@ -145,15 +145,15 @@ def test_maps_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-4)
 
 
-def released_plan(recipe: str, budget: int | None, training: bool = False, num_maps: int = 1) -> Any:
+def released_router(recipe: str) -> Router:
     config = load_recipe(recipe).model
-    with torch.device("meta"):
-        weights = MRNet(config).proposal_head.state_dict()
-    assert weights
-    small = config.model_copy(update={"head_hidden": 1})
-    head = MRNet(small).proposal_head
-    head._router._widths = [config.dim] + [config.head_hidden] * config.head_layers  # without their gigabytes
-    return head._router.plan(
+    router = MRNet(config.model_copy(update={"head_hidden": 1})).proposal_head._router
+    router._widths = [config.dim] + [config.head_hidden] * config.head_layers  # without their gigabytes
+    return router
+
+
+def released_plan(recipe: str, budget: int | None, training: bool = False, num_maps: int = 1) -> Any:
+    return released_router(recipe).plan(
         num_maps=num_maps,
         training=training,
         learning=training,
@@ -161,6 +161,16 @@ def released_plan(recipe: str, budget: int | None, training: bool = False, num_m
         route="auto",
         budget=budget,
     )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "dense", "tiled"), [("activitynet", 415.2, 20.8), ("charades", 552.7, 10.0), ("tacos", 282.2, 18.5)]
+)
+def test_multiply_adds_of_the_released_sizes(recipe: str, dense: float, tiled: float) -> None:
+    """In billions; the dense ones are those of the released code."""
+    router = released_router(recipe)
+    assert router.multiply_adds(None) / 1e9 == pytest.approx(dense, abs=0.1)
+    assert router.multiply_adds(released_plan(recipe, budget=6 * 2**30)) / 1e9 == pytest.approx(tiled, abs=0.1)
 
 
 @pytest.mark.parametrize("recipe", ["activitynet", "charades", "tacos", "qvhighlights"])

@@ -4,7 +4,6 @@ The reference is the dense route in float32: plain convolutions, which cost what
 """
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -16,7 +15,6 @@ from mrnet.losses import compute_losses, total_loss
 from mrnet.model.mrnet import Embeddings, MRNet
 from mrnet.model.norm import MapNorm
 from mrnet.model.routes import Route
-from mrnet.model.spectral import num_products
 from mrnet.temporal import iou_map
 
 _QUERIES = 3
@@ -34,7 +32,7 @@ def bench_proposal_head(recipe: str, repeats: int, device: torch.device, budget:
     proposal_map = model.proposal_map(clips).detach()
     row = _both_routes(model, recipe, repeats, lambda: torch.cat(head(proposal_map)))
     with torch.inference_mode():
-        multiply_adds = _multiply_adds(model, proposal_map)
+        multiply_adds = head.multiply_adds(proposal_map)
     return row | {
         "memory_mb": head.memory_in_use() / 2**20,
         "fast_gmac": multiply_adds / 1e9,
@@ -174,21 +172,3 @@ def _inputs(config: Config, num_videos: int, device: torch.device) -> tuple[Tens
     queries = torch.randn(num_videos, _QUERIES, model.query_dim, generator=generator)
     mask = torch.ones(num_videos, _QUERIES, dtype=torch.bool)
     return video.to(device), queries.to(device), mask.to(device)
-
-
-def _multiply_adds(model: MRNet, proposal_map: Tensor) -> float:
-    """Of the stacked convolutions on the route taken, transforms included, packing and memory traffic not."""
-    config, plan = model.config, model.proposal_head.plan(proposal_map)
-    widths = [config.dim, *[config.head_hidden] * config.head_layers]
-    total = 0.0
-    for layer, (wide_in, wide_out) in enumerate(pairwise(widths)):
-        if plan is None:
-            side = len(model.valid) + (config.head_kernel - 1) * (config.head_layers - 1 - layer)
-            total += side**2 * config.head_kernel**2 * wide_in * wide_out
-            continue
-        tiling = plan.tilings[layer]
-        size, step, products = tiling.size, tiling.size - tiling.kernel + 1, num_products(tiling.size)
-        entering, leaving = size**3 + 2 * size * products, 2 * step * products + step**2 * size
-        total += sum(tiling.pairs.counts) * wide_in * wide_out
-        total += tiling.num_tiles * (products * wide_in * wide_out + entering * wide_in + leaving * wide_out)
-    return total

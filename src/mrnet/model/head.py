@@ -115,6 +115,10 @@ class ProposalHead(nn.Module):
         tensors = [tensor for kernel in kernels for tensor in (kernel.taps, *kernel.spectrum)]
         return self._scratch.num_bytes() + sum(tensor.nbytes for tensor in tensors)
 
+    def multiply_adds(self, proposal_map: Tensor) -> int:
+        """Of the stacked convolutions for one map, on the route that maps like these take."""
+        return self._router.multiply_adds(self.plan(proposal_map))
+
     def _dense(self, x: Tensor) -> Tensor:
         """``(m, d, t, t)`` to ``(m, v, hidden)``."""
         for index, (conv, norm) in enumerate(self._layers):

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mrnet.model.spectral import GROUP, num_products
+from mrnet.model.spectral import GROUP, num_products, tile_multiply_adds
 from mrnet.model.tiling import Tiling, working_cells
 
 Route = Literal["auto", "dense", "tiled"]
@@ -126,34 +126,36 @@ class Router:
         if best is None:
             return None
         now = self._option(best.size, training, keeps=best.keeps_spectra, num_maps=num_maps, learning=learning)
-        if route == "auto" and now.work >= self._dense_work() * num_maps:
+        if route == "auto" and now.work >= self.multiply_adds(None) * num_maps:
             return None
         return self._make(best, training, device, best.maps_within(min(budget, best.bytes_once + _MOST_AT_ONCE)))
+
+    def multiply_adds(self, plan: Plan | None) -> int:
+        """Of one map, transforms included, packing and memory traffic not."""
+        total = 0
+        for layer, (wide_in, wide_out) in enumerate(pairwise(self._widths)):
+            if plan is None:
+                total += self._kernel**2 * self._side(layer + 1) ** 2 * wide_in * wide_out
+                continue
+            tiling = plan.tilings[layer]
+            total += tiling.num_tiles * sum(tile_multiply_adds(tiling.size, self._kernel, wide_in, wide_out))
+            total += sum(tiling.pairs.counts) * wide_in * wide_out
+        return total
 
     def _side(self, layer: int) -> int:
         padding = (self._kernel - 1) * len(self._weights)
         return len(self._valid) + padding - layer * (self._kernel - 1)
-
-    def _dense_work(self) -> float:
-        """Of one map."""
-        return sum(
-            self._kernel**2 * self._side(layer + 1) ** 2 * self._widths[layer] * self._widths[layer + 1]
-            for layer in range(len(self._weights))
-        )
 
     def _option(self, size: int, training: bool, *, keeps: bool, num_maps: int, learning: bool) -> _Option:
         kernel, step, products, bands = self._kernel, size - self._kernel + 1, num_products(size), size // 2 + 1
         work, kept, once, per_map = 0.0, 0, 0, 0
         for layer, tiling in enumerate(self._tilings_of(size, training)):
             wide_in, wide_out = self._widths[layer : layer + 2]
-            images = tiling.num_tiles * num_maps
-            rows = images + _PACKING_ROWS + (0 if keeps else _SPECTRUM_ROWS)
-            transform = images * (
-                wide_in * (size**3 + 2 * size * products) + wide_out * (2 * step * products + step**2 * size)
-            )
-            work += _PAIR * sum(tiling.pairs.counts) * num_maps * wide_in * wide_out
-            work += products * rows * wide_in * wide_out + _TRANSFORM * transform + bands * _BAND_OVERHEAD
             pairs = wide_in * wide_out
+            rows = tiling.num_tiles * num_maps + _PACKING_ROWS + (0 if keeps else _SPECTRUM_ROWS)
+            multiplied, transformed = tile_multiply_adds(size, kernel, wide_in, wide_out)
+            work += rows * multiplied + _TRANSFORM * tiling.num_tiles * num_maps * transformed
+            work += _PAIR * sum(tiling.pairs.counts) * num_maps * pairs + bands * _BAND_OVERHEAD
             kept += products * pairs
             # The kernel and its gradient in another order, along the rows of some bands, and the spectra of one.
             once = max(once, (1 + learning) * (kernel**2 + 2 * GROUP * kernel + 3 * size) * pairs)

@@ -144,6 +144,13 @@ def num_products(size: int) -> int:
     return 3 * (single * bands + (bands - single) * size)
 
 
+def tile_multiply_adds(size: int, kernel: int, wide_in: int, wide_out: int) -> tuple[int, int]:
+    """Multiply-adds of one tile: in the products of its frequencies, and in its transforms."""
+    step, products = size - kernel + 1, num_products(size)
+    entering, leaving = size**3 + 2 * size * products, 2 * step * products + step**2 * size
+    return products * wide_in * wide_out, entering * wide_in + leaving * wide_out
+
+
 class Scratch:
     """Memory for intermediate values, used again and again: the pages of fresh memory cost more than the work in them.
 
