@@ -12,13 +12,15 @@ from mrnet.bench import data, model
 from mrnet.bench.timing import in_turn, relative_error, table
 from mrnet.cli import main
 from mrnet.config import Config
+from mrnet.model.head import ProposalHead
 
 BY_RECIPE = {
     "proposal-head": {"dense_seconds", "fast_seconds", "speedup", "max_relative_error", "memory_mb"},
     "predict": {"dense_seconds", "fast_seconds", "speedup", "max_relative_error"},
     "train-step": {
         "dense_forward_seconds", "fast_forward_seconds", "forward_speedup", "dense_backward_seconds",
-        "fast_backward_seconds", "backward_speedup", "max_relative_error", "max_relative_distance",
+        "fast_backward_seconds", "backward_speedup", "max_relative_error", "dense_error_to_double",
+        "fast_error_to_double",
     },
 }  # fmt: skip
 
@@ -45,12 +47,31 @@ def test_models(what: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_routes_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mrnet.model.head import ProposalHead
-
     dense = ProposalHead._dense
     monkeypatch.setattr(ProposalHead, "_dense", lambda self, x: dense(self, x) * (1 + (self.route == "dense")))
     row = model.bench_proposal_head("tacos", 1, torch.device("cpu"), None)
     assert row["max_relative_error"] > 1e-3
+
+
+def test_gradients_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step() -> tuple[float, float, float]:
+        row = model.bench_train_step("tacos", 1, torch.device("cpu"), None)
+        return row["max_relative_error"], row["dense_error_to_double"], row["fast_error_to_double"]
+
+    between, of_dense, of_fast = step()
+    assert between < 1e-4
+    assert 0 < of_dense < 1e-4
+    assert 0 < of_fast < 1e-4
+    dense = ProposalHead._dense
+
+    def wrong(self: ProposalHead, x: torch.Tensor) -> torch.Tensor:
+        return dense(self, x) + (self.route == "dense" and x.dtype == torch.float32)
+
+    monkeypatch.setattr(ProposalHead, "_dense", wrong)
+    between, of_dense, of_fast = step()
+    assert between > 1e-2
+    assert of_dense > 1e-2
+    assert 0 < of_fast < 1e-4
 
 
 def test_evaluation_and_loading(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
