@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from av.video.stream import VideoStream
 
+from mrnet.errors import VideoError
 from mrnet.features.backbones import Backbone, make_backbone
 from mrnet.features.pipeline import encode_all
 from mrnet.features.sampling import decode_all
@@ -58,7 +59,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path: Path = arguments.video or Path(folder) / "video.mp4"
         made_of = None if arguments.video else write_benchmark_video(path, arguments.seconds)
-        info = probe(path)
+        try:
+            info = probe(path)
+        except VideoError as error:
+            parser.error(str(error))
         copies = max(math.ceil(arguments.seconds / info.duration_s - 0.01), 1)
         shows = f"SIMULATED: {made_of}, H.264 {SETTINGS}" if made_of else path.name
         report = {
