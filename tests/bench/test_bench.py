@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mrnet.bench import data, model
-from mrnet.bench.timing import in_turn, relative_error, table
+from mrnet.bench.timing import in_turn, relative_distance, relative_error, table
 from mrnet.cli import main
 from mrnet.config import Config
 from mrnet.model.head import ProposalHead
@@ -19,8 +19,8 @@ BY_RECIPE = {
     "predict": {"dense_seconds", "fast_seconds", "speedup", "max_relative_error"},
     "train-step": {
         "dense_forward_seconds", "fast_forward_seconds", "forward_speedup", "dense_backward_seconds",
-        "fast_backward_seconds", "backward_speedup", "max_relative_error", "dense_error_to_double",
-        "fast_error_to_double",
+        "fast_backward_seconds", "backward_speedup", "max_relative_error", "max_relative_distance",
+        "dense_error_to_double", "fast_error_to_double",
     },
 }  # fmt: skip
 
@@ -103,7 +103,9 @@ def test_ways_take_turns() -> None:
     times = in_turn(2, lambda: calls.append("a"), lambda: calls.append("b"))
     assert calls == ["a", "b", "a", "b", "a", "b"]
     assert len(times) == 2
-    assert relative_error(torch.tensor([1.0, -3.0]), torch.tensor([1.0, -4.0])) == 0.25
+    found, expected = torch.tensor([1.0, -3.0]), torch.tensor([1.0, -4.0])
+    assert relative_error(found, expected) == 0.25
+    assert relative_distance(found, expected) == pytest.approx(17**-0.5)
 
 
 def test_table() -> None:

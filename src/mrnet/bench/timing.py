@@ -41,6 +41,11 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
 
 
+def relative_distance(found: Tensor, expected: Tensor) -> float:
+    """Length of the difference over that of the expected values."""
+    return float((found - expected).norm() / expected.norm().clamp(min=1e-30))
+
+
 def multiply_adds_per_second(device: torch.device) -> float:
     """Rate of this machine in float32, in a large product of matrices: the roof over all that is measured."""
     size = 2048
