@@ -21,17 +21,15 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def in_turn(repeats: int, *works: Callable[[], object], warm: bool = True) -> list[float]:
+def in_turn(repeats: int, *works: Callable[[], object]) -> list[float]:
     """Median seconds of each of several calls, which take turns.
 
     Args:
-        repeats: rounds.
+        repeats: rounds, after one that does not count.
         works: the calls.
-        warm: whether each is made once before, uncounted.
     """
-    if warm:
-        for work in works:
-            work()
+    for work in works:
+        work()
     rounds = [[seconds(work) for work in works] for _ in range(repeats)]
     return [statistics.median(times) for times in zip(*rounds, strict=True)]
 

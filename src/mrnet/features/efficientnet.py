@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -141,14 +142,17 @@ class Lite0(nn.Module):
     def shallow(self, frames: Tensor) -> Tensor:
         """The first blocks: ``(b, 224, 224, 3)`` uint8 RGB frames to ``(b, 40, 28, 28)`` maps."""
         # A view: channels stay last in memory, as the layers have their weights.
-        maps = frames.permute(0, 3, 1, 2).float().sub_(_PIXEL_MEAN).div_(_PIXEL_DEVIATION)
+        maps: Tensor = frames.permute(0, 3, 1, 2).float().sub_(_PIXEL_MEAN).div_(_PIXEL_DEVIATION)
         maps = self._bn0(self._conv_stem(maps)).clamp_(0, 6)
-        shallow: Tensor = self._blocks[:_SHALLOW_BLOCKS](maps)
-        return shallow
+        for block in islice(self._blocks, _SHALLOW_BLOCKS):
+            maps = block(maps)
+        return maps
 
     def deep(self, maps: Tensor) -> Tensor:
         """The other blocks: ``(b, 40, 28, 28)`` maps to ``(b, 1280)`` rows."""
-        maps = self._bn1(self._conv_head(self._blocks[_SHALLOW_BLOCKS:](maps))).clamp_(0, 6)
+        for block in islice(self._blocks, _SHALLOW_BLOCKS, None):
+            maps = block(maps)
+        maps = self._bn1(self._conv_head(maps)).clamp_(0, 6)
         return torch.mean(maps, dim=(2, 3))
 
     def fold(self) -> None:

@@ -139,8 +139,8 @@ class Tiling:
         within = torch.arange(step)
         i, j = ((corners[:, axis] + within[:, None] + step) for axis in (0, 1))
         held = F.pad(num_pairs, (step,) * 4)[i[:, None], j[None]].sum(dim=(0, 1))
-        if (held >= least_pairs).any():
-            worth = held >= least_pairs
+        worth = held >= least_pairs
+        if worth.any():
             corners, i, j = corners[worth], i[:, worth], j[:, worth]
         count = int(inputs.sum())
         # Beyond the edge, and where there is no input, tiles read the zero row.
