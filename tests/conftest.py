@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mrnet.config import Config, ModelConfig, parse_config
-from mrnet.features.writer import write_store
-from mrnet.types import Provenance
+from mrnet.features.store.writer import write_store
+from mrnet.provenance import Provenance
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -103,3 +103,16 @@ def batch_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     queries = torch.randn(3, 3, 5, generator=generator)
     mask = torch.tensor([[True, True, False], [True, False, False], [True, True, True]])
     return video, queries, mask
+
+
+@pytest.fixture
+def samples() -> Callable[..., np.ndarray]:
+    """``samples(seconds, seed)``: noise of varying loudness, at 16 kHz."""
+
+    def make(seconds: float, seed: int = 0) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        count = round(seconds * 16_000)
+        loudness = 0.1 + 0.05 * np.sin(np.arange(count) / 3000)
+        return (rng.standard_normal(count) * loudness).clip(-1, 1).astype(np.float32)
+
+    return make

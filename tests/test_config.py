@@ -9,9 +9,9 @@ import torch
 
 from mrnet.config import Config, ModelConfig, apply_overrides, load_recipe, parse_config, recipe_names
 from mrnet.errors import ConfigError
-from mrnet.features.backbones import make_backbone
+from mrnet.features.registry import make_backbone
 from mrnet.model.mrnet import MRNet
-from mrnet.types import Provenance
+from mrnet.provenance import Provenance
 
 ALL = {"activitynet", "activitynet-speech", "charades", "demo", "qvhighlights", "tacos"}
 

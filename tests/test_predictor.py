@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from mrnet.checkpoint import save_checkpoint
 from mrnet.config import Config
 from mrnet.data.sources import open_source
 from mrnet.errors import CheckpointError, DataError, FeatureError, FeatureShapeError, VideoError
 from mrnet.evaluation.run import predict
-from mrnet.features.backbones import encode_sources
-from mrnet.features.pca import Pca, project_store
-from mrnet.features.pixels import ColorHogMotion
-from mrnet.features.store import open_store
-from mrnet.features.text import HashedWords
-from mrnet.features.video import write_video
-from mrnet.features.writer import write_store
+from mrnet.features.backbone import encode_sources
+from mrnet.features.encoders.color_hog_motion import ColorHogMotion
+from mrnet.features.encoders.hashed_words import HashedWords
+from mrnet.features.store.pca import Pca, project_store
+from mrnet.features.store.reader import open_store
+from mrnet.features.store.writer import write_store
+from mrnet.media.video import write_video
 from mrnet.model.mrnet import MRNet
 from mrnet.predictor import EncodedVideo, Predictor
+from mrnet.provenance import Provenance
 from mrnet.training.loop import train
-from mrnet.types import Provenance
+from mrnet.weights.native import save_checkpoint
 
 
 @pytest.fixture

@@ -7,16 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from mrnet.errors import ConfigError
-from mrnet.temporal import (
-    average_rows,
-    cell_moments,
-    hull_iou,
-    iou_map,
-    map_diagonals,
-    resample,
-    union_iou,
-    valid_cells,
-)
+from mrnet.grid import map_diagonals
+from mrnet.temporal import average_rows, cell_moments, hull_iou, iou_map, resample, union_iou, valid_cells
 
 
 def test_hull_iou_by_hand() -> None:

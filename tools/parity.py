@@ -20,18 +20,18 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from mrnet.checkpoint import build_model, load_tensors, read_json
-from mrnet.convert import Rename, import_released, released_names
 from mrnet.data.annotations import read_annotations
-from mrnet.decode import fuse_scores, top_moments
 from mrnet.errors import MRNetError
 from mrnet.evaluation.metrics import recall_metrics
 from mrnet.evaluation.predictions import read_predictions
 from mrnet.evaluation.qvhighlights import qvhighlights_metrics
 from mrnet.losses import compute_losses, total_loss
+from mrnet.model.fast.routes import Route
 from mrnet.model.mrnet import MRNet
-from mrnet.model.routes import Route
+from mrnet.retrieval.rank import fuse_scores, top_moments
 from mrnet.temporal import average_rows, iou_map, valid_cells
+from mrnet.weights.native import build_model, load_tensors, read_json
+from mrnet.weights.released import Rename, import_released, released_names
 
 SCORE_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3

@@ -4,4 +4,4 @@ The product is :class:`mrnet.predictor.Predictor`; the rest follows the data: ``
 ``model``, ``losses`` and ``decode``, ``training`` and ``evaluation``.
 """
 
-__version__ = "0.1.0"
+from mrnet.version import __version__ as __version__

@@ -14,7 +14,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mrnet.errors import ConfigError
-from mrnet.types import Provenance, QueryKind
+from mrnet.grid import map_diagonals
+from mrnet.provenance import Provenance
+from mrnet.types import QueryKind
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Natural = Annotated[int, Field(ge=0, strict=True)]
@@ -35,7 +37,7 @@ class _Section(BaseModel):
 
 
 class ModelConfig(_Section):
-    """Architecture. Source: spec sections 3 to 7."""
+    """Architecture. Source: docs/method.md, sections 3 to 7."""
 
     video_dim: Count = Field(description="width of the video features")
     query_dim: Count = Field(description="width of the query features")
@@ -125,8 +127,6 @@ class ModelConfig(_Section):
             raise ValueError("boundary_replaces_conv needs proposals conv and boundary add")
         if 0 in self.pooling_counts[1:]:
             raise ValueError(f"pooling_counts {self.pooling_counts}: only the first may be 0")
-        from mrnet.temporal import map_diagonals  # brings torch, which `mrnet --help` does not need
-
         try:
             map_diagonals(self.num_clips, self.pooling_counts)
         except ConfigError as error:
@@ -135,7 +135,7 @@ class ModelConfig(_Section):
 
 
 class LossConfig(_Section):
-    """Losses. Source: spec section 8."""
+    """Losses. Source: docs/method.md, section 8."""
 
     min_iou: Fraction = Field(0.5, description="IoU that becomes target 0")
     max_iou: Fraction = Field(1.0, description="IoU that becomes target 1")
@@ -166,14 +166,14 @@ class LossConfig(_Section):
 
 
 class DecodeConfig(_Section):
-    """From score maps to ranked moments. Source: spec sections 7 and 9."""
+    """From score maps to ranked moments. Source: docs/method.md, sections 7 and 9."""
 
     nms_threshold: Fraction = Field(0.5, description="moments overlapping a better one by more are dropped")
     score_power: float = Field(0.5, ge=0, description="p: power of the contrastive score")
 
 
 class TrainConfig(_Section):
-    """Optimisation. Source: spec sections 8 and 9."""
+    """Optimisation. Source: docs/method.md, sections 8 and 9."""
 
     lr: Positive = Field(description="learning rate of AdamW")
     batch_size: Count = Field(description="videos of a step, over all processes")
@@ -233,7 +233,7 @@ class DataConfig(_Section):
 
 
 class EvaluationConfig(_Section):
-    """What to report. Source: spec section 9."""
+    """What to report. Source: docs/method.md, section 9."""
 
     metrics: Literal["recall", "qvhighlights"] = Field("recall", description="kind of metrics")
     tious: list[Fraction] = Field(default=[0.3, 0.5, 0.7], description="thresholds of R@n")

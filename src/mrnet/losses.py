@@ -37,7 +37,7 @@ def compute_losses(embeddings: Embeddings, target_iou: Tensor, moments: Tensor, 
         moments: ``(n, w, 2)`` ground truth in seconds.
         config: settings.
 
-    Source: spec section 8.
+    Source: docs/method.md, section 8.
     """
     return Losses(
         iou=iou_loss(embeddings, target_iou, config),
@@ -103,7 +103,7 @@ def total_loss(losses: Losses, config: LossConfig, *, full: bool, batch_size: in
         full: false scales all but the IoU loss by 0.01 (late epochs).
         batch_size: configured videos of a step, for the doubling of the sparsity term.
 
-    Source: spec section 8.
+    Source: docs/method.md, section 8.
     """
     sparsity = config.sparsity_weight * losses.sparsity
     side = config.contrastive_weight * (losses.video + losses.sentence) + sparsity

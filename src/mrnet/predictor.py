@@ -10,20 +10,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mrnet.checkpoint import PCA_FILE, build_model, load_checkpoint, resolve_checkpoint
 from mrnet.config import Config
 from mrnet.data.dataset import check_width
 from mrnet.data.queries import place
 from mrnet.data.sources import check_provenance
-from mrnet.decode import fuse_scores, top_moments
+from mrnet.device import choose_device
 from mrnet.errors import ConfigError, DataError, FeatureError, FeatureShapeError
-from mrnet.features.backbones import Backbone, Kind, encode_sources, extraction_command, make_backbone
-from mrnet.features.device import choose_device
-from mrnet.features.pca import Pca
-from mrnet.features.video import probe
+from mrnet.features.backbone import Backbone, Modality, encode_sources
+from mrnet.features.registry import extraction_command, make_backbone
+from mrnet.features.store.pca import Pca
+from mrnet.media.video import probe
 from mrnet.model.mrnet import MRNet
+from mrnet.provenance import Provenance
+from mrnet.retrieval.rank import fuse_scores, top_moments
 from mrnet.temporal import resample
-from mrnet.types import Moment, Provenance, QueryKind
+from mrnet.types import Moment, QueryKind
+from mrnet.weights.native import PCA_FILE, build_model, load_checkpoint, resolve_checkpoint
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Predictor:
         self.config = config
         self.device = device
         self._pca = pca
-        self._backbones: dict[Kind, Backbone] = {}
+        self._backbones: dict[Modality, Backbone] = {}
 
     @classmethod
     def load(
@@ -202,7 +204,7 @@ class Predictor:
         rows = torch.cat([moments[0], values[0, :, None]], dim=1).tolist()
         return [Moment(*row) for row in rows if row[2] == row[2]]  # NaN marks ranks that are not there
 
-    def _encode(self, kind: Kind, source: str | Path) -> npt.NDArray[np.float32]:
+    def _encode(self, kind: Modality, source: str | Path) -> npt.NDArray[np.float32]:
         """``(n, c)`` features of a source from the backbone that made those the model was trained on."""
         if kind not in self._backbones:
             self._backbones[kind] = self._make_backbone(kind)
@@ -220,7 +222,7 @@ class Predictor:
             )
         return self._pca.apply(rows)
 
-    def _make_backbone(self, kind: Kind) -> Backbone:
+    def _make_backbone(self, kind: Modality) -> Backbone:
         provenance = {
             "video": self.config.video_provenance,
             "text": self.config.query_provenance,

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrnet.errors import ConfigError
+from mrnet.grid import map_diagonals
 
 
 def hull_iou(a: Tensor, b: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def hull_iou(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         ``(...)`` in [0, 1].
 
-    Source: spec section 3.
+    Source: docs/method.md, section 3.
     """
     intersection = torch.minimum(a[..., 1], b[..., 1]) - torch.maximum(a[..., 0], b[..., 0])
     hull = torch.maximum(a[..., 1], b[..., 1]) - torch.minimum(a[..., 0], b[..., 0])
@@ -35,7 +35,7 @@ def union_iou(a: Tensor, b: Tensor) -> Tensor:
 
     Args and Returns: as :func:`hull_iou`.
 
-    Source: spec section 8, overlap of two sentences' moments.
+    Source: docs/method.md, section 8, overlap of two sentences' moments.
     """
     intersection = torch.minimum(a[..., 1], b[..., 1]) - torch.maximum(a[..., 0], b[..., 0])
     intersection = intersection.clamp(min=0)
@@ -70,7 +70,7 @@ def iou_map(moments: Tensor, duration_s: Tensor, num_clips: int) -> Tensor:
     Returns:
         ``(n, t, t)`` float32, the best of the w moments in each cell. Cells below the diagonal are 0.
 
-    Source: spec section 3.
+    Source: docs/method.md, section 3.
     """
     clips = torch.arange(num_clips, device=moments.device)
     cells = torch.stack(torch.meshgrid(clips, clips, indexing="ij"), dim=-1)  # (t, t, 2)
@@ -79,35 +79,13 @@ def iou_map(moments: Tensor, duration_s: Tensor, num_clips: int) -> Tensor:
     return overlap.amax(dim=1)
 
 
-def map_diagonals(num_clips: int, pooling_counts: list[int]) -> list[tuple[int, int]]:
-    """Diagonals of the proposal map above the main one, as (offset, stride) in order of offset.
-
-    Raises:
-        ConfigError: the diagonals do not fit into ``num_clips``.
-
-    Source: spec section 3.
-    """
-    diagonals, offset = [], 0
-    for level, count in enumerate(pooling_counts):
-        stride = 2**level
-        for _ in range(count):
-            offset += stride
-            diagonals.append((offset, stride))
-    if offset >= num_clips:
-        raise ConfigError(
-            f"pooling_counts {pooling_counts} reach {offset} clips past the start clip, "
-            f"but num_clips is {num_clips}: lower the counts or raise num_clips"
-        )
-    return diagonals
-
-
 def valid_cells(num_clips: int, pooling_counts: list[int]) -> Tensor:
     """Cells of the proposal map that hold a proposal.
 
     Returns:
         ``(t, t)`` bool, row = start clip, column = end clip.
 
-    Source: spec section 3.
+    Source: docs/method.md, section 3.
     """
     valid = torch.eye(num_clips, dtype=torch.bool)
     for offset, stride in map_diagonals(num_clips, pooling_counts):
@@ -129,7 +107,7 @@ def resample(rows: Tensor, num_rows: int) -> Tensor:
     Returns:
         ``(num_rows, c)`` float32.
 
-    Source: spec section 2.
+    Source: docs/method.md, section 2.
     """
     return average_rows(F.normalize(rows.float(), dim=1), num_rows)
 

@@ -16,8 +16,6 @@ Axis letters, used in every docstring::
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
 """Endings of video files: looked for in folders, and dropped from names to make video ids."""
 
@@ -77,67 +75,3 @@ class VideoRecord:
     video_id: str
     duration_s: float
     queries: tuple[Query, ...]
-
-
-class Projection(BaseModel):
-    """A PCA that features went through after their backbone.
-
-    Attributes:
-        sha256: of the file with its mean and components.
-        dim: width before.
-        fitted_on: whose rows it was fitted on, in words.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    sha256: str
-    dim: int
-    fitted_on: str
-
-
-class Provenance(BaseModel):
-    """How a set of features was made: travels from the feature store into every checkpoint.
-
-    Attributes:
-        backbone: registered name of the encoder, e.g. ``"color-hog-motion"``, or a free name
-            for published features, e.g. ``"c3d"``.
-        dim: width of a feature row.
-        rows_per_s: rows a second of video; ``None`` where unknown or not applicable.
-        revision: version of the encoder; ``"sha256:…"`` of its weights where it has any.
-        frame_rate: frames a second that the encoder is shown; ``None`` where not applicable.
-        frames_per_row: frames that a row is made of. With ``frame_rate`` over ``rows_per_s``, the stride in
-            frames, it tells how rows overlap.
-        normalisation: what is done to pixels, samples or rows, in words.
-        projection: the PCA they went through, if any.
-        libraries: package -> version.
-        details: anything else worth knowing, as text.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    backbone: str
-    dim: int
-    rows_per_s: float | None = None
-    revision: str = ""
-    frame_rate: float | None = None
-    frames_per_row: int | None = None
-    normalisation: str = ""
-    projection: Projection | None = None
-    libraries: dict[str, str] = {}
-    details: dict[str, str] = {}
-
-    @property
-    def label(self) -> str:
-        """Backbone, revision and PCA, for messages."""
-        revision = f" revision {self.revision}" if self.revision else ""
-        pca = "" if self.projection is None else f" reduced to {self.dim} by PCA {self.projection.sha256[:8]}"
-        return repr(self.backbone) + revision + pca
-
-    def same_encoder(self, other: "Provenance") -> bool:
-        """Whether features of both mean the same.
-
-        Weights that are known by their content are the same wherever they lie: a folder may have moved.
-        """
-        known = self.revision.startswith("sha256:")
-        backbones = known or self.backbone == other.backbone
-        return backbones and (self.revision, self.projection) == (other.revision, other.projection)

@@ -15,16 +15,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import mrnet.demo.run
+import mrnet.demo.story
 from mrnet import __version__
-from mrnet.checkpoint import save_checkpoint
 from mrnet.cli import main
 from mrnet.config import Config
-from mrnet.features.backbones import make_backbone
-from mrnet.features.video import write_video
-from mrnet.features.writer import write_store
+from mrnet.features.registry import make_backbone
+from mrnet.features.store.writer import write_store
+from mrnet.media.video import write_video
 from mrnet.model.mrnet import MRNet
-from mrnet.types import Provenance
+from mrnet.provenance import Provenance
+from mrnet.weights.native import save_checkpoint
 
 TINY_SET = [
     "model.video_dim=6", "model.query_dim=5", "model.num_pre_clips=16", "model.num_clips=8",
@@ -851,7 +851,7 @@ class TestDemoRefuses:
         def render(*arguments: object, **options: object) -> None:  # noqa: ARG001
             raise AssertionError("rendered before the arguments were checked")
 
-        monkeypatch.setattr(mrnet.demo.run, "render_benchmark", render)
+        monkeypatch.setattr(mrnet.demo.story, "render_benchmark", render)
 
     def test_out_holds_something_else(self, command: Command) -> None:
         Path("out").mkdir()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mrnet.cli import main
-from mrnet.features.video import write_video
+from mrnet.media.video import write_video
 
 TINY_SET = [
     "model.num_pre_clips=16", "model.num_clips=8", "model.clip_hidden=12", "model.dim=8", "model.layers=1",

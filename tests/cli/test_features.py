@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-import mrnet.features.extract
+import mrnet.features.extraction.extract
 from mrnet.cli import main
-from mrnet.features import backbones
-from mrnet.features.backbones import Entry, Kind, encode_sources, make_backbone
-from mrnet.features.store import open_store
-from mrnet.features.video import write_video
-from mrnet.types import Provenance
+from mrnet.features import registry as backbones
+from mrnet.features.backbone import Modality, encode_sources
+from mrnet.features.registry import Entry, make_backbone
+from mrnet.features.store.reader import open_store
+from mrnet.media.video import write_video
+from mrnet.provenance import Provenance
 
 VIDEO = ["features", "video"]
 HOG = ["--backbone", "color-hog-motion"]
@@ -123,7 +124,7 @@ class TestVideo:
         def interrupt(*_: Any, **__: Any) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(mrnet.features.extract, "extract", interrupt)
+        monkeypatch.setattr(mrnet.features.extraction.extract, "extract", interrupt)
         assert command(*VIDEO, videos, *HOG, "--out", "f.h5") == (
             130,
             "",
@@ -247,7 +248,7 @@ class TestText:
 class Loudness:
     """Encodes a sound file as its number of samples."""
 
-    kind: Kind = "speech"
+    kind: Modality = "speech"
     name, dim, revision, batch_size = "loudness", 1, "1", 8
     rate: float | None = None
 

@@ -10,9 +10,9 @@ import pytest
 
 from mrnet.data.check import CheckReport, Problem, check_dataset, format_report
 from mrnet.errors import DataError, FeatureError
-from mrnet.features.video import write_video
-from mrnet.features.writer import write_store
-from mrnet.types import Provenance
+from mrnet.features.store.writer import write_store
+from mrnet.media.video import write_video
+from mrnet.provenance import Provenance
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "annotations"
 

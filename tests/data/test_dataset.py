@@ -21,8 +21,9 @@ from mrnet.data.dataset import (
 )
 from mrnet.data.sources import check_provenance, hold_out, open_source
 from mrnet.errors import ConfigError, DataError, FeatureShapeError
-from mrnet.features.writer import write_store
-from mrnet.types import Provenance, Query, Span, VideoRecord
+from mrnet.features.store.writer import write_store
+from mrnet.provenance import Provenance
+from mrnet.types import Query, Span, VideoRecord
 
 
 def record(name: str, *spans: tuple[float, float], duration_s: float = 10.0) -> VideoRecord:

@@ -9,7 +9,7 @@ import pytest
 from mrnet.data.annotations import read_annotations, scan
 from mrnet.data.check import check_dataset
 from mrnet.errors import DataError
-from mrnet.features.video import write_video
+from mrnet.media.video import write_video
 from mrnet.types import Query, Span, VideoRecord
 
 SLOTS = (("ts1", "0"), ("ts2", "1500"), ("ts3", "4000"), ("ts4", None), ("ts5", "x"))
@@ -69,7 +69,7 @@ def _read(path: Path) -> list[VideoRecord]:
 
 
 def _faults(path: Path) -> list[tuple[str, str, str]]:
-    """Kind, place and text of every fault of an entry."""
+    """Fault, place and text of every fault of an entry."""
     found: list[tuple[str, str, str]] = []
     scan(path, lambda kind, _, where, text: found.append((kind.value, where, text)), lambda _: 10.0)
     return found
@@ -89,7 +89,7 @@ class TestWebVtt:
     def test_cues(self, tmp_path: Path, newline: str) -> None:
         lines = [
             "\ufeffWEBVTT - a title",
-            "Kind: captions",
+            "Fault: captions",
             "",
             "NOTE not a cue,",
             "over two lines",

@@ -10,10 +10,11 @@ from mrnet.config import DataConfig
 from mrnet.data.queries import EncodedQueries, JointQueries, StoredQueries, place, with_kinds
 from mrnet.data.sources import open_source
 from mrnet.errors import ConfigError, DataError
-from mrnet.features.store import open_store
-from mrnet.features.text import HashedWords
-from mrnet.features.writer import write_store
-from mrnet.types import Provenance, Query, Span, VideoRecord
+from mrnet.features.encoders.hashed_words import HashedWords
+from mrnet.features.store.reader import open_store
+from mrnet.features.store.writer import write_store
+from mrnet.provenance import Provenance
+from mrnet.types import Query, Span, VideoRecord
 
 
 def test_stored_queries_go_by_the_sound_file_then_by_qid(tmp_path: Path) -> None:

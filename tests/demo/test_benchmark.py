@@ -22,8 +22,8 @@ from mrnet.demo.sentences import (
 )
 from mrnet.demo.voices import TEST_VOICES, TRAIN_VOICES, can_speak
 from mrnet.errors import DataError
-from mrnet.features.audio import read_audio
-from mrnet.features.video import probe
+from mrnet.media.audio import read_audio
+from mrnet.media.video import probe
 
 ALL_LOOKS = [Look(c, s, m) for c in COLORS for s in SHAPES for m in MOTIONS]
 

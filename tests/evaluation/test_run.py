@@ -11,10 +11,10 @@ import torch
 
 from mrnet.config import Config
 from mrnet.data.sources import open_source
-from mrnet.decode import fuse_scores, top_moments
 from mrnet.evaluation import run
 from mrnet.evaluation.run import evaluate, git_commit, metric_table, predict
 from mrnet.model.mrnet import MRNet
+from mrnet.retrieval.rank import fuse_scores, top_moments
 
 
 @pytest.mark.parametrize("mode", ["single", "joint"])

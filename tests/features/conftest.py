@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 WORDS = ["a", "red", "circle", "rises", "blue", "square", "falls", "left", "right"]
@@ -37,19 +36,6 @@ def hub_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return made[family]
 
     return get
-
-
-@pytest.fixture
-def samples() -> Callable[..., np.ndarray]:
-    """``samples(seconds, seed)``: noise of varying loudness, at 16 kHz."""
-
-    def make(seconds: float, seed: int = 0) -> np.ndarray:
-        rng = np.random.default_rng(seed)
-        count = round(seconds * 16_000)
-        loudness = 0.1 + 0.05 * np.sin(np.arange(count) / 3000)
-        return (rng.standard_normal(count) * loudness).clip(-1, 1).astype(np.float32)
-
-    return make
 
 
 @pytest.fixture

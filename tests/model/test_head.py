@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from mrnet.config import load_recipe
+from mrnet.model.fast.routes import Router, total_memory
 from mrnet.model.head import ProposalHead
 from mrnet.model.mrnet import MRNet
 from mrnet.model.norm import MapNorm
-from mrnet.model.routes import Router, total_memory
 from mrnet.temporal import valid_cells
 
 CLIPS, DIM = 24, 8
@@ -133,7 +133,7 @@ def test_maps_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan is not None
     assert plan.maps_at_once >= 5
     expected = whole(maps)[0]
-    monkeypatch.setattr("mrnet.model.routes._MOST_AT_ONCE", 0)
+    monkeypatch.setattr("mrnet.model.fast.routes._MOST_AT_ONCE", 0)
     plan = parts.plan(maps)
     assert plan is not None
     assert plan.maps_at_once == 1

@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mrnet.model.fast.routes import Route
 from mrnet.model.head import ProposalHead
 from mrnet.model.proposals import ProposalMap
-from mrnet.model.routes import Route
 from mrnet.temporal import valid_cells
 
 CLIPS = torch.tensor([3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0])[None, :, None].expand(1, 8, 2).contiguous()

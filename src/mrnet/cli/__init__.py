@@ -9,19 +9,13 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from tqdm import tqdm
 
 from mrnet import __version__
-from mrnet.cli import bench, convert, data, demo, evaluate, features, find, train
+from mrnet.cli import convert, data, demo, evaluate, features, find, train
+from mrnet.cli.common import Parser
 from mrnet.errors import MRNetError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, without the usage that argparse prints before it."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 class _ProgressAwareHandler(logging.Handler):
@@ -33,10 +27,10 @@ class _ProgressAwareHandler(logging.Handler):
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command."""
-    parser = _Parser(prog="mrnet", description="Find the moment in a video that a sentence describes.")
+    parser = Parser(prog="mrnet", description="Find the moment in a video that a sentence describes.")
     parser.add_argument("--version", action="version", version=f"mrnet {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (demo, find, train, evaluate, features, convert, data, bench):
+    for module in (demo, find, train, evaluate, features, convert, data):
         module.add_parser(commands)
     return parser
 

@@ -2,9 +2,17 @@
 
 import argparse
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 Subparsers = Any  # argparse's own type is private
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """One line, without the usage that argparse prints before it."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:

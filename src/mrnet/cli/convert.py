@@ -19,7 +19,7 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from mrnet.convert import convert_checkpoint
+    from mrnet.weights.released import convert_checkpoint
 
     convert_checkpoint(arguments.checkpoint, arguments.config, arguments.out)
     print(arguments.out)

@@ -52,7 +52,7 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 def run_init(arguments: argparse.Namespace) -> int:
     from mrnet.data.check import format_report
-    from mrnet.data.init import init_dataset
+    from mrnet.data.own import init_dataset
 
     made = init_dataset(
         arguments.folder,

@@ -22,7 +22,7 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from mrnet.demo.run import run_demo
+    from mrnet.demo.story import run_demo
 
     print(run_demo(arguments.out, arguments.seed, arguments.overrides))
     return 0

@@ -60,19 +60,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate_checkpoint(arguments: argparse.Namespace) -> int:
-    from mrnet.checkpoint import (
+    from mrnet.config import QueryMode, apply_overrides, parse_config
+    from mrnet.data.sources import open_source
+    from mrnet.device import choose_device
+    from mrnet.evaluation.predictions import write_predictions
+    from mrnet.evaluation.run import evaluate
+    from mrnet.types import QueryKind
+    from mrnet.weights.native import (
         build_model,
         load_checkpoint,
         make_directory,
         resolve_checkpoint,
         write_atomically,
     )
-    from mrnet.config import QueryMode, apply_overrides, parse_config
-    from mrnet.data.sources import open_source
-    from mrnet.evaluation.predictions import write_predictions
-    from mrnet.evaluation.run import evaluate
-    from mrnet.features.device import choose_device
-    from mrnet.types import QueryKind
 
     folder = resolve_checkpoint(arguments.checkpoint)
     config, weights = load_checkpoint(folder)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, cast, get_args
 from mrnet.cli import features_pca
 from mrnet.cli.common import Subparsers, positive
 from mrnet.errors import DataError, FeatureError
-from mrnet.features.backbones import REGISTRY, Kind, make_backbone
+from mrnet.features.backbone import Modality
+from mrnet.features.registry import REGISTRY, make_backbone
 
 if TYPE_CHECKING:
-    from mrnet.features.pipeline import Source
+    from mrnet.features.extraction.pipeline import Source
 
-_SOURCES: dict[Kind, str] = {
+_SOURCES: dict[Modality, str] = {
     "video": "video file, or a folder of them",
     "text": "annotation file, of any supported format: each of its sentences is encoded",
     "speech": "sound file, video file (its soundtrack), or a folder of either",
@@ -27,14 +28,14 @@ def add_parser(commands: Subparsers) -> None:
         "features", help="encode videos, sentences and speech", description="Commands on features."
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    for kind in get_args(Kind):
+    for kind in get_args(Modality):
         _add_extraction(actions, kind)
     listing = actions.add_parser("list", help="list the backbones", description="Lists the backbones.")
     listing.set_defaults(run=run_list)
     features_pca.add_parser(actions)
 
 
-def _add_extraction(actions: Subparsers, kind: Kind) -> None:
+def _add_extraction(actions: Subparsers, kind: Modality) -> None:
     what = {"video": "videos", "text": "sentences", "speech": "speech"}[kind]
     parser = actions.add_parser(
         kind,
@@ -67,17 +68,17 @@ def _add_extraction(actions: Subparsers, kind: Kind) -> None:
 
 
 def run_extraction(arguments: argparse.Namespace) -> int:
-    from mrnet.features.extract import extract
-    from mrnet.features.writer import open_writer
+    from mrnet.features.extraction.extract import extract
+    from mrnet.features.store.writer import open_writer
 
-    kind: Kind = arguments.kind
+    kind: Modality = arguments.kind
     faults: dict[str, str] = {}
     sources = _sentences(arguments.source, faults) if kind == "text" else _files(arguments.source, kind)
     backbone = make_backbone(kind, arguments.backbone, rate=arguments.rate, device=arguments.device)
     writer = open_writer(arguments.out, backbone.provenance(), arguments.layout)
     try:
         if arguments.engine == "ray":
-            from mrnet.features.ray_engine import BackboneSpec, extract_with_ray
+            from mrnet.features.extraction.ray import BackboneSpec, extract_with_ray
 
             spec = BackboneSpec(kind, arguments.backbone, arguments.rate, arguments.device)
             report = extract_with_ray(sources, spec, writer, workers=arguments.workers)
@@ -99,7 +100,7 @@ def run_extraction(arguments: argparse.Namespace) -> int:
 
 def run_list(_: argparse.Namespace) -> int:
     table = [("kind", "name", "width", "rows/s", "licence", "needs", "what it is")]
-    for entry in sorted(REGISTRY, key=lambda entry: get_args(Kind).index(entry.kind)):
+    for entry in sorted(REGISTRY, key=lambda entry: get_args(Modality).index(entry.kind)):
         name = entry.name + ("MODEL" if entry.name.endswith(":") else "")
         needs = "-" if entry.extra is None else f"mrnet[{entry.extra}]"
         table.append((entry.kind, name, entry.dim, entry.rate, entry.licence, needs, entry.summary))
@@ -109,13 +110,13 @@ def run_list(_: argparse.Namespace) -> int:
     return 0
 
 
-def _files(path: Path, kind: Kind) -> Mapping[str, "Source"]:
+def _files(path: Path, kind: Modality) -> Mapping[str, "Source"]:
     """Media files by id.
 
     Raises:
         FeatureError: there are none, or two have one id.
     """
-    from mrnet.features.extract import sound_files, video_files
+    from mrnet.features.extraction.extract import sound_files, video_files
 
     if not path.exists():
         raise FeatureError(f"{path}: no such file or folder; give a {_SOURCES[kind]}")
@@ -138,8 +139,7 @@ def _sentences(path: Path, faults: dict[str, str]) -> Mapping[str, "Source"]:
         DataError: the file cannot be read, or there is nothing in it to encode.
     """
     from mrnet.data.annotations import scan
-    from mrnet.data.formats import Kind as Fault
-    from mrnet.data.formats import Severity
+    from mrnet.data.formats import Fault, Severity
     from mrnet.data.queries import feature_id
 
     def take(kind: Fault, severity: Severity, where: str, text: str) -> None:

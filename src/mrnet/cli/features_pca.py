@@ -9,7 +9,7 @@ from mrnet.cli.common import Subparsers, positive
 from mrnet.errors import ConfigError, DataError, FeatureError
 
 if TYPE_CHECKING:
-    from mrnet.features.store import FeatureStore
+    from mrnet.features.store.reader import FeatureStore
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ def add_parser(actions: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
-    from mrnet.features.pca import Pca, fit_store, project_store
-    from mrnet.features.store import open_store
+    from mrnet.features.store.pca import Pca, fit_store, project_store
+    from mrnet.features.store.reader import open_store
 
     store = open_store(arguments.store)
     out: Path = arguments.out

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from mrnet.training.state import load_run_config
 
     if arguments.data is not None:
-        from mrnet.data.init import load_dataset_overlay
+        from mrnet.data.own import load_dataset_overlay
 
         overlay = load_dataset_overlay(arguments.data)
         config = load_recipe(arguments.recipe or _RECIPE, arguments.overrides, overlay)

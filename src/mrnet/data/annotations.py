@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mrnet.data.formats import PARSERS, Kind, Row, Severity, Sink, is_number, show
+from mrnet.data.formats import PARSERS, Fault, Row, Severity, Sink, is_number, show
 from mrnet.errors import DataError
 from mrnet.types import Query, Span, VideoRecord
 
@@ -51,7 +51,7 @@ def read_annotations(path: Path | Sequence[Path], *, durations: Durations | None
     """
     paths = [path] if isinstance(path, Path) else path
 
-    def refuse(kind: Kind, severity: Severity, where: str, text: str) -> None:  # noqa: ARG001
+    def refuse(kind: Fault, severity: Severity, where: str, text: str) -> None:  # noqa: ARG001
         if severity == "error":
             raise DataError(f"{where}: {text}")
 
@@ -88,7 +88,7 @@ def scan(path: Path | Sequence[Path], sink: Sink, durations: Durations | None = 
 def _naming(path: Path, sink: Sink) -> Sink:
     """The sink, told of the file as well."""
 
-    def take(kind: Kind, severity: Severity, where: str, text: str) -> None:
+    def take(kind: Fault, severity: Severity, where: str, text: str) -> None:
         sink(kind, severity, f"{path}: {where}", text)
 
     return take
@@ -120,16 +120,16 @@ class _Table:
 
     def add(self, row: Row) -> None:
         if not isinstance(row.video_id, str) or not row.video_id:
-            self._fault(row, Kind.MALFORMED, f"the video id is {show(row.video_id)}; it should be a name")
+            self._fault(row, Fault.MALFORMED, f"the video id is {show(row.video_id)}; it should be a name")
             return
         video = self._video(row)
         moments = self._moments(row, video.duration_s)
         if not isinstance(row.text, str) or not row.text.strip():
-            self._fault(row, Kind.EMPTY_SENTENCE, f"the sentence is {show(row.text)}; write one")
+            self._fault(row, Fault.EMPTY_SENTENCE, f"the sentence is {show(row.text)}; write one")
         elif moments is not None and self._extras_are_sound(row):
             self._file_query(row, video, moments)
 
-    def _fault(self, row: Row, kind: Kind, text: str, severity: Severity = "error") -> None:
+    def _fault(self, row: Row, kind: Fault, text: str, severity: Severity = "error") -> None:
         self.sink(kind, severity, row.where, text)
 
     def _video(self, row: Row) -> ScannedVideo:
@@ -141,7 +141,7 @@ class _Table:
         # "is not" first: a NaN, already reported, differs from itself.
         if row.duration is not None and row.duration is not stated and row.duration != stated:
             text = f"`duration` is {show(row.duration)}, but {show(stated)} in the first row of this video"
-            self._fault(row, Kind.BAD_DURATION, f"{text}; make them the same")
+            self._fault(row, Fault.BAD_DURATION, f"{text}; make them the same")
         return video
 
     def _duration(self, row: Row) -> float | None:
@@ -150,11 +150,11 @@ class _Table:
             stated = self._durations(row.video_id)
         if stated is None:
             text = f'the length of "{row.video_id}" is unknown; give its `duration` in seconds'
-            self._fault(row, Kind.NO_DURATION, text)
+            self._fault(row, Fault.NO_DURATION, text)
             return None
         if not is_number(stated) or stated <= 0:
             text = f'`duration` of "{row.video_id}" is {show(stated)}; it should be seconds, above 0'
-            self._fault(row, Kind.BAD_DURATION, text)
+            self._fault(row, Fault.BAD_DURATION, text)
             return None
         return float(stated)
 
@@ -162,7 +162,7 @@ class _Table:
         """The moments in seconds, inside the video; ``None`` if one has an error."""
         if not isinstance(row.moments, list):
             text = f"`{row.moment_field}` is {show(row.moments)}; it should be a list of [start, end]"
-            self._fault(row, Kind.MALFORMED, text)
+            self._fault(row, Fault.MALFORMED, text)
             return None
         spans = [self._moment(row, pair, duration_s) for pair in row.moments]
         sound = tuple(span for span in spans if span is not None)
@@ -171,25 +171,25 @@ class _Table:
     def _moment(self, row: Row, pair: Any, duration_s: float | None) -> Span | None:
         found = f"`{row.moment_field}` is {show(pair)}{' (frames)' if row.units_per_s != 1.0 else ''}"
         if not isinstance(pair, list) or len(pair) != 2 or not all(is_number(time) for time in pair):
-            self._fault(row, Kind.BAD_TIME, f"{found}; it should be a start and an end, two finite numbers")
+            self._fault(row, Fault.BAD_TIME, f"{found}; it should be a start and an end, two finite numbers")
             return None
         start, end = (time / row.units_per_s for time in pair)
         odd: Severity = "warning" if row.published else "error"
         length = math.inf if duration_s is None else duration_s
         usable = row.published
         if end < start:
-            self._fault(row, Kind.REVERSED, f"{found}: it ends before it starts; correct it", odd)
+            self._fault(row, Fault.REVERSED, f"{found}: it ends before it starts; correct it", odd)
             start, end = end, start
         elif end == start:
-            self._fault(row, Kind.EMPTY_MOMENT, f"{found}: it has no length; correct it", odd)
+            self._fault(row, Fault.EMPTY_MOMENT, f"{found}: it has no length; correct it", odd)
         elif start >= length or end <= 0:
             text = f"{found}: no part of it is within the {length:g} s of the video; are these seconds?"
-            self._fault(row, Kind.OUTSIDE, text, odd)
+            self._fault(row, Fault.OUTSIDE, text, odd)
         else:
             usable = True
             if start < 0 or end > length + _ROUNDING_S:
                 text = f"{found}: it reaches out of the {length:g} s of the video and is cut to it"
-                self._fault(row, Kind.OUTSIDE, text, "warning")
+                self._fault(row, Fault.OUTSIDE, text, "warning")
         return Span(min(max(start, 0.0), length), min(max(end, 0.0), length)) if usable else None
 
     def _extras_are_sound(self, row: Row) -> bool:
@@ -206,7 +206,7 @@ class _Table:
             counts = f"{len(row.clips)} `relevant_clip_ids` but {len(row.saliency)} `saliency_scores`"
             wrong = f"{counts}; give a list of ratings for every clip"
         if wrong is not None:
-            self._fault(row, Kind.MALFORMED, wrong)
+            self._fault(row, Fault.MALFORMED, wrong)
         return wrong is None
 
     def _file_query(self, row: Row, video: ScannedVideo, moments: tuple[Span, ...]) -> None:
@@ -218,7 +218,7 @@ class _Table:
         elif qid in self._video_of:
             other = f'video "{self._video_of[qid]}"' if seen is None else f"the sentence {show(seen.text)}"
             text = f'qid "{qid}" was used before, for {other}; give every query its own'
-            self._fault(row, Kind.DUPLICATE, text)
+            self._fault(row, Fault.DUPLICATE, text)
         else:
             self._video_of[qid] = row.video_id
             saliency = tuple(tuple(ratings) for ratings in row.saliency)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from mrnet.data.annotations import scan
-from mrnet.data.formats import Kind, Severity
+from mrnet.data.formats import Fault, Severity
 from mrnet.errors import FeatureError, VideoError
-from mrnet.features.extract import video_files
-from mrnet.features.store import FeatureStore, find_close, open_store
-from mrnet.features.video import probe
+from mrnet.features.extraction.extract import video_files
+from mrnet.features.store.reader import FeatureStore, find_close, open_store
+from mrnet.media.video import probe
 
 _EXAMPLES = 5
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
@@ -136,9 +136,9 @@ class _Findings:
     def wants_example(self, kind: str, severity: Severity) -> bool:
         return len(self._examples.get((kind, severity), ())) < _EXAMPLES
 
-    def take_fault(self, kind: Kind, severity: Severity, where: str, text: str) -> None:
+    def take_fault(self, kind: Fault, severity: Severity, where: str, text: str) -> None:
         # Not an error here: the reader can be told the lengths, by whoever has the videos.
-        known = "warning" if kind is Kind.NO_DURATION else severity
+        known = "warning" if kind is Fault.NO_DURATION else severity
         self.add(kind.value, known, f"{where}: {text}")
 
     def problems(self) -> list[Problem]:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from mrnet.config import ModelConfig
 from mrnet.data.queries import QueryFeatures
 from mrnet.errors import DataError, FeatureShapeError
-from mrnet.features.store import FeatureStore
+from mrnet.features.store.reader import FeatureStore
 from mrnet.temporal import resample
 from mrnet.types import VideoRecord
 

@@ -30,7 +30,7 @@ _VTT_TIME = r"(?:(\d+):)?([0-5]\d):([0-5]\d\.\d{3})"
 _VTT_TIMES = re.compile(rf"{_VTT_TIME}[ \t]*-->[ \t]*{_VTT_TIME}(?:[ \t].*)?")
 
 
-class Kind(StrEnum):
+class Fault(StrEnum):
     """What can be wrong with a row."""
 
     MALFORMED = "malformed entry"
@@ -48,7 +48,7 @@ class Kind(StrEnum):
 class Sink(Protocol):
     """Takes a fault: its kind, how bad it is, where in the file, and what was found."""
 
-    def __call__(self, kind: Kind, severity: Severity, where: str, text: str) -> None: ...
+    def __call__(self, kind: Fault, severity: Severity, where: str, text: str) -> None: ...
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ def _by_video(content: str, path: Path, sink: Sink) -> Iterator[Row]:
     if not isinstance(videos, dict):
         raise DataError(f"{path}: is a JSON {type(videos).__name__}; it should be an object, video id -> record")
     for key in twice:
-        sink(Kind.DUPLICATE, "error", f'key "{key}"', "there more than once in one object; merge or remove it")
+        sink(Fault.DUPLICATE, "error", f'key "{key}"', "there more than once in one object; merge or remove it")
     for video_id, record in videos.items():
         yield from _queries_of_video(video_id, record, sink)
 
@@ -99,14 +99,14 @@ def _queries_of_video(video_id: str, record: Any, sink: Sink) -> Iterator[Row]:
     where = f'video "{video_id}"'
     if not isinstance(record, dict):
         text = f"is {show(record)}; it should be an object with timestamps and sentences"
-        sink(Kind.MALFORMED, "error", where, text)
+        sink(Fault.MALFORMED, "error", where, text)
         return
     duration, fps = record.get("duration"), 1.0
     if duration is None and ("fps" in record or "num_frames" in record):
         frames, fps = record.get("num_frames"), record.get("fps", 0.0)
         if not is_number(frames) or not is_number(fps) or fps <= 0:
             text = f"`num_frames` is {show(frames)} and `fps` {show(fps)}; give both, as numbers above 0"
-            sink(Kind.BAD_DURATION, "error", where, text)
+            sink(Fault.BAD_DURATION, "error", where, text)
             return
         duration = frames / fps
     columns: list[list[Any]] = []
@@ -114,15 +114,15 @@ def _queries_of_video(video_id: str, record: Any, sink: Sink) -> Iterator[Row]:
         column = record.get(name)
         if not isinstance(column, list):
             text = f"`{name}` is {show(column)}; it should be a list, an item for every query"
-            sink(Kind.MALFORMED, "error", where, text)
+            sink(Fault.MALFORMED, "error", where, text)
             return
         columns.append(column)
         if len(column) != len(columns[0]):
             text = f"{len(columns[0])} `timestamps` but {len(column)} `{name}`; give one for every query"
-            sink(Kind.MALFORMED, "error", where, text)
+            sink(Fault.MALFORMED, "error", where, text)
             return
     if not columns[0]:
-        sink(Kind.NO_QUERIES, "warning", where, "has no queries and is left out")
+        sink(Fault.NO_QUERIES, "warning", where, "has no queries and is left out")
     for index, (moment, sentence, *audio) in enumerate(zip(*columns, strict=True)):
         yield Row(
             f"{where}, query {index}",
@@ -144,7 +144,7 @@ def _charades_lines(content: str, path: Path, sink: Sink) -> Iterator[Row]:  # n
         parts = head.split()
         if not mark or len(parts) != 3:
             text = f"is {show(line)}; it should read VIDEO start end##sentence"
-            sink(Kind.MALFORMED, "error", where, text)
+            sink(Fault.MALFORMED, "error", where, text)
             continue
         yield Row(where, parts[0], [[_to_number(time) for time in parts[1:]]], sentence, published=True)
 
@@ -156,14 +156,14 @@ def _json_lines(content: str, path: Path, sink: Sink) -> Iterator[Row]:  # noqa:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             text = f"column {error.colno}: not JSON ({error.msg}); a line should be one whole object"
-            sink(Kind.MALFORMED, "error", where, text)
+            sink(Fault.MALFORMED, "error", where, text)
             continue
         if not isinstance(record, dict):
-            sink(Kind.MALFORMED, "error", where, f"is {show(record)}; a line should be an object")
+            sink(Fault.MALFORMED, "error", where, f"is {show(record)}; a line should be an object")
         elif "vid" not in record:
             yield from _own_row(record, where, sink)
         elif record.get("qid") is None:
-            sink(Kind.MALFORMED, "error", where, "has no `qid`; QVHighlights rows need one")
+            sink(Fault.MALFORMED, "error", where, "has no `qid`; QVHighlights rows need one")
         else:
             yield Row(
                 where,
@@ -193,7 +193,7 @@ def _csv_rows(content: str, path: Path, sink: Sink) -> Iterator[Row]:
             where = f"line {reader.line_num}"
             if None in cells or None in cells.values():
                 text = f"not {len(header)} cells as in the header; put quotes round a sentence with commas"
-                sink(Kind.MALFORMED, "error", where, text)
+                sink(Fault.MALFORMED, "error", where, text)
                 continue
             record: dict[str, Any] = {name: cell for name, cell in cells.items() if cell or name == "query"}
             record |= {name: _to_number(record[name]) for name in ("start", "end", "duration") if name in record}
@@ -207,7 +207,7 @@ def _own_row(record: dict[str, Any], where: str, sink: Sink) -> Iterator[Row]:
     missing = [f"`{name}`" for name in _OWN_FIELDS if name not in record]
     if missing:
         text = f"no {', '.join(missing)}; a row needs video, start, end and query"
-        sink(Kind.MALFORMED, "error", where, text)
+        sink(Fault.MALFORMED, "error", where, text)
         return
     name = record["video"]
     yield Row(
@@ -238,14 +238,14 @@ def _web_vtt(content: str, path: Path, sink: Sink) -> Iterator[Row]:
             # The lines below WEBVTT may describe the file.
             if numbers[0] > 1 and not re.match(r"(NOTE|STYLE|REGION)(\s|$)", block[0]):
                 text = f"{show(block[0])} has no times; write 00:01.000 --> 00:02.500 above the text of a cue"
-                sink(Kind.MALFORMED, "error", where, text)
+                sink(Fault.MALFORMED, "error", where, text)
             continue
         times = _VTT_TIMES.fullmatch(block[timed[0]].strip())
         if times is None or len(timed) > 1:
             text = (
                 f"is {show(block[timed[0]])}; a cue is one line of times (00:01.000 --> 00:02.500) and then text"
             )
-            sink(Kind.BAD_TIME, "error", where, text)
+            sink(Fault.BAD_TIME, "error", where, text)
             continue
         ends = [_seconds(*times.groups()[:3]), _seconds(*times.groups()[3:])]
         text = html.unescape(re.sub("<[^>]*>", "", " ".join(block[timed[0] + 1 :])))
@@ -283,7 +283,7 @@ def _elan(content: str, path: Path, sink: Sink) -> Iterator[Row]:
             ends_ms = [slots[ref] for ref in refs if ref in slots]
             if len(ends_ms) < 2:
                 text = "its start or its end has no time; align it in ELAN, or remove it"
-                sink(Kind.BAD_TIME, "error", where, text)
+                sink(Fault.BAD_TIME, "error", where, text)
                 continue
             moment = [(time_ms + origin_ms) / 1000 for time_ms in ends_ms]
             query = _one_line(annotation.findtext("ANNOTATION_VALUE", ""))

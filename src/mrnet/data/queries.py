@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mrnet.errors import DataError
-from mrnet.features.backbones import Backbone, encode_sources
-from mrnet.features.store import FeatureStore
+from mrnet.features.backbone import Backbone, encode_sources
+from mrnet.features.store.reader import FeatureStore
 from mrnet.types import Query, QueryKind, VideoRecord
 
 

@@ -12,11 +12,13 @@ from mrnet.data.annotations import read_annotations
 from mrnet.data.dataset import MomentDataset
 from mrnet.data.queries import EncodedQueries, JointQueries, QueryFeatures, StoredQueries, with_kinds
 from mrnet.errors import ConfigError, DataError, FeatureShapeError
-from mrnet.features.backbones import Kind, extraction_command, make_backbone
-from mrnet.features.extract import encode_videos, sound_files, video_files
-from mrnet.features.store import FeatureStore, open_store
-from mrnet.features.video import probe
-from mrnet.types import Provenance, QueryKind, VideoRecord
+from mrnet.features.backbone import Modality
+from mrnet.features.extraction.extract import encode_videos, sound_files, video_files
+from mrnet.features.registry import extraction_command, make_backbone
+from mrnet.features.store.reader import FeatureStore, open_store
+from mrnet.media.video import probe
+from mrnet.provenance import Provenance
+from mrnet.types import QueryKind, VideoRecord
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +88,7 @@ class Source:
         return MomentDataset(records, self.videos, self.queries, config.model)
 
 
-_PROVENANCES: dict[str, tuple[Kind, str]] = {
+_PROVENANCES: dict[str, tuple[Modality, str]] = {
     "video_provenance": ("video", "data.video_features"),
     "query_provenance": ("text", "data.query_features"),
     "speech_provenance": ("speech", "data.speech_features"),
@@ -149,7 +151,7 @@ def _pca_file(store: FeatureStore) -> Path | None:
     return None
 
 
-def _open_or_encode(path: Path, files: Mapping[str, Path], kind: Kind, backbone: str) -> FeatureStore:
+def _open_or_encode(path: Path, files: Mapping[str, Path], kind: Modality, backbone: str) -> FeatureStore:
     """The store at ``path``; where ``path`` holds media files instead, the store made of them beside it."""
     if files:
         path = path.with_name(f"{path.name}.{file_name(backbone)}.h5")
@@ -162,7 +164,7 @@ def file_name(backbone: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in backbone)
 
 
-def check_provenance(found: Provenance | None, expected: Provenance | None, kind: Kind, key: str) -> None:
+def check_provenance(found: Provenance | None, expected: Provenance | None, kind: Modality, key: str) -> None:
     """Refuse features made by another backbone, or revision of it, than the model's, where both are known.
 
     Raises:

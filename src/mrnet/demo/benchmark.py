@@ -28,8 +28,8 @@ from mrnet.demo.sentences import (
 )
 from mrnet.demo.voices import TEST_VOICES, TRAIN_VOICES, VAL_VOICES, Manner, speak
 from mrnet.errors import DataError
-from mrnet.features.audio import write_audio
-from mrnet.features.video import write_video
+from mrnet.media.audio import write_audio
+from mrnet.media.video import write_video
 
 _SHORTEST_S, _LONGEST_S = 24, 48
 _EVENT_S = (3.0, 12.0)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mrnet.errors import ConfigError
-from mrnet.features.audio import SAMPLE_RATE
+from mrnet.media.audio import SAMPLE_RATE
 
 TRAIN_VOICES = (
     "en-us+m1", "en-us+f1", "en-us+m3", "en-us+f2", "en-us+Annie", "en-us+adam", "en-us+Mario", "en-us+Alicia",

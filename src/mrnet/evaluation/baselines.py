@@ -9,7 +9,7 @@ of several moments counts once, with its first, the one that orders the queries 
 ``"rank_only"``
     The median moment of queries of the same rank, in order of ground-truth start, among as many
     queries. It measures what the joint protocol gives away by feeding queries in that order
-    (spec section 11), so every report of the joint protocol shows it.
+    (docs/method.md, section 11), so every report of the joint protocol shows it.
 """
 
 from collections import defaultdict

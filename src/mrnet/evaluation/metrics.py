@@ -2,7 +2,7 @@
 
 Every array of moments may be padded with NaN: a NaN moment overlaps nothing.
 
-Source: the released evaluation (spec section 9); its arithmetic is float32, and so is this.
+Source: the released evaluation (docs/method.md, section 9); its arithmetic is float32, and so is this.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def tiou(a: Array, b: Array) -> Array:
     Returns:
         ``(...)``, in [0, 1]; 0 where both moments are empty or one is NaN.
 
-    Source: spec section 3. For moments that overlap, the stretch equals their union.
+    Source: docs/method.md, section 3. For moments that overlap, the stretch equals their union.
     """
     overlap = np.maximum(np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0]), 0)
     hull = np.maximum(a[..., 1], b[..., 1]) - np.minimum(a[..., 0], b[..., 0])

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mrnet.checkpoint import write_atomically
 from mrnet.errors import DataError
 from mrnet.evaluation.metrics import pad_moments
 from mrnet.types import Moment, Query, VideoRecord
+from mrnet.weights.native import write_atomically
 
 _NAMED = 3  # qids spelt out in an error
 

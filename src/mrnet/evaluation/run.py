@@ -1,9 +1,6 @@
 """Run a model over a split, score its predictions, and report with baselines and protocol."""
 
-import subprocess
 from collections.abc import Sequence
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,16 +8,16 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mrnet import __version__
 from mrnet.config import Config, DecodeConfig, EvaluationConfig, QueryMode
 from mrnet.data.dataset import Batch, MomentDataset, load_batches
-from mrnet.decode import fuse_scores, top_moments
 from mrnet.evaluation.baselines import BaselineKind, baseline_predictions
 from mrnet.evaluation.metrics import bootstrap_intervals, per_query_hits
 from mrnet.evaluation.predictions import Prediction, align
 from mrnet.evaluation.qvhighlights import per_query_scores, qvhighlights_metrics
 from mrnet.model.mrnet import MRNet
+from mrnet.retrieval.rank import fuse_scores, top_moments
 from mrnet.types import Moment, QueryKind, VideoRecord
+from mrnet.version import __version__, git_commit
 
 _MAPS_AT_ONCE = 16
 MOMENTS_PER_QUERY = 10
@@ -193,24 +190,6 @@ def evaluate(
         "config": config.model_dump(mode="json"),
     }
     return report, predictions
-
-
-def git_commit() -> str | None:
-    """The commit this package runs from or was built from; ``None`` where that is not known."""
-    noted = resources.files("mrnet") / "commit.txt"
-    if noted.is_file():
-        return noted.read_text(encoding="utf-8").strip()
-    here = Path(__file__).resolve()
-    tracked = ["git", "-C", str(here.parent), "ls-files", "--error-unmatch", here.name]
-    head = ["git", "-C", str(here.parent), "rev-parse", "HEAD"]
-    try:
-        # Some other repository may lie around an installed package.
-        if subprocess.run(tracked, capture_output=True, check=False).returncode:
-            return None
-        found = subprocess.run(head, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return found.stdout.strip() or None
 
 
 def metric_table(rows: dict[str, dict[str, float]]) -> str:

@@ -14,7 +14,7 @@ class ClipEncoder(nn.Module):
         pool_stride: rows between clips.
         dropout: in each block.
 
-    Source: spec section 4.
+    Source: docs/method.md, section 4.
     """
 
     def __init__(

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mrnet.model.fast.routes import Plan, Route, Router
+from mrnet.model.fast.spectral import Kernel, Scratch, tiled_convolution, transform_kernel
+from mrnet.model.fast.tiling import Tiling
 from mrnet.model.norm import MapNorm
-from mrnet.model.routes import Plan, Route, Router
-from mrnet.model.spectral import Kernel, Scratch, tiled_convolution, transform_kernel
-from mrnet.model.tiling import Tiling
 
 
 class ProposalHead(nn.Module):
@@ -22,7 +22,7 @@ class ProposalHead(nn.Module):
     valid cells grows with each layer.
 
     Two routes give the same: ``dense``, plain convolutions of whole maps, and ``tiled``, which computes only what
-    valid cells depend on, in the frequency domain (:mod:`mrnet.model.spectral`).
+    valid cells depend on, in the frequency domain (:mod:`mrnet.model.fast.spectral`).
 
     Args:
         valid: ``(t, t)`` bool.
@@ -40,7 +40,7 @@ class ProposalHead(nn.Module):
     Deviation: the biases of the stacked convolutions are not trained. Batch norm removes them, so their
     gradient is zero but for rounding, which Adam would blow up into a random walk. No output changes.
 
-    Source: spec section 6.
+    Source: docs/method.md, section 6.
     """
 
     def __init__(self, *, valid: Tensor, filled: bool, dim: int, hidden: int, kernel: int, layers: int) -> None:

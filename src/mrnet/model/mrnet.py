@@ -42,11 +42,11 @@ class Embeddings:
     num_videos: int
 
     def iou_logits(self) -> Tensor:
-        """``(n, v)`` 10 x cosine, whose sigmoid is the IoU score. Source: spec section 7."""
+        """``(n, v)`` 10 x cosine, whose sigmoid is the IoU score. Source: docs/method.md, section 7."""
         return 10 * _cosine(self.iou_queries, self.iou_proposals, self.map_of_query)
 
     def contrastive_scores(self) -> Tensor:
-        """``(n, v)`` cosine of each query with the proposals of its own map. Source: spec section 7."""
+        """``(n, v)`` cosine of each query with the proposals of its own map. Source: docs/method.md, section 7."""
         return _cosine(self.contrastive_queries, self.contrastive_proposals, self.map_of_query)
 
 
@@ -64,7 +64,7 @@ class MRNet(nn.Module):
     Args:
         config: architecture.
 
-    Source: spec sections 4 to 7.
+    Source: docs/method.md, sections 4 to 7.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -187,7 +187,7 @@ class MRNet(nn.Module):
         )
 
     def score(self, embeddings: Embeddings) -> ScoreMaps:
-        """Score maps of the embedded queries. Source: spec section 7."""
+        """Score maps of the embedded queries. Source: docs/method.md, section 7."""
         return ScoreMaps(
             iou=self._scatter(embeddings.iou_logits().sigmoid()),
             contrastive=self._scatter(embeddings.contrastive_scores()),

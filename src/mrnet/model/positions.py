@@ -16,7 +16,7 @@ def sine_positions(query_mask: Tensor, dim: int) -> Tensor:
     Returns:
         ``(m, s, d)`` float32, sines and cosines interleaved.
 
-    Source: spec section 5.
+    Source: docs/method.md, section 5.
     """
     position = query_mask.cumsum(dim=1, dtype=torch.float32)
     position = position / (position[:, -1:] + 1e-6) * (2 * math.pi)
@@ -32,7 +32,7 @@ class XPos(nn.Module):
         length: T, number of positions.
         dim: d, even.
 
-    Source: spec section 5.
+    Source: docs/method.md, section 5.
     """
 
     def __init__(self, length: int, dim: int) -> None:

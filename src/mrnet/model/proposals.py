@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrnet.temporal import map_diagonals
+from mrnet.grid import map_diagonals
 
 
 class ProposalMap(nn.Module):
@@ -25,7 +25,7 @@ class ProposalMap(nn.Module):
             end side by side and reduces them with a 1x1 convolution.
         boundary_replaces_conv: released quirk of conv with add: only the two ends are kept.
 
-    Source: spec section 6.
+    Source: docs/method.md, section 6.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ def decay_mask(length: int, gamma: float, bidirectional: bool) -> Tensor:
     Deviation: none. As in the released code the bidirectional form is the causal matrix plus its
     transpose, so its diagonal is 2.
 
-    Source: spec section 5.
+    Source: docs/method.md, section 5.
     """
     position = torch.arange(length)
     causal = (gamma ** (position[:, None] - position).clamp(min=0).float()).tril()
@@ -84,7 +84,7 @@ class MaskableRetention(nn.Module):
         zero_linear_retention: released quirk, see :class:`mrnet.config.ModelConfig`.
         dropout: on attention weights.
 
-    Source: spec section 5 and, for the quirk, 11.2.
+    Source: docs/method.md, section 5 and, for the quirk, 11.2.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from mrnet.model.retention import MaskableRetention
 class RetentionLayer(nn.Module):
     """Pre-norm residual block: maskable retention, then a feed-forward network.
 
-    Source: spec section 5.
+    Source: docs/method.md, section 5.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -48,7 +48,7 @@ class RetentionLayer(nn.Module):
 class RetentionTransformer(nn.Module):
     """Layers of maskable retention over [text ; clips], then a LayerNorm.
 
-    Source: spec section 5.
+    Source: docs/method.md, section 5.
     """
 
     def __init__(self, config: ModelConfig) -> None:

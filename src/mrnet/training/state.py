@@ -20,7 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mrnet.checkpoint import (
+from mrnet.config import Config, parse_config
+from mrnet.errors import CheckpointError, ConfigError, TrainingError
+from mrnet.weights.native import (
     CHECKPOINTS,
     RUN_FILE,
     load_checkpoint,
@@ -31,8 +33,6 @@ from mrnet.checkpoint import (
     write_atomically,
     write_checkpoint,
 )
-from mrnet.config import Config, parse_config
-from mrnet.errors import CheckpointError, ConfigError, TrainingError
 
 _OPTIMIZER_FILE = "optimizer.safetensors"
 

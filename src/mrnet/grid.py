@@ -1,0 +1,25 @@
+"""Integer geometry of the proposal map, without torch."""
+
+from mrnet.errors import ConfigError
+
+
+def map_diagonals(num_clips: int, pooling_counts: list[int]) -> list[tuple[int, int]]:
+    """Diagonals of the proposal map above the main one, as (offset, stride) in order of offset.
+
+    Raises:
+        ConfigError: the diagonals do not fit into ``num_clips``.
+
+    Source: docs/method.md, section 3.
+    """
+    diagonals, offset = [], 0
+    for level, count in enumerate(pooling_counts):
+        stride = 2**level
+        for _ in range(count):
+            offset += stride
+            diagonals.append((offset, stride))
+    if offset >= num_clips:
+        raise ConfigError(
+            f"pooling_counts {pooling_counts} reach {offset} clips past the start clip, "
+            f"but num_clips is {num_clips}: lower the counts or raise num_clips"
+        )
+    return diagonals

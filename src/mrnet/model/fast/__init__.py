@@ -1,0 +1,1 @@
+"""The proposal convolutions, many times sooner."""

@@ -1,0 +1,321 @@
+"""A convolution over tiles in the frequency domain (overlap-save), as products with small fixed matrices.
+
+With ``F`` the Fourier transform of N points, the correlation of a tile with a kernel, ``y[i] = sum_k w[k] x[i+k]``,
+is ``F^-1(F(x) · conj(F(w)))`` for the first N - K + 1 outputs; later ones wrap around and are not used. In two
+dimensions ``F`` acts along either axis. Summed over the input channels, each frequency is one matrix product, of
+(tiles x channels in) by (channels in x channels out). This is where the time goes: about
+``1.5 N^2 / (N-K+1)^2`` multiplications for an output and a pair of channels, in place of ``K^2``.
+
+Everything is real. N real values have N real frequency components: one of frequency 0 and of N/2, a real and an
+imaginary one of each between. A product of complex numbers takes three of real ones:
+``(a + ib)(c + id) = (p1 - p3) + i (p1 + p2)`` with ``p1 = (a + b) c``, ``p2 = a (d - c)``, ``p3 = b (c + d)``.
+Both rules are linear before and after the product, so they are part of the matrices. docs/performance.md has the
+whole formula, and what it gains.
+"""
+
+import math
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mrnet.model.fast.tiling import Tiling
+
+GROUP = 4
+"""Bands of a kernel that are transformed along the rows together, which reads it once for all of them."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel, ready to be multiplied with.
+
+    Attributes:
+        taps: ``(K·K, c, o)``.
+        spectrum: band by band, ``(3·f, c, o)``.
+    """
+
+    taps: Tensor
+    spectrum: Iterable[Tensor]
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What is done along the columns of a band of r components, with f frequencies.
+
+    Attributes:
+        enter: ``(3·f, r·N)``.
+        kernel: ``(3·f, r·K)``.
+        leave: ``(r·(N-K+1), 3·f)``.
+    """
+
+    enter: Tensor
+    kernel: Tensor
+    leave: Tensor
+
+    @classmethod
+    def make(cls, size: int, kernel: int, frequencies: Tensor, weights: Tensor, parts: int) -> "_Columns":
+        x = _rotation(frequencies, size, size, -1)
+        w = _rotation(frequencies, kernel, size, 1)
+        y = _rotation(frequencies, size - kernel + 1, size, 1) * weights[:, None, None, None] / size
+
+        def rows(*triple: Tensor) -> Tensor:  # (f, r, n) each
+            return torch.stack(triple)[:, :, :parts].flatten(2).flatten(0, 1)
+
+        return cls(
+            enter=rows(x[:, 0] + x[:, 1], x[:, 0], x[:, 1]),
+            kernel=rows(w[:, 0], w[:, 1] - w[:, 0], w[:, 0] + w[:, 1]),
+            leave=rows(y[..., 0, :] + y[..., 1, :], y[..., 1, :], -y[..., 0, :]).T,
+        )
+
+    def to(self, device: torch.device) -> "_Columns":
+        return _Columns(*(_ready(matrix, device) for matrix in (self.enter, self.kernel, self.leave)))
+
+
+@dataclass(frozen=True)
+class _Matrices:
+    """The fixed matrices of a tile size N and a kernel size K.
+
+    Attributes:
+        bands: slices of the N components along the rows: those of one frequency.
+        columns: of each band, what is done along the columns.
+        enter: ``(N, N)``, along the rows.
+        kernel: ``(N, K)``.
+        leave: ``(N-K+1, N)``.
+    """
+
+    bands: tuple[slice, ...]
+    columns: tuple[_Columns, ...]
+    enter: Tensor
+    kernel: Tensor
+    leave: Tensor
+
+    def groups(self) -> Iterator[tuple[slice, list[tuple[slice, _Columns]]]]:
+        """Neighbouring bands, a few at a time, and the components that they have together."""
+        for first in range(0, len(self.bands), GROUP):
+            bands = self.bands[first : first + GROUP]
+            columns = self.columns[first : first + GROUP]
+            yield slice(bands[0].start, bands[-1].stop), list(zip(bands, columns, strict=True))
+
+
+@lru_cache(maxsize=64)
+def _matrices(size: int, kernel: int, device: torch.device) -> _Matrices:
+    every, half = torch.arange(size), torch.arange(size // 2 + 1)
+    alone = (half == 0) | (2 * half == size)  # real frequencies, and their own mirror image
+    weights = torch.where(alone, 1.0, 2.0).double()
+    single = _Columns.make(size, kernel, half, weights, parts=1).to(device)
+    double = _Columns.make(size, kernel, every, torch.ones(size).double(), parts=2).to(device)
+    present = torch.stack([torch.ones_like(alone), ~alone], dim=1).flatten()  # imaginary parts of those are 0
+
+    def rows(rotation: Tensor) -> Tensor:  # (f, 2, n)
+        return rotation.flatten(0, 1)[present]
+
+    leave = _rotation(half, size - kernel + 1, size, 1)[:, 0] * weights[:, None, None] / size
+    widths = [1 if one else 2 for one in alone.tolist()]
+    ends = torch.tensor(widths).cumsum(0).tolist()
+    return _Matrices(
+        bands=tuple(slice(end - width, end) for end, width in zip(ends, widths, strict=True)),
+        columns=tuple(single if width == 1 else double for width in widths),
+        enter=_ready(rows(_rotation(half, size, size, -1)[:, :, 0]), device),
+        kernel=_ready(rows(_rotation(half, kernel, size, 1)[:, :, 0]), device),
+        leave=_ready(rows(leave).T, device),
+    )
+
+
+def _rotation(frequencies: Tensor, count: int, size: int, sign: int) -> Tensor:
+    """``exp(sign·2πi·f·n/N)``, n below ``count``: ``(f, 2, 2, n)``, parts of the output by parts of the input."""
+    angle = ((frequencies[:, None] * torch.arange(count)) % size).double() * (sign * 2 * torch.pi / size)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([torch.stack([cos, -sin], dim=1), torch.stack([sin, cos], dim=1)], dim=1)
+
+
+def _ready(matrix: Tensor, device: torch.device) -> Tensor:
+    return matrix.float().contiguous().to(device)
+
+
+def num_products(size: int) -> int:
+    """Real products of matrices that the frequencies of an N x N tile take: about 1.5 N^2."""
+    bands = size // 2 + 1
+    single = 2 if size % 2 == 0 else 1
+    return 3 * (single * bands + (bands - single) * size)
+
+
+def tile_multiply_adds(size: int, kernel: int, wide_in: int, wide_out: int) -> tuple[int, int]:
+    """Multiply-adds of one tile: in the products of its frequencies, and in its transforms."""
+    step, products = size - kernel + 1, num_products(size)
+    entering, leaving = size**3 + 2 * size * products, 2 * step * products + step**2 * size
+    return products * wide_in * wide_out, entering * wide_in + leaving * wide_out
+
+
+class Scratch:
+    """Memory for intermediate values, used again and again: the pages of fresh memory cost more than the work in them.
+
+    Each thread has its own; copies start empty.
+    """
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def __reduce__(self) -> tuple[type["Scratch"], tuple[()]]:
+        return Scratch, ()
+
+    def take(self, name: str, like: Tensor, *shape: int) -> Tensor:
+        """Memory of a shape, with the type and device of another tensor, until the next call with this name."""
+        pool: dict[str, Tensor] = self._local.__dict__
+        size = math.prod(shape)
+        kept = pool.get(name)
+        if kept is None or kept.numel() < size or (kept.device, kept.dtype) != (like.device, like.dtype):
+            pool.pop(name, None)
+            with torch.inference_mode(False):  # training may use it after
+                kept = pool[name] = torch.empty(size, dtype=like.dtype, device=like.device)
+        return kept[:size].view(shape)
+
+    def num_bytes(self) -> int:
+        """Of this thread."""
+        return sum(kept.nbytes for kept in self._local.__dict__.values())
+
+
+def transform_kernel(weight: Tensor, size: int, scratch: Scratch) -> Kernel:
+    """A kernel that is transformed while it is used, once: each band is valid until the next one is asked for.
+
+    Args:
+        weight: ``(o, c, K, K)``.
+        size: N, side of the tiles.
+        scratch: to work in.
+    """
+    taps = scratch.take("kernel", weight, *weight.shape[2:], *weight.shape[1::-1])
+    taps.copy_(weight.permute(2, 3, 1, 0))
+    return Kernel(taps.flatten(0, 1), _spectrum(weight, taps, size, scratch))
+
+
+def _spectrum(weight: Tensor, taps: Tensor, size: int, scratch: Scratch) -> Iterator[Tensor]:
+    kernel, pairs = weight.shape[-1], weight.shape[0] * weight.shape[1]
+    matrices = _matrices(size, kernel, weight.device)
+    space = scratch.take("spectrum", weight, 3 * size, pairs)
+    for group, members in matrices.groups():
+        along_rows = scratch.take("kernel rows", weight, group.stop - group.start, kernel * pairs)
+        torch.mm(matrices.kernel[group], taps.view(kernel, -1), out=along_rows)
+        for band, columns in members:
+            spectrum = space[: len(columns.kernel)]
+            rows = along_rows[band.start - group.start : band.stop - group.start]
+            torch.mm(columns.kernel, rows.view(-1, pairs), out=spectrum)
+            yield spectrum.view(-1, *weight.shape[1::-1])
+
+
+def tiled_convolution(
+    x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch, kernel: Kernel | None = None
+) -> Tensor:
+    """Convolution of a map, where it is known and where it is needed.
+
+    Args:
+        x: ``(cells + 1, m, c)`` float32; the last row is zero.
+        weight: ``(o, c, K, K)``.
+        tiling: of the cells.
+        scratch: to work in.
+        kernel: the weight transformed, where it is at hand; not used where gradients are wanted.
+
+    Returns:
+        ``(cells + 1, m, o)``, the last row zero.
+    """
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        result: Tensor = _TiledConvolution.apply(x, weight, tiling, scratch)  # type: ignore[no-untyped-call]
+        return result
+    return _correlate(x, weight, tiling, scratch, kernel or transform_kernel(weight, tiling.size, scratch))
+
+
+def _correlate(x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch, kernel: Kernel) -> Tensor:
+    size, step, num_maps = tiling.size, tiling.size - tiling.kernel + 1, x.shape[1]
+    images, (wide_out, wide_in) = tiling.num_tiles * num_maps, weight.shape[:2]
+    matrices = _matrices(size, tiling.kernel, x.device)
+    entered = _enter_rows(x, tiling, matrices, scratch)
+    factors = scratch.take("factors", x, 3 * size, images, wide_in)
+    products = scratch.take("products", x, 3 * size, images, wide_out)
+    left = scratch.take("tiles", x, size, step * images * wide_out)
+    for band, columns, kernels in zip(matrices.bands, matrices.columns, kernel.spectrum, strict=True):
+        count = len(kernels)
+        torch.mm(columns.enter, entered[band].view(columns.enter.shape[1], -1), out=factors[:count].flatten(1))
+        torch.bmm(factors[:count], kernels, out=products[:count])
+        torch.mm(columns.leave, products[:count].flatten(1), out=left[band].view(len(columns.leave), -1))
+    places = scratch.take("rows", x, step * step * tiling.num_tiles + 1, num_maps * wide_out)
+    torch.mm(matrices.leave, left, out=places[:-1].view(step, -1))
+    places[-1] = 0
+    result = places.index_select(0, tiling.target).view(-1, num_maps, wide_out)
+    for tap, inputs, outputs in tiling.pairs.taps():
+        result.index_add_(0, outputs, x[inputs] @ kernel.taps[tap])
+    return result
+
+
+def _enter_rows(x: Tensor, tiling: Tiling, matrices: _Matrices, scratch: Scratch) -> Tensor:
+    """``(N, N·p·m·c)``: what the tiles read, transformed along the rows."""
+    size, wide = tiling.size, x[0].numel()
+    read = scratch.take("tiles", x, size * size * tiling.num_tiles, wide)
+    torch.index_select(x.flatten(1), 0, tiling.source.flatten(), out=read)
+    entered = scratch.take("rows", x, size, size * tiling.num_tiles * wide)
+    return torch.mm(matrices.enter, read.view(size, -1), out=entered)
+
+
+class _TiledConvolution(torch.autograd.Function):
+    """Nothing is kept for the way back but the input: spectra are many times larger than the weights."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.tiling, ctx.scratch = tiling, scratch
+        return _correlate(x, weight, tiling, scratch, transform_kernel(weight, tiling.size, scratch))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+        """Every step of the way there, transposed, in reverse order."""
+        x, weight = ctx.saved_tensors
+        tiling: Tiling = ctx.tiling
+        scratch: Scratch = ctx.scratch
+        size, kernel, step = tiling.size, tiling.kernel, tiling.size - tiling.kernel + 1
+        images, (wide_out, wide_in) = tiling.num_tiles * x.shape[1], weight.shape[:2]
+        matrices = _matrices(size, kernel, x.device)
+
+        places = scratch.take("rows", x, step * step * tiling.num_tiles + 1, x.shape[1] * wide_out).zero_()
+        places.index_copy_(0, tiling.target, gradients[0].flatten(1))
+        left = scratch.take("left", x, size, step * images * wide_out)
+        torch.mm(matrices.leave.T, places[:-1].view(step, -1), out=left)
+        entered = _enter_rows(x, tiling, matrices, scratch)
+        factors = scratch.take("factors", x, 3 * size, images, wide_in)
+        products = scratch.take("products", x, 3 * size, images, wide_out)
+        grad_kernels = scratch.take("kernel gradient", x, 3 * size, wide_in, wide_out)
+        grad_flat = x.new_zeros(kernel, kernel * wide_in * wide_out)
+        transformed = transform_kernel(weight, size, scratch)
+        spectrum = iter(transformed.spectrum)
+        for group, members in matrices.groups():
+            grad_rows = scratch.take("kernel rows gradient", x, group.stop - group.start, grad_flat.shape[1])
+            for band, columns in members:
+                kernels = next(spectrum)
+                count = len(kernels)
+                came = entered[band].view(columns.enter.shape[1], -1)
+                torch.mm(columns.enter, came, out=factors[:count].flatten(1))
+                torch.mm(columns.leave.T, left[band].view(len(columns.leave), -1), out=products[:count].flatten(1))
+                torch.bmm(factors[:count].transpose(1, 2), products[:count], out=grad_kernels[:count])
+                rows = grad_rows[band.start - group.start : band.stop - group.start]
+                torch.mm(
+                    columns.kernel.T, grad_kernels[:count].flatten(1), out=rows.view(columns.kernel.shape[1], -1)
+                )
+                torch.bmm(products[:count], kernels.transpose(1, 2), out=factors[:count])
+                torch.mm(columns.enter.T, factors[:count].flatten(1), out=came)  # what came is no longer wanted
+            grad_flat.addmm_(matrices.kernel[group].T, grad_rows)
+        for tap, inputs, outputs in tiling.pairs.taps():
+            grad_tap = grad_flat.view(-1, wide_in, wide_out)[tap]
+            grad_tap.addmm_(x[inputs].flatten(0, 1).T, gradients[0][outputs].flatten(0, 1))
+        grad_weight = grad_flat.view(kernel, kernel, wide_in, wide_out).permute(3, 2, 0, 1)
+        if not ctx.needs_input_grad[0]:
+            return None, grad_weight, None, None
+        grad_read = scratch.take("tiles", x, size, size * images * wide_in)
+        torch.mm(matrices.enter.T, entered, out=grad_read)
+        order, starts = tiling.readers
+        rows = grad_read.view(-1, x.shape[1] * wide_in)
+        grad_x = torch.zeros_like(x)  # the zero row is nobody's
+        grad_x[:-1] = F.embedding_bag(order, rows, starts, mode="sum").view_as(x[:-1])
+        for tap, inputs, outputs in tiling.pairs.taps():
+            grad_x.index_add_(0, inputs, gradients[0][outputs] @ transformed.taps[tap].T)
+        return grad_x, grad_weight, None, None

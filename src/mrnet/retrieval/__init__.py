@@ -1,0 +1,1 @@
+"""From a video and a query to ranked moments, whoever scores them."""

@@ -1,0 +1,1 @@
+"""Weights on disk: native checkpoints, and those of the released code."""

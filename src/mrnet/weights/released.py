@@ -1,0 +1,369 @@
+"""Import of checkpoints and configurations of the released code.
+
+Source: docs/method.md, sections 9 to 11.
+"""
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from mrnet.config import Config, ModelConfig, parse_config, parse_yaml
+from mrnet.errors import CheckpointError, ConfigError
+from mrnet.provenance import Provenance
+from mrnet.weights.native import check_weights, save_checkpoint
+
+# Native field -> released key and the default that the released code gives it where a file leaves it out.
+_FIELDS: dict[str, tuple[str, Any]] = {
+    "name": ("DATASETS.NAME", ""),
+    "model.video_dim": ("MODEL.RET.FEATPOOL.INPUT_SIZE", 4096),
+    "model.query_dim": ("MODEL.RET.INPUT_TEXT_DIM", 768),
+    "model.num_pre_clips": ("INPUT.NUM_PRE_CLIPS", 256),
+    "model.num_clips": ("MODEL.RET.NUM_CLIPS", 128),
+    "model.pool_kernel": ("MODEL.RET.FEATPOOL.KERNEL_SIZE", 2),
+    "model.clip_hidden": ("MODEL.RET.FEATPOOL.HIDDEN_SIZE", 512),
+    "model.dim": ("MODEL.RET.JOINT_SPACE_SIZE", 256),
+    "model.transformer": ("SOLVER.USE_LRTNET", True),
+    "model.layers": ("SOLVER.TRANS_LAYER", 2),
+    "model.heads": ("SOLVER.N_HEAD", 8),
+    "model.attention_dropout": ("SOLVER.ATT_DROPOUT", None),
+    "model.attention": ("SOLVER.ATT_MODE", "v"),
+    "model.mask": ("SOLVER.MASK_MODE", "both"),
+    "model.gamma": ("SOLVER.GAMMA", 0.98),
+    "model.bidirectional": ("SOLVER.D_DOUBLE", True),
+    "model.softmax": ("SOLVER.ATT_SOFTMAX", True),
+    "model.pooling_counts": ("MODEL.RET.FEAT2D.POOLING_COUNTS", [15, 8, 8, 8]),
+    "model.proposals": ("MODEL.RET.FEAT2D.NAME", "pool"),
+    "model.head_hidden": ("MODEL.RET.PREDICTOR.HIDDEN_SIZE", 512),
+    "model.head_kernel": ("MODEL.RET.PREDICTOR.KERNEL_SIZE", 5),
+    "model.head_layers": ("MODEL.RET.PREDICTOR.NUM_STACK_LAYERS", 8),
+    "loss.min_iou": ("MODEL.RET.LOSS.MIN_IOU", 0.3),
+    "loss.max_iou": ("MODEL.RET.LOSS.MAX_IOU", 0.7),
+    "loss.top_k": ("MODEL.RET.LOSS.NUM_POSTIVE_VIDEO_PROPOSAL", 1),
+    "loss.margin": ("MODEL.RET.LOSS.MARGIN", 0.2),
+    "loss.contrastive_weight": ("MODEL.RET.LOSS.CONTRASTIVE_WEIGHT", 0.05),
+    "loss.tau_video": ("MODEL.RET.LOSS.TAU_VIDEO", 0.2),
+    "loss.tau_sentence": ("MODEL.RET.LOSS.TAU_SENT", 0.2),
+    "loss.negative_iou": ("MODEL.RET.LOSS.NEGATIVE_VIDEO_IOU", 0.5),
+    "loss.sentence_removal_iou": ("MODEL.RET.LOSS.SENT_REMOVAL_IOU", 0.5),
+    "loss.sparsity_weight": ("SOLVER.SPARSE_WEIGHT", 20.0),
+    "loss.sparsity_doubling_ratio": ("SOLVER.LOSS_RATIO", 0.0),
+    "decode.nms_threshold": ("TEST.NMS_THRESH", 0.5),
+    "decode.score_power": ("TEST.CONTRASTIVE_SCORE_POW", 0.5),
+    "train.lr": ("SOLVER.LR", 0.01),
+    "train.batch_size": ("SOLVER.BATCH_SIZE", 32),
+    "train.epochs": ("SOLVER.MAX_EPOCH", 12),
+    "train.milestones": ("SOLVER.MILESTONES", [8, 11]),
+    "train.full_loss_epochs": ("SOLVER.ONLY_IOU", 7),
+    "video_provenance.backbone": ("MODEL.RET.VIDEO_MODE", "c3d"),
+}
+# Keys that say where or how the released scripts ran, not what the model computes.
+_IGNORED = re.compile(
+    r"MODEL\.(DEVICE|ARCHITECTURE)|MODEL\.RET\.TEXT_ENCODER\.NAME|MODEL\.RET\.LOSS\.(BCE_WEIGHT|PAIRWISE_SENT_WEIGHT)"
+    r"|DATASETS\.(TRAIN|TEST)|DATALOADER\.NUM_WORKERS|OUTPUT_DIR|PATHS_CATALOG|TEST\.BATCH_SIZE"
+    r"|SOLVER\.(CHECKPOINT_PERIOD|TEST_PERIOD|RESUME|RESUME_EPOCH|FREEZE_BERT|SKIP_TEST)"
+)
+_WORDS: dict[str, dict[str, Any]] = {
+    "model.attention": {"all": "all", "v": "video", "trans": "plain", "no": "off"},
+    "model.mask": {"no": "none", "ret": "decay", "sparse": "sparse", "both": "both"},
+    "model.proposals": {
+        f"{kind}{suffix}": (kind, boundary)
+        for kind in ("pool", "conv")
+        for suffix, boundary in (("", "none"), ("_b", "add"), ("_c", "concat"))
+    },
+}
+_TIOUS = {"tacos": [0.1, 0.3, 0.5]}
+
+
+def import_released(
+    released_config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    source: str = "released checkpoint",
+    config_source: str = "released configuration",
+) -> tuple[Config, dict[str, Tensor]]:
+    """A released configuration and state dict as native ones.
+
+    The projection form is read off the weights: the two released model files differ in it, and no
+    configuration key names it.
+
+    Args:
+        released_config: nested, as in the yacs YAML; dotted keys are accepted at any level.
+        weights: under their released names.
+        source: of the weights, for messages.
+        config_source: of the configuration, for messages.
+
+    Raises:
+        ConfigError: a key or value that the released code does not know.
+        CheckpointError: a missing, extra or misshapen weight, or one that is not finite, by its released name.
+    """
+    modality = any(name.endswith("W_vid_Q") for name in weights)
+    config = import_config(released_config, modality=modality, source=config_source)
+    renames = released_names(config.model, modality=modality)
+    check_weights({name: rename.shape for name, rename in renames.items()}, weights, source)
+    broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if broken:
+        raise CheckpointError(f"{source}: weight {broken[0]!r} holds NaN or infinity: fetch the file again")
+    native = {
+        rename.native: rename.to_native(weights[name])
+        for name, rename in renames.items()
+        if rename.native is not None
+    }
+    return config, native
+
+
+def import_config(released_config: Mapping[str, Any], *, modality: bool, source: str) -> Config:
+    """A released configuration as a native one.
+
+    Args:
+        released_config: nested or dotted keys.
+        modality: whether the weights are those of the form with modality matrices.
+        source: for messages.
+
+    Raises:
+        ConfigError: a key or value that the released code does not know, by its released name.
+    """
+    given = _flatten(released_config)
+    known = {released for released, _ in _FIELDS.values()}
+    for key in given:
+        if key not in known and not _IGNORED.fullmatch(key):
+            raise ConfigError(f"{source}: unknown key {key!r}: is this a released MRNet configuration?")
+    tree: dict[str, Any] = {}
+    for native, (released, default) in _FIELDS.items():
+        value = given.get(released, default)
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise ConfigError(f"{source}: {released} is {value!r}, it should be true or false")
+        *parents, leaf = native.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = _translated(native, value, source)
+
+    model = tree["model"]
+    model["proposals"], model["boundary"] = model["proposals"]
+    model |= {
+        "query_mode": "joint",
+        "projections": "modality" if modality else "shared",
+        "zero_linear_retention": modality and not model["softmax"],
+        "boundary_replaces_conv": (model["proposals"], model["boundary"]) == ("conv", "add"),
+    }
+    if model["attention"] == "off":
+        model["mask"] = "none"  # whatever the file says: there is nothing to mask
+    tree["evaluation"] = {"tious": _TIOUS.get(str(tree["name"]), [0.3, 0.5, 0.7])}
+    tree["video_provenance"]["dim"] = model["video_dim"]
+    tree["query_provenance"] = {"backbone": "released", "dim": model["query_dim"]}
+    try:
+        return parse_config(tree, source)
+    except ConfigError as error:
+        message = str(error)
+        for native, (released, _) in _FIELDS.items():
+            message = message.replace(f"{source}: {native}", f"{source}: {released}")
+        raise ConfigError(message) from None
+
+
+def _translated(native: str, value: Any, source: str) -> Any:
+    """A released value in native words.
+
+    Raises:
+        ConfigError: a word that the released code does not know.
+    """
+    if native == "name":
+        return value or "released"
+    if native == "model.attention_dropout":
+        return 0.0 if value is None else value
+    if native not in _WORDS:
+        return value
+    words = _WORDS[native]
+    if not isinstance(value, str) or value not in words:
+        released, _ = _FIELDS[native]
+        raise ConfigError(f"{source}: {released} is {value!r}, the released code knows {', '.join(words)}")
+    return words[value]
+
+
+@dataclass(frozen=True)
+class Rename:
+    """Where a released weight goes.
+
+    Attributes:
+        native: native name, or ``None`` for a weight that the released forward pass never uses.
+        shape: expected released shape.
+        transpose: released matrices multiply from the right, native ones are Linear weights.
+        native_shape: shape to reshape to, where it differs.
+    """
+
+    native: str | None
+    shape: tuple[int, ...]
+    transpose: bool = False
+    native_shape: tuple[int, ...] | None = None
+
+    def to_native(self, tensor: Tensor) -> Tensor:
+        """The released tensor (a weight or its gradient) in native layout."""
+        tensor = tensor.T if self.transpose else tensor
+        return (tensor if self.native_shape is None else tensor.reshape(self.native_shape)).contiguous()
+
+
+def released_names(model: ModelConfig, *, modality: bool) -> dict[str, Rename]:
+    """Every weight that a released checkpoint of this architecture holds. Source: docs/method.md, section 10."""
+    d, t, hidden = model.dim, model.num_clips, model.clip_hidden
+    names: dict[str, Rename] = {}
+
+    def linear(released: str, native: str | None, out_dim: int, in_dim: int, *rest: int) -> None:
+        names[f"{released}.weight"] = Rename(native and f"{native}.weight", (out_dim, in_dim, *rest))
+        names[f"{released}.bias"] = Rename(native and f"{native}.bias", (out_dim,))
+
+    def norm(released: str, native: str | None, dim: int) -> None:
+        names[f"{released}.weight"] = Rename(native and f"{native}.weight", (dim,))
+        names[f"{released}.bias"] = Rename(native and f"{native}.bias", (dim,))
+
+    linear("featpool.conv", "clip_encoder.reduce", hidden, model.video_dim, 1)
+    linear("text_encoder.fc_out1", None, d, model.query_dim)
+    linear("text_encoder.fc_out2", "query_encoder", d, model.query_dim)
+    linear("text_out.fc_out1", "query_iou", d, d)
+    linear("text_out.fc_out2", None, d, d)
+    norm("text_out.layernorm", None, d)
+    for block, in_dim in ((0, hidden), (1, d)):
+        norm(f"input_vid_proj.{block}.LayerNorm", f"clip_encoder.project.{4 * block}", in_dim)
+        linear(f"input_vid_proj.{block}.net.1", f"clip_encoder.project.{4 * block + 2}", d, in_dim)
+
+    def if_used(native: str, used: bool = True) -> str | None:
+        return f"transformer.{native}" if model.transformer and used else None
+
+    attends = model.attention != "off"
+    for i in range(model.layers):
+        ret, native = f"trans_ret.rets.{i}", f"layers.{i}.retention"
+        if modality:
+            used_text = {"all": "QKV", "video": "V"}.get(model.attention, "")
+            used_video = "QKV" if model.attention in ("all", "video") else ""
+            for released, part, used in (("vid", "video", used_video), ("txt", "text", used_text)):
+                for letter in "QKV":
+                    names[f"{ret}.W_{released}_{letter}"] = Rename(
+                        if_used(f"{native}.projections.{part}.{letter.lower()}.weight", letter in used),
+                        (d, d),
+                        transpose=True,
+                    )
+        else:
+            for index, letter in enumerate("qkv"):
+                linear(
+                    f"{ret}.self_attn.linears.{index}",
+                    if_used(f"{native}.projections.shared.{letter}", attends),
+                    d,
+                    d,
+                )
+        output = 0 if modality else 3
+        linear(f"{ret}.self_attn.linears.{output}", if_used(f"{native}.output", attends), d, d)
+        names[f"{ret}.learn_vid_ret.weight"] = Rename(
+            if_used(f"{native}.sparse_logits", model.uses_sparse_mask), (t * t, 1), native_shape=(t, t)
+        )
+        names[f"{ret}.xpos.scale"] = Rename(None, (d // 2,))
+        linear(f"trans_ret.ffns.{i}.0", if_used(f"layers.{i}.ffn.0"), model.ffn_dim, d)
+        linear(f"trans_ret.ffns.{i}.2", if_used(f"layers.{i}.ffn.2"), d, model.ffn_dim)
+        norm(f"trans_ret.layer_norms_1.{i}", if_used(f"layers.{i}.norm1"), d)
+        norm(f"trans_ret.layer_norms_2.{i}", if_used(f"layers.{i}.norm2"), d)
+    norm("trans_ret.norm", if_used("norm"), d)
+
+    if model.proposals == "conv":
+        level = 0
+        for depth, count in enumerate(model.pooling_counts):
+            for position in range(count):
+                kernel = 3 if depth and position == 0 else 2
+                native_conv = None if model.boundary_replaces_conv else f"proposal_map.convs.{level}"
+                linear(f"feat2d.convs.{level}", native_conv, d, d, kernel)
+                level += 1
+    if model.boundary == "concat":
+        linear("feat2d.vis_conv", "proposal_map.fuse", d, 3 * d, 1, 1)
+
+    k = model.head_kernel
+    for index in range(model.head_layers):
+        in_dim = d if index == 0 else model.head_hidden
+        linear(f"proposal_conv.convs.{index}", f"proposal_head.convs.{index}", model.head_hidden, in_dim, k, k)
+        norm(f"proposal_conv.bn.{index}", f"proposal_head.norms.{index}", model.head_hidden)
+        for statistic in ("running_mean", "running_var"):
+            names[f"proposal_conv.bn.{index}.{statistic}"] = Rename(
+                f"proposal_head.norms.{index}.{statistic}", (model.head_hidden,)
+            )
+        names[f"proposal_conv.bn.{index}.num_batches_tracked"] = Rename(
+            f"proposal_head.norms.{index}.num_batches_tracked", ()
+        )
+    linear("proposal_conv.conv1x1_iou", "proposal_head.iou", d, model.head_hidden, 1, 1)
+    linear("proposal_conv.conv1x1_contrastive", "proposal_head.contrastive", d, model.head_hidden, 1, 1)
+    return names
+
+
+def convert_checkpoint(checkpoint: Path, released_config: Path, out: Path) -> Config:
+    """Turn a released ``.pth`` and its YAML into a native checkpoint folder.
+
+    Raises:
+        ConfigError, CheckpointError: as :func:`import_released`; or a file that is missing, damaged, or
+            would need unpickling.
+    """
+    tree = _read_yaml(released_config)
+    weights = _read_pth(checkpoint)
+    config, native = import_released(tree, weights, str(checkpoint), str(released_config))
+    details = {"converted_from": checkpoint.name, "released_config": released_config.name}
+    assert config.video_provenance is not None
+    config = config.model_copy(
+        update={"video_provenance": Provenance(**{**config.video_provenance.model_dump(), "details": details})}
+    )
+    save_checkpoint(out, config, native)
+    return config
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}: give the released config.yml with --config") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ConfigError(f"{path} is not YAML ({first_line}): give the released config.yml") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} holds no mapping of keys: give the released config.yml")
+    return tree
+
+
+def _read_pth(path: Path) -> dict[str, Tensor]:
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}: give a released .pth file") from None
+    if start != b"PK" and start[:1] != b"\x80":  # neither a zip archive nor the pickle of an old file
+        raise CheckpointError(
+            f"{path} is damaged or not a PyTorch file (it begins with {start!r}): fetch it again"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on old pickles; what matters is raised
+            document = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path} needs unpickling of more than weights, which could run code: refused; "
+            "save it again as a plain dict of tensors"
+        ) from None
+    except Exception:  # a damaged pickle can raise anything
+        raise CheckpointError(
+            f"{path} is damaged or not a PyTorch file (its content does not parse): fetch it again"
+        ) from None
+    weights = document.get("model") if isinstance(document, dict) else None
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
+    ):
+        raise CheckpointError(f"{path} holds no state dict under 'model': is it a released checkpoint?")
+    # A released run on several GPUs saves its weights under "module."
+    return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,144 @@
+"""Every measurement runs, on tiny sizes, and says what it should."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import data, model
+from benchmarks.__main__ import main
+from benchmarks.timing import in_turn, relative_distance, relative_error, table
+from mrnet.config import Config
+from mrnet.model.head import ProposalHead
+
+BY_RECIPE = {
+    "proposal-head": {"dense_seconds", "fast_seconds", "speedup", "max_relative_error", "memory_mb"},
+    "predict": {"dense_seconds", "fast_seconds", "speedup", "max_relative_error"},
+    "train-step": {
+        "dense_forward_seconds", "fast_forward_seconds", "forward_speedup", "dense_backward_seconds",
+        "fast_backward_seconds", "backward_speedup", "max_relative_error", "max_relative_distance",
+        "dense_error_to_double", "fast_error_to_double",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., Config]) -> None:
+    for module in (model, data):
+        monkeypatch.setattr(module, "load_recipe", lambda _: tiny(train={"batch_size": 2}))
+    monkeypatch.setattr(data, "_NUM_QUERIES", 300)
+
+
+@pytest.mark.parametrize("what", BY_RECIPE)
+def test_models(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [what, "--recipe", "tacos", "--repeats", "2", "--device", "cpu", "--json"]
+    assert main(arguments) == 0
+    document = json.loads(capsys.readouterr().out)
+    [row] = document["rows"]
+    assert document["bench"] == what
+    assert row["recipe"] == "tacos"
+    assert BY_RECIPE[what] <= set(row)
+    assert row["max_relative_error"] < 1e-4
+    seconds = [value for name, value in row.items() if name.endswith("_seconds")]
+    assert all(0 < value < 60 for value in seconds)
+
+
+def test_routes_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = ProposalHead._dense
+    monkeypatch.setattr(ProposalHead, "_dense", lambda self, x: dense(self, x) * (1 + (self.route == "dense")))
+    row = model.bench_proposal_head("tacos", 1, torch.device("cpu"), None)
+    assert row["max_relative_error"] > 1e-3
+
+
+def test_gradients_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step() -> tuple[float, float, float]:
+        row = model.bench_train_step("tacos", 1, torch.device("cpu"), None)
+        return row["max_relative_error"], row["dense_error_to_double"], row["fast_error_to_double"]
+
+    between, of_dense, of_fast = step()
+    assert between < 1e-4
+    assert 0 < of_dense < 1e-4
+    assert 0 < of_fast < 1e-4
+    dense = ProposalHead._dense
+
+    def wrong(self: ProposalHead, x: torch.Tensor) -> torch.Tensor:
+        return dense(self, x) + (self.route == "dense" and x.dtype == torch.float32)
+
+    monkeypatch.setattr(ProposalHead, "_dense", wrong)
+    between, of_dense, of_fast = step()
+    assert between > 1e-2
+    assert of_dense > 1e-2
+    assert 0 < of_fast < 1e-4
+
+
+def test_evaluation_and_loading(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for what in ("evaluate", "load"):
+        assert main([what, "--repeats", "1", "--json", str(tmp_path / "out.json")]) == 0
+        [row] = json.loads((tmp_path / "out.json").read_text())["rows"]
+        assert row["max_error"] == 0
+        assert row["speedup"] > 0
+        assert "speedup" in capsys.readouterr().out
+
+
+def test_the_loop_by_hand() -> None:
+    """Five clips of 2 s: the best moment overlaps the second best, which is the truth, by just 0.5."""
+    scores = torch.zeros(1, 5, 5)
+    for cell, score in {(0, 1): 0.9, (0, 0): 0.5, (1, 1): 0.2, (4, 4): 0.1, (2, 3): 0.05, (2, 4): 0.04}.items():
+        scores[0][cell] = score
+    moments, metrics = data.evaluate_by_loop(
+        scores, torch.tensor([10.0]), torch.tensor([[0.0, 2.0]]), threshold=0.5
+    )
+    assert moments[0].tolist() == [[0, 4], [0, 2], [2, 4], [8, 10], [4, 8]]
+    assert metrics == {
+        "R@1,IoU=0.3": 1, "R@1,IoU=0.5": 1, "R@1,IoU=0.7": 0, "R@5,IoU=0.3": 1, "R@5,IoU=0.5": 1, "R@5,IoU=0.7": 1,
+        "mIoU": 0.5,
+    }  # fmt: skip
+
+
+def test_ways_take_turns() -> None:
+    calls: list[str] = []
+    times = in_turn(2, lambda: calls.append("a"), lambda: calls.append("b"))
+    assert calls == ["a", "b", "a", "b", "a", "b"]
+    assert len(times) == 2
+    found, expected = torch.tensor([1.0, -3.0]), torch.tensor([1.0, -4.0])
+    assert relative_error(found, expected) == 0.25
+    assert relative_distance(found, expected) == pytest.approx(17**-0.5)
+
+
+def test_table() -> None:
+    rows: list[dict[str, Any]] = [{"recipe": "x", "seconds": 12.345, "error": 2e-7, "none": None, "n": 3}]
+    assert table(rows).splitlines() == ["recipe  seconds    error  none  n", "     x     12.3  2.0e-07     -  3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nothing"], "invalid choice: 'nothing'"),
+        (["predict", "--recipe", "nothing"], "invalid choice: 'nothing'"),
+        (["predict", "--memory-budget", "much"], "'much' is no size in KB, MB or GB, e.g. 500MB"),
+        (["predict", "--repeats", "0"], "0 is not at least 1"),
+    ],
+)
+def test_bad_arguments(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1
+
+
+def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--device", "abacus"]) == 2
+    assert "device 'abacus' cannot be used here" in capsys.readouterr().err
+
+
+def test_sizes() -> None:
+    from mrnet.cli.common import memory_size
+
+    assert [memory_size(text) for text in ("500MB", "2GB", "1.5 GiB", "64k")] == [
+        500 * 2**20, 2 * 2**30, 3 * 2**29, 64 * 2**10,
+    ]  # fmt: skip

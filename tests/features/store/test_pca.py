@@ -1,0 +1,365 @@
+"""PCA of feature stores: exact, fitted on whom one says, and known by its hash."""
+
+import argparse
+import hashlib
+import json
+import logging
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from mrnet.cli import features_pca
+from mrnet.errors import ConfigError, DataError, FeatureError, FeatureShapeError, MRNetError
+from mrnet.features.store.pca import Pca, project_store
+from mrnet.features.store.reader import Rows, open_store
+from mrnet.features.store.writer import write_store
+from mrnet.provenance import Projection, Provenance
+
+SOURCE = Provenance(backbone="c3d", dim=5, rows_per_s=2.0, revision="1")
+MIX = np.random.default_rng(7).standard_normal((5, 5))
+
+
+def _videos(count: int = 6, offset: float = 0.0) -> dict[str, Rows]:
+    rng = np.random.default_rng(0)
+    scales = np.array([5.0, 3.0, 1.0, 0.3, 0.1])
+    return {
+        f"v{i}": (rng.standard_normal((10 + i, 5)) * scales @ MIX + offset + i).astype(np.float32)
+        for i in range(count)
+    }
+
+
+def _exact(rows: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, components and variances by singular values of the rows themselves."""
+    rows = rows.astype(np.float64)
+    mean = rows.mean(axis=0)
+    _, values, directions = np.linalg.svd(rows - mean, full_matrices=False)
+    largest = directions[np.arange(len(directions)), np.abs(directions).argmax(axis=1)]
+    return mean, (directions * np.sign(largest)[:, None])[:dim], (values**2 / (len(rows) - 1))[:dim]
+
+
+def _run(*words: str | Path) -> int:
+    parser = argparse.ArgumentParser()
+    features_pca.add_parser(parser.add_subparsers())
+    arguments = parser.parse_args(["pca", *map(str, words)])
+    status: int = arguments.run(arguments)
+    return status
+
+
+def _refused(error: type[MRNetError], *words: str | Path) -> str:
+    with pytest.raises(error) as caught:
+        _run(*words)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def _annotate(path: Path, *videos: str) -> Path:
+    record = {"duration": 5, "timestamps": [[0, 1]], "sentences": ["x"]}
+    path.write_text(json.dumps(dict.fromkeys(videos, record)))
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    write_store(tmp_path / "full.h5", _videos().items(), SOURCE)
+    return tmp_path / "full.h5"
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Path:
+    return _annotate(tmp_path / "train.json", "v0", "v2", "v3")
+
+
+class TestFit:
+    @pytest.mark.parametrize("offset", [0.0, 1e5])
+    def test_is_that_of_all_rows_at_once(self, offset: float) -> None:
+        videos = _videos(offset=offset)
+        pca = Pca.fit(videos.items(), 3, SOURCE, "these")
+        rows = np.concatenate(list(videos.values()))
+        mean, components, variance = _exact(rows, 3)
+        np.testing.assert_allclose(pca.mean, mean, rtol=1e-12)
+        np.testing.assert_allclose(pca.components, components, atol=1e-9)
+        np.testing.assert_allclose(pca.explained_variance, variance, rtol=1e-9)
+        _, _, all_variance = _exact(rows, 5)
+        assert pca.record.variance_kept == pytest.approx(variance.sum() / all_variance.sum(), rel=1e-9)
+        assert (pca.record.rows, pca.record.videos, pca.record.fitted_on) == (75, 6, "these")
+        applied = pca.apply(videos["v1"])
+        assert applied.dtype == np.float32
+        np.testing.assert_allclose(applied, (videos["v1"] - mean) @ components.T, atol=1e-5)
+
+    def test_as_sklearn(self) -> None:
+        decomposition = pytest.importorskip("sklearn.decomposition")
+        rows = np.concatenate(list(_videos().values()))
+        other = decomposition.PCA(n_components=3).fit(rows.astype(np.float64))
+        pca = Pca.fit(_videos().items(), 3, SOURCE, "these")
+        signs = np.sign((pca.components * other.components_).sum(axis=1))[:, None]
+        np.testing.assert_allclose(pca.components, other.components_ * signs, atol=1e-9)
+        np.testing.assert_allclose(pca.explained_variance, other.explained_variance_, rtol=1e-9)
+        assert pca.record.variance_kept == pytest.approx(other.explained_variance_ratio_.sum())
+
+    def test_holds_one_video_at_a_time(self) -> None:
+        earlier: list[weakref.ref[Rows]] = []
+
+        def features() -> Iterator[tuple[str, Rows]]:
+            for i in range(9):
+                assert all(rows() is None for rows in earlier[:-1])
+                rows = np.random.default_rng(i).standard_normal((4, 5)).astype(np.float32)
+                earlier.append(weakref.ref(rows))
+                yield f"v{i}", rows
+
+        assert Pca.fit(features(), 2, SOURCE, "x").record.rows == 36
+
+    @pytest.mark.parametrize(
+        ("rows", "dim", "message"),
+        [
+            (np.eye(5), 6, "rows of width 5 cannot be reduced to 6: give a --dim of 5 at most"),
+            (np.eye(5)[:3], 3, "3 rows allow 2 components at most, not 3: give more videos"),
+            (np.ones((9, 5)), 2, "all 9 rows are the same: there is nothing to keep of them"),
+            (np.eye(4), 2, '"v" has rows of width 4, the others of 5'),
+        ],
+    )
+    def test_refuses(self, rows: np.ndarray, dim: int, message: str) -> None:
+        with pytest.raises(FeatureError) as caught:
+            Pca.fit([("v", rows.astype(np.float32))], dim, SOURCE, "x")
+        assert str(caught.value) == message
+
+    def test_as_many_components_as_there_can_be(self) -> None:
+        rows = np.eye(5, dtype=np.float32)
+        assert Pca.fit([("v", rows)], 4, SOURCE, "x").record.variance_kept == pytest.approx(1.0)
+
+
+class TestFile:
+    def test_round_trip(self, tmp_path: Path) -> None:
+        pca = Pca.fit(_videos().items(), 3, SOURCE, "these")
+        path = tmp_path / "new" / "a.pca.safetensors"
+        pca.save(path)
+        assert [item.name for item in path.parent.iterdir()] == [path.name]
+        arrays = load_file(path)
+        assert {name: array.shape for name, array in arrays.items()} == {
+            "mean": (5,),
+            "components": (3, 5),
+            "explained_variance": (3,),
+        }
+        loaded = Pca.load(path)
+        assert loaded.record == pca.record
+        np.testing.assert_array_equal(loaded.components, pca.components)
+        np.testing.assert_array_equal(loaded.apply(_videos()["v0"]), pca.apply(_videos()["v0"]))
+
+    def test_same_features_same_bytes(self, tmp_path: Path) -> None:
+        for name in "ab":
+            Pca.fit(_videos().items(), 3, SOURCE, "these").save(tmp_path / name)
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+    def test_not_a_pca(self, tmp_path: Path) -> None:
+        hint = "give the .pca.safetensors file that `mrnet features pca` wrote"
+        path = tmp_path / "a.pca.safetensors"
+
+        def refused() -> str:
+            with pytest.raises(FeatureError) as caught:
+                Pca.load(path)
+            return str(caught.value)
+
+        assert refused().startswith(f"{path}: cannot be read (")
+        path.write_bytes(b"x" * 100)
+        assert refused() == f"{path}: damaged, or no PCA; {hint}"
+        save_file({"mean": np.zeros(5)}, path)
+        assert refused() == f"{path}: damaged, or no PCA; {hint}"
+        pca = Pca.fit(_videos().items(), 3, SOURCE, "these")
+        pca.save(path)
+        path.write_bytes(path.read_bytes()[:-8])
+        assert refused() == f"{path}: damaged, or no PCA; {hint}"
+        Pca(pca.mean[:4], pca.components, pca.explained_variance, pca.record).save(path)
+        assert refused() == f"{path}: its arrays do not fit together; {hint}"
+
+    def test_not_writable(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(FeatureError, match=r"cannot be written .*; choose another place"):
+            Pca.fit(_videos().items(), 3, SOURCE, "x").save(tmp_path / "file" / "a")
+
+
+class TestCommand:
+    def test_train_then_apply(
+        self,
+        tmp_path: Path,
+        store: Path,
+        train: Path,
+        caplog: pytest.LogCaptureFixture,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        _annotate(train, "v0", "v2", "v3", "v99")
+        assert _run(store, "--dim", "2", "--train", train, "--out", tmp_path / "small.h5") == 0
+        assert caplog.messages == ["1 of 4 videos of train.json have no features"]
+        videos = _videos()
+        chosen = np.concatenate([videos[name] for name in ("v0", "v2", "v3")])
+        mean, components, variance = _exact(chosen, 2)
+        _, _, total = _exact(chosen, 5)
+        small, pca_file = open_store(tmp_path / "small.h5"), tmp_path / "small.pca.safetensors"
+        assert small.ids() == sorted(videos)
+        for name, rows in videos.items():
+            np.testing.assert_allclose(small.read(name), (rows - mean) @ components.T, atol=1e-4)
+        digest = hashlib.sha256(pca_file.read_bytes()).hexdigest()
+        fitted_on = "3 of 4 videos of train.json"
+        projection = Projection(sha256=digest, dim=5, fitted_on=fitted_on)
+        assert small.provenance == SOURCE.model_copy(update={"dim": 2, "projection": projection})
+        assert Pca.load(pca_file).record.source == SOURCE
+        assert capsys.readouterr().out == (
+            f"5 -> 2 dimensions, which keep {variance.sum() / total.sum():.2%} of the variance of 35 rows: "
+            f"{fitted_on}\nPCA:      {pca_file}\nfeatures: {tmp_path / 'small.h5'}\n"
+        )
+
+        new = tmp_path / "new"
+        new.mkdir()
+        np.save(new / "w.npy", videos["v1"])
+        words = ["--apply", pca_file, "--out", tmp_path / "w.h5"]
+        assert _run(new, *words) == 0  # a folder that does not say how it was made
+        applied = open_store(tmp_path / "w.h5")
+        assert applied.provenance == small.provenance
+        np.testing.assert_array_equal(applied.read("w"), small.read("v1"))
+        assert hashlib.sha256(pca_file.read_bytes()).hexdigest() == digest
+
+    def test_annotations_without_lengths_will_do(self, tmp_path: Path, store: Path) -> None:
+        (tmp_path / "a.csv").write_text("video,start,end,query\nv0.mp4,0,1,x\n")
+        (tmp_path / "b.csv").write_text("video,start,end,query\nv1,5,1,\n")
+        words = ["--dim", "2", "--train", tmp_path / "a.csv", tmp_path / "b.csv", "--out", tmp_path / "s.h5"]
+        assert _run(store, *words) == 0
+        record = Pca.load(tmp_path / "s.pca.safetensors").record
+        assert (record.fitted_on, record.rows) == ("2 of 2 videos of a.csv, b.csv", 21)
+
+    def test_all_videos(self, tmp_path: Path, store: Path, caplog: pytest.LogCaptureFixture) -> None:
+        assert _run(store, "--dim", "2", "--fit-on", "all", "--out", tmp_path / "s.h5") == 0
+        pca = Pca.load(tmp_path / "s.pca.safetensors")
+        assert pca.record.fitted_on == "all 6 videos of full.h5, test videos among them"
+        np.testing.assert_allclose(pca.mean, np.concatenate(list(_videos().values())).mean(axis=0), rtol=1e-5)
+        assert caplog.record_tuples == [
+            (
+                "mrnet.cli.features_pca",
+                logging.WARNING,
+                "fitted on all videos, as published features were: test videos shape their own features",
+            )
+        ]
+
+    def test_features_that_do_not_say_how_they_were_made(self, tmp_path: Path, train: Path) -> None:
+        with h5py.File(tmp_path / "tacos_c3d.h5", "w") as file:
+            for name, rows in _videos().items():
+                file[f"{name}/c3d_features"] = rows
+        assert _run(tmp_path / "tacos_c3d.h5", "--dim", "2", "--train", train, "--out", tmp_path / "s.h5") == 0
+        provenance = open_store(tmp_path / "s.h5").provenance
+        assert provenance is not None
+        assert (provenance.backbone, provenance.dim, provenance.revision) == ("tacos_c3d", 2, "")
+        assert provenance.projection is not None
+
+    def test_unreadable_videos_are_left_out(
+        self, tmp_path: Path, store: Path, train: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with h5py.File(store, "a") as file:
+            file["v4"][0, 0] = np.nan
+            file["wide"] = np.zeros((3, 6))
+        assert _run(store, "--dim", "2", "--train", train, "--out", tmp_path / "s.h5") == 1
+        assert open_store(tmp_path / "s.h5").ids() == ["v0", "v1", "v2", "v3", "v5"]
+        assert caplog.messages == [
+            f'left out: "v4": {store}, "v4": row 0 holds NaN or infinity; extract its features again',
+            'left out: "wide": rows of width 6, but the PCA is of rows of width 5',
+        ]
+
+
+class TestRefuses:
+    def test_nothing_said(self, tmp_path: Path, store: Path, train: Path) -> None:
+        out = ["--out", tmp_path / "s.h5"]
+        assert _refused(ConfigError, store, "--dim", "2", *out) == (
+            "say whose rows to fit on, for features fitted on test videos know more than they should: --train "
+            "ANNOTATIONS for the training videos alone, --fit-on all for every video, or --apply a saved PCA"
+        )
+        assert _refused(ConfigError, store, "--train", train, *out) == (
+            "the width after: give --dim, 500 is usual"
+        )
+        assert _refused(ConfigError, store, "--apply", "x", "--dim", "2", *out) == (
+            "the width after: a saved PCA has its own: leave out --dim"
+        )
+        with pytest.raises(SystemExit):  # one of the three
+            _run(store, "--dim", "2", "--train", train, "--fit-on", "all", *out)
+
+    def test_out(self, tmp_path: Path, store: Path, train: Path) -> None:
+        words = [store, "--dim", "2", "--train", train, "--out"]
+        assert _refused(FeatureError, *words, tmp_path) == (
+            f"{tmp_path}: is a folder; name an HDF5 file with --out"
+        )
+        assert _refused(FeatureError, *words, store) == (
+            f"{store}: holds the features to reduce; choose another --out"
+        )
+
+    @pytest.mark.parametrize(
+        ("change", "dim", "error", "message"),
+        [
+            (lambda _: None, 6, FeatureError, "rows of width 5 cannot be reduced to 6"),
+            (
+                lambda file: file["v2"].__setitem__((1, 0), np.inf),
+                2,
+                FeatureError,
+                'full.h5, "v2": row 1 holds NaN',
+            ),
+            (
+                lambda file: [file.__delitem__(v) for v in ("v0", "v2", "v3")],
+                2,
+                DataError,
+                "none of the 3 videos of",
+            ),
+        ],
+    )
+    def test_leaves_nothing(
+        self,
+        tmp_path: Path,
+        store: Path,
+        train: Path,
+        change: Callable[[h5py.File], object],
+        dim: int,
+        error: type[MRNetError],
+        message: str,
+    ) -> None:
+        with h5py.File(store, "a") as file:
+            change(file)
+        words = [store, "--dim", str(dim), "--train", train, "--out", tmp_path / "s.h5"]
+        assert message in _refused(error, *words)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["full.h5", "train.json"]
+
+    def test_empty_store(self, tmp_path: Path) -> None:
+        h5py.File(tmp_path / "e.h5", "w").close()
+        words = [tmp_path / "e.h5", "--dim", "2", "--fit-on", "all", "--out", tmp_path / "s.h5"]
+        assert _refused(FeatureError, *words) == f"{tmp_path / 'e.h5'}: holds no features to fit a PCA on"
+
+    def test_reduced_features_are_not_reduced_again(self, tmp_path: Path, store: Path, train: Path) -> None:
+        assert _run(store, "--dim", "3", "--train", train, "--out", tmp_path / "s.h5") == 0
+        digest = hashlib.sha256((tmp_path / "s.pca.safetensors").read_bytes()).hexdigest()
+        message = (
+            f"{tmp_path / 's.h5'}: features of 'c3d' revision 1 reduced to 3 by PCA {digest[:8]}: give the features "
+            "as they were before"
+        )
+        out = ["--out", tmp_path / "t.h5"]
+        assert _refused(FeatureError, tmp_path / "s.h5", "--dim", "2", "--train", train, *out) == message
+        assert (
+            _refused(FeatureError, tmp_path / "s.h5", "--apply", tmp_path / "s.pca.safetensors", *out) == message
+        )
+
+    def test_features_of_another_encoder(self, tmp_path: Path, store: Path, train: Path) -> None:
+        assert _run(store, "--dim", "2", "--train", train, "--out", tmp_path / "s.h5") == 0
+        pca_file = tmp_path / "s.pca.safetensors"
+        write_store(tmp_path / "b.h5", _videos().items(), SOURCE.model_copy(update={"revision": "2"}))
+        with pytest.raises(FeatureShapeError) as caught:
+            project_store(open_store(tmp_path / "b.h5"), pca_file, tmp_path / "t.h5")
+        assert str(caught.value) == (
+            f"{tmp_path / 'b.h5'}: features of 'c3d' revision 2, but {pca_file} was fitted on 'c3d' revision 1: fit "
+            "a PCA on these"
+        )
+        narrow = {name: rows[:, :4] for name, rows in _videos(2).items()}
+        write_store(tmp_path / "n.h5", narrow.items(), SOURCE.model_copy(update={"dim": 4}))
+        with pytest.raises(FeatureError) as caught_too:
+            project_store(open_store(tmp_path / "n.h5"), pca_file, tmp_path / "t.h5")
+        assert str(caught_too.value) == (
+            f"{tmp_path / 'n.h5'}: none of its 2 videos can be reduced; the first: "
+            '"v0": rows of width 4, but the PCA is of rows of width 5'
+        )
+        assert not (tmp_path / "t.h5").exists()

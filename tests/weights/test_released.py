@@ -1,0 +1,521 @@
+"""Released checkpoints through `convert_checkpoint`: the same scores, and a refusal for everything else.
+
+The cases hold configurations and weights under their released names, with what the released code computed.
+"""
+
+import copy
+import io
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mrnet.errors import CheckpointError, ConfigError, MRNetError
+from mrnet.retrieval.rank import fuse_scores
+from mrnet.weights import native as checkpoint
+from mrnet.weights.native import build_model, load_checkpoint
+from mrnet.weights.released import convert_checkpoint, import_config
+
+CASES = Path(__file__).parents[1] / "parity" / "cases"
+INDEX: dict[str, Any] = json.loads((CASES / "index.json").read_text(encoding="utf-8"))
+UNUSED = ("text_encoder.fc_out1.", "text_out.fc_out2.", "text_out.layernorm.")
+BELONG = "the weights and the configuration do not belong together"
+
+Tree = dict[str, Any]
+
+
+def nested(tree: Tree) -> Tree:
+    """Dotted keys as the released YAML has them, one level each."""
+    whole: Tree = {}
+    for key, value in tree.items():
+        node = whole
+        *parents, leaf = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = nested(value) if isinstance(value, dict) else value
+    return whole
+
+
+def tensors_of(case: str, prefix: str = "") -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in load_file(CASES / f"{case}.safetensors").items()
+        if name.startswith(prefix)
+    }
+
+
+class Released:
+    """A released checkpoint in a folder, to be spoilt and converted."""
+
+    def __init__(self, folder: Path, case: str = "activitynet") -> None:
+        self.folder = folder
+        self.pth, self.yml, self.out = folder / "best.pth", folder / "config.yml", folder / "converted"
+        self.config = nested(copy.deepcopy(INDEX[case]["config"]))
+        self.weights = tensors_of(case, "weights.")
+        self.write()
+
+    def write(self) -> None:
+        self.yml.write_text(yaml.safe_dump(self.config))
+        document = {
+            "model": self.weights,
+            "optimizer": {"state": {0: {"step": 7, "exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1e-4}]},
+            "scheduler": {"milestones": {8: 1, 13: 1}, "last_epoch": 3},
+            "epoch": 3,
+        }
+        torch.save(document, self.pth)
+
+    def set(self, key: str, value: Any) -> None:
+        *parents, leaf = key.split(".")
+        node = self.config
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+        self.write()
+
+    def convert(self) -> None:
+        convert_checkpoint(self.pth, self.yml, self.out)
+
+    def refusal(self, kind: type[MRNetError]) -> str:
+        """The one-line message of a conversion that fails and leaves nothing behind."""
+        before = sorted(self.folder.rglob("*"))
+        with pytest.raises(kind) as caught:
+            self.convert()
+        assert sorted(self.folder.rglob("*")) == before
+        assert len(str(caught.value).splitlines()) == 1
+        return str(caught.value)
+
+
+@pytest.fixture
+def released(tmp_path: Path) -> Released:
+    return Released(tmp_path)
+
+
+class TestConversion:
+    @pytest.mark.parametrize("case", sorted(INDEX))
+    def test_the_released_scores(self, tmp_path: Path, case: str) -> None:
+        released = Released(tmp_path, case)
+        released.convert()
+        config, weights = load_checkpoint(released.out)
+        model = build_model(config, weights, source=case)
+
+        expected = tensors_of(case)
+        query_features = [expected[f"input.query_features.{i}"] for i in range(3)]
+        queries = torch.nn.utils.rnn.pad_sequence(query_features, batch_first=True)
+        counts = torch.tensor([len(rows) for rows in query_features])
+        mask = torch.arange(queries.shape[1]) < counts[:, None]
+        with torch.no_grad():
+            scores = model.score(model(expected["input.video_features"], queries, mask))
+        fused = fuse_scores(scores.iou, scores.contrastive, config.decode.score_power)
+        assert torch.equal(model.valid, expected["eval.valid_mask"].bool())
+        for name, actual in (("iou", scores.iou), ("contrastive", scores.contrastive), ("fused", fused)):
+            wanted = torch.cat([expected[f"eval.{name}_scores.{i}"] for i in range(3)])
+            torch.testing.assert_close(actual, wanted, atol=1e-5, rtol=0)
+
+    def test_the_settings(self, released: Released) -> None:
+        released.convert()
+        config, _ = load_checkpoint(released.out)
+        assert config.name == "activitynet"
+        assert config.model.query_mode == "joint"
+        assert (config.model.projections, config.model.attention, config.model.mask) == ("modality", "all", "both")
+        assert (config.model.layers, config.model.heads, config.model.gamma) == (2, 4, 0.98)
+        assert (config.model.dim, config.model.clip_hidden, config.model.head_hidden) == (32, 40, 24)
+        assert config.model.pooling_counts == [3, 2, 2]
+        assert (config.loss.margin, config.loss.contrastive_weight, config.loss.top_k) == (0.3, 0.1, 1)
+        assert (config.loss.sparsity_weight, config.loss.sparsity_doubling_ratio) == (10.0, 0.15)
+        assert config.loss.sparsity_per_video
+        assert (config.decode.nms_threshold, config.decode.score_power) == (0.5, 0.5)
+        assert config.evaluation.tious == [0.3, 0.5, 0.7]
+
+    def test_where_it_came_from_is_kept(self, released: Released) -> None:
+        released.convert()
+        config, _ = load_checkpoint(released.out)
+        assert config.video_provenance is not None
+        assert config.query_provenance is not None
+        assert (config.video_provenance.backbone, config.video_provenance.dim) == ("c3d", 20)
+        assert config.video_provenance.details == {
+            "converted_from": "best.pth",
+            "released_config": "config.yml",
+        }
+        assert config.query_provenance.dim == 24
+
+    def test_the_released_charades_file_attends_to_nothing(self, tmp_path: Path) -> None:
+        released = Released(tmp_path, "charades_released")
+        released.convert()
+        config, _ = load_checkpoint(released.out)
+        assert (config.model.attention, config.model.softmax) == ("video", False)
+        assert config.model.zero_linear_retention
+
+    def test_shared_projections_are_read_off_the_weights(self, tmp_path: Path) -> None:
+        released = Released(tmp_path, "tacos")
+        released.convert()
+        config, weights = load_checkpoint(released.out)
+        assert config.model.projections == "shared"
+        assert config.evaluation.tious == [0.1, 0.3, 0.5]
+        released_query = released.weights["trans_ret.rets.0.self_attn.linears.0.weight"]
+        assert torch.equal(weights["transformer.layers.0.retention.projections.shared.q.weight"], released_query)
+
+    def test_modality_matrices_are_transposed(self, released: Released) -> None:
+        released.convert()
+        _, weights = load_checkpoint(released.out)
+        turned = released.weights["trans_ret.rets.1.W_txt_K"].T
+        assert torch.equal(weights["transformer.layers.1.retention.projections.text.k.weight"], turned)
+
+    def test_weights_of_several_gpus(self, released: Released, tmp_path: Path) -> None:
+        released.convert()
+        (tmp_path / "several").mkdir()
+        other = Released(tmp_path / "several")
+        other.weights = {f"module.{name}": tensor for name, tensor in other.weights.items()}
+        other.write()
+        other.convert()
+        assert (other.out / "model.safetensors").read_bytes() == (released.out / "model.safetensors").read_bytes()
+
+    def test_the_format_of_older_pytorch(self, released: Released) -> None:
+        torch.save({"model": released.weights}, released.pth, _use_new_zipfile_serialization=False)
+        released.convert()
+        bias = load_checkpoint(released.out)[1]["query_encoder.bias"]
+        assert torch.equal(bias, released.weights["text_encoder.fc_out2.bias"])
+
+    def test_dotted_keys_at_the_top(self, released: Released) -> None:
+        released.config = INDEX["activitynet"]["config"]
+        released.write()
+        released.convert()
+        assert load_checkpoint(released.out)[0].name == "activitynet"
+
+    def test_keys_about_where_it_ran_are_passed_over(self, released: Released) -> None:
+        released.config["MODEL"]["DEVICE"] = "cuda"
+        released.config["DATASETS"]["TRAIN"] = ["activitynet_train"]
+        released.config |= {"OUTPUT_DIR": ".", "DATALOADER": {"NUM_WORKERS": 4}}
+        released.set("SOLVER.CHECKPOINT_PERIOD", 1)
+        released.convert()
+        assert load_checkpoint(released.out)[0].model.layers == 2
+
+
+class TestReleasedDefaults:
+    def test_what_a_tacos_file_leaves_out(self) -> None:
+        given = nested(copy.deepcopy(INDEX["tacos"]["config"]))
+        del given["MODEL"]["RET"]["INPUT_TEXT_DIM"], given["SOLVER"]["LOSS_RATIO"], given["SOLVER"]["USE_LRTNET"]
+        config = import_config(given, modality=False, source="tacos")
+        assert config.model.query_dim == 768
+        assert config.query_provenance is not None
+        assert config.query_provenance.dim == 768
+        assert config.loss.sparsity_doubling_ratio == 0.0
+        assert config.model.transformer is True
+        assert config.model.attention_dropout == 0.0
+
+    def test_solver_settings(self) -> None:
+        given = nested(copy.deepcopy(INDEX["tacos"]["config"]))
+        given["SOLVER"] |= {
+            "LR": 0.0015, "BATCH_SIZE": 2, "MAX_EPOCH": 250, "MILESTONES": [130, 190], "ONLY_IOU": 100,
+            "ATT_DROPOUT": 0.1,
+        }  # fmt: skip
+        config = import_config(given, modality=False, source="tacos")
+        assert (config.train.lr, config.train.batch_size, config.train.epochs) == (0.0015, 2, 250)
+        assert (config.train.milestones, config.train.full_loss_epochs) == ([130, 190], 100)
+        assert config.model.attention_dropout == 0.1
+
+    @pytest.mark.parametrize(
+        ("name", "proposals", "boundary", "dropped"),
+        [
+            ("pool", "pool", "none", False),
+            ("pool_b", "pool", "add", False),
+            ("pool_c", "pool", "concat", False),
+            ("conv", "conv", "none", False),
+            ("conv_b", "conv", "add", True),
+            ("conv_c", "conv", "concat", False),
+        ],
+    )
+    def test_proposal_kinds(self, name: str, proposals: str, boundary: str, dropped: bool) -> None:
+        given = nested(copy.deepcopy(INDEX["activitynet"]["config"]))
+        given["MODEL"]["RET"]["FEAT2D"]["NAME"] = name
+        model = import_config(given, modality=True, source="x").model
+        assert (model.proposals, model.boundary, model.boundary_replaces_conv) == (proposals, boundary, dropped)
+
+
+class TestWeightsThatDoNotFit:
+    def test_missing(self, released: Released) -> None:
+        del released.weights["trans_ret.rets.0.W_vid_Q"]
+        released.write()
+        assert released.refusal(CheckpointError) == (
+            f"{released.pth} has no weight 'trans_ret.rets.0.W_vid_Q': {BELONG}"
+        )
+
+    @pytest.mark.parametrize("prefix", UNUSED)
+    def test_missing_though_unused(self, released: Released, prefix: str) -> None:
+        del released.weights[f"{prefix}bias"]
+        released.write()
+        assert released.refusal(CheckpointError) == f"{released.pth} has no weight '{prefix}bias': {BELONG}"
+
+    def test_extra(self, released: Released) -> None:
+        released.weights["stray.weight"] = torch.zeros(1)
+        released.write()
+        assert released.refusal(CheckpointError) == (
+            f"{released.pth} has an unexpected weight 'stray.weight': {BELONG}"
+        )
+
+    def test_misshapen(self, released: Released) -> None:
+        released.weights["featpool.conv.weight"] = torch.zeros(40, 21, 1)
+        released.write()
+        assert released.refusal(CheckpointError) == (
+            f"{released.pth}: weight 'featpool.conv.weight' has shape [40, 21, 1], the configuration needs "
+            "[40, 20, 1]"
+        )
+
+    def test_fewer_layers_than_the_configuration(self, released: Released) -> None:
+        released.set("SOLVER.TRANS_LAYER", 3)
+        assert released.refusal(CheckpointError) == (
+            f"{released.pth} has no weight 'trans_ret.rets.2.W_vid_Q' and 17 more: {BELONG}"
+        )
+
+    def test_other_clips_than_the_configuration(self, released: Released) -> None:
+        released.config["INPUT"]["NUM_PRE_CLIPS"] = 64
+        released.set("MODEL.RET.NUM_CLIPS", 32)
+        assert released.refusal(CheckpointError) == (
+            f"{released.pth}: weight 'trans_ret.rets.0.learn_vid_ret.weight' has shape [256, 1], the "
+            "configuration needs [1024, 1]"
+        )
+
+    def test_no_weights_at_all(self, released: Released) -> None:
+        released.weights = {}
+        released.write()
+        assert released.refusal(CheckpointError).startswith(
+            f"{released.pth} has no weight 'featpool.conv.weight' and "
+        )
+
+    @pytest.mark.parametrize(
+        "document",
+        [{"state_dict": {}}, torch.zeros(3), [1], {"model": 3}, {"model": {"a": 3}}, {"model": {"a": {}}}],
+        ids=["other key", "tensor", "list", "number", "numbers", "nested"],
+    )
+    def test_no_state_dict(self, released: Released, document: Any) -> None:
+        torch.save(document, released.pth)
+        assert released.refusal(CheckpointError) == (
+            f"{released.pth} holds no state dict under 'model': is it a released checkpoint?"
+        )
+
+    def test_names_that_are_numbers(self, released: Released) -> None:
+        torch.save({"model": {1: torch.zeros(1)}}, released.pth)
+        assert "holds no state dict under 'model'" in released.refusal(CheckpointError)
+
+
+class TestConfigurationThatDoesNotFit:
+    """Which file to mend is part of a message: here it is the YAML."""
+
+    @pytest.mark.parametrize(
+        ("key", "value", "message"),
+        [
+            ("SOLVER.FOO", 1, "unknown key 'SOLVER.FOO': is this a released MRNet configuration?"),
+            ("MODEL.RETT.X", 1, "unknown key 'MODEL.RETT.X': is this a released MRNet configuration?"),
+            ("SOLVER", 3, "unknown key 'SOLVER': is this a released MRNet configuration?"),
+            (
+                "SOLVER.ATT_MODE",
+                "sideways",
+                "SOLVER.ATT_MODE is 'sideways', the released code knows all, v, trans, no",
+            ),
+            ("SOLVER.ATT_MODE", None, "SOLVER.ATT_MODE is None, the released code knows all, v, trans, no"),
+            (
+                "SOLVER.MASK_MODE",
+                False,  # a bare no
+                "SOLVER.MASK_MODE is False, the released code knows no, ret, sparse, both",
+            ),
+            (
+                "MODEL.RET.FEAT2D.NAME",
+                "poool",
+                "MODEL.RET.FEAT2D.NAME is 'poool', the released code knows pool, pool_b, pool_c, conv, conv_b, "
+                "conv_c",
+            ),
+            ("SOLVER.N_HEAD", 5, "model: dim 32 must be even and a multiple of heads (5)"),
+        ],
+    )
+    def test_refused(self, released: Released, key: str, value: Any, message: str) -> None:
+        released.set(key, value)
+        assert released.refusal(ConfigError).endswith(f": {message}")
+
+    def test_the_message_names_the_configuration(self, released: Released) -> None:
+        released.set("SOLVER.ATT_MODE", "sideways")
+        assert released.refusal(ConfigError).startswith(f"{released.yml}: ")
+
+    def test_the_message_names_the_released_key(self, released: Released) -> None:
+        released.set("SOLVER.GAMMA", 2)
+        assert "SOLVER.GAMMA" in released.refusal(ConfigError)
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [("SOLVER.ATT_MODE", ["all"]), ("SOLVER.MILESTONES", 8), ("SOLVER.MILESTONES", None)],
+    )
+    def test_values_of_another_type(self, released: Released, key: str, value: Any) -> None:
+        released.set(key, value)
+        assert key in released.refusal(ConfigError)
+
+    def test_a_quoted_boolean(self, tmp_path: Path) -> None:
+        released = Released(tmp_path, "charades_released")
+        released.set("SOLVER.ATT_SOFTMAX", "false")
+        try:
+            released.convert()
+        except ConfigError:
+            return
+        assert load_checkpoint(released.out)[0].model.zero_linear_retention
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"", " holds no mapping of keys: give the released config.yml"),
+            (b"- 1", " holds no mapping of keys: give the released config.yml"),
+            (b"a text", " holds no mapping of keys: give the released config.yml"),
+            (b"a: [1", " is not YAML (while parsing a flow sequence): give the released config.yml"),
+            (
+                b"a: !!python/object/apply:os.getcwd []",
+                " is not YAML (could not determine a constructor for the tag "
+                "'tag:yaml.org,2002:python/object/apply:os.getcwd'): give the released config.yml",
+            ),
+            (
+                b"\xff\xfe",
+                " is not YAML ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte): give the "
+                "released config.yml",
+            ),
+        ],
+    )
+    def test_not_a_configuration(self, released: Released, content: bytes, message: str) -> None:
+        released.yml.write_bytes(content)
+        assert released.refusal(ConfigError) == f"{released.yml}{message}"
+
+    def test_missing(self, released: Released) -> None:
+        released.yml.unlink()
+        assert released.refusal(ConfigError) == (
+            f"{released.yml}: No such file or directory: give the released config.yml with --config"
+        )
+
+    def test_a_folder(self, released: Released) -> None:
+        released.yml = released.folder
+        assert released.refusal(ConfigError) == (
+            f"{released.folder}: Is a directory: give the released config.yml with --config"
+        )
+
+
+class Marker:
+    """Unpickling it creates a file: what a hostile checkpoint could do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Path.touch, (self.path,)
+
+
+class TestFilesThatAreNotCheckpoints:
+    @pytest.mark.parametrize("where", ["beside", "weights"])
+    @pytest.mark.parametrize("zipped", [True, False])
+    def test_code_is_refused_and_not_run(self, released: Released, where: str, zipped: bool) -> None:
+        touched = released.folder / "touched"
+        hostile = Marker(touched)
+        pickle.loads(pickle.dumps(hostile))  # it would work
+        assert touched.exists()
+        touched.unlink()
+        document = {"model": released.weights, "epoch": hostile} if where == "beside" else {"model": hostile}
+        torch.save(document, released.pth, _use_new_zipfile_serialization=zipped)
+        assert released.refusal(CheckpointError) == (
+            f"{released.pth} needs unpickling of more than weights, which could run code: refused; save it again "
+            "as a plain dict of tensors"
+        )
+        assert not touched.exists()
+
+    @pytest.mark.parametrize("keep", [0, 100, 0.5, -1])
+    def test_truncated(self, released: Released, keep: float) -> None:
+        whole = released.pth.read_bytes()
+        released.pth.write_bytes(whole[: int(len(whole) * keep) if 0 < keep < 1 else int(keep)])
+        text = released.refusal(CheckpointError)
+        assert text.startswith(f"{released.pth} is damaged or not a PyTorch file (")
+        assert text.endswith("): fetch it again")
+
+    @pytest.mark.parametrize(
+        "keep",
+        [
+            1000,
+            100,
+            0.5,
+            -1,
+        ],
+    )
+    def test_truncated_file_of_older_pytorch(self, released: Released, keep: float) -> None:
+        held = io.BytesIO()
+        torch.save({"model": released.weights}, held, _use_new_zipfile_serialization=False)
+        whole = held.getvalue()
+        released.pth.write_bytes(whole[: int(len(whole) * keep) if 0 < keep < 1 else int(keep)])
+        assert released.refusal(CheckpointError).endswith("): fetch it again")
+
+    @pytest.mark.parametrize("content", [b"hello", b"PK\x03\x04" + bytes(100), bytes(1000)])
+    def test_something_else(self, released: Released, content: bytes) -> None:
+        released.pth.write_bytes(content)
+        text = released.refusal(CheckpointError)
+        assert text.startswith(f"{released.pth} is damaged or not a PyTorch file (")
+
+    @pytest.mark.parametrize(
+        "content", [b"<html>Not found</html>", b"<!DOCTYPE html>\n<html></html>", b"version https://git-lfs\n"]
+    )
+    def test_text_is_not_called_a_pickle(self, released: Released, content: bytes) -> None:
+        released.pth.write_bytes(content)
+        text = released.refusal(CheckpointError)
+        assert text.startswith(f"{released.pth} is damaged or not a PyTorch file (")
+
+    def test_no_advice_to_unpickle(self, released: Released) -> None:
+        released.pth.write_bytes(bytes(1000))
+        assert "weights_only" not in released.refusal(CheckpointError)
+
+    def test_a_pickle_is_refused_without_warnings(
+        self, released: Released, recwarn: pytest.WarningsRecorder
+    ) -> None:
+        released.pth.write_bytes(pickle.dumps({"model": 1}, protocol=4))
+        assert released.refusal(CheckpointError).startswith(f"{released.pth} ")
+        assert [str(warning.message) for warning in recwarn] == []
+
+    def test_missing(self, released: Released) -> None:
+        released.pth.unlink()
+        assert released.refusal(CheckpointError) == (
+            f"{released.pth}: No such file or directory: give a released .pth file"
+        )
+
+    def test_a_folder(self, released: Released) -> None:
+        released.pth = released.folder
+        assert released.refusal(CheckpointError) == (
+            f"{released.folder}: Is a directory: give a released .pth file"
+        )
+
+
+class TestOut:
+    @pytest.mark.parametrize("name", ["converted", "converted/notes.txt"])
+    def test_taken(self, released: Released, name: str) -> None:
+        taken = released.folder / name
+        taken.parent.mkdir(exist_ok=True)
+        taken.write_text("mine")
+        assert released.refusal(CheckpointError) == (
+            f"{released.out} already exists and is not empty: choose another place or remove it"
+        )
+        assert taken.read_text() == "mine"
+
+    def test_twice(self, released: Released) -> None:
+        released.convert()
+        assert "already exists and is not empty" in released.refusal(CheckpointError)
+
+    def test_an_empty_folder_will_do(self, released: Released) -> None:
+        released.out.mkdir()
+        released.convert()
+        assert load_checkpoint(released.out)[0].name == "activitynet"
+
+    def test_below_a_file(self, released: Released) -> None:
+        released.out = released.yml / "converted"
+        assert released.refusal(CheckpointError).startswith(f"cannot write {released.out}: ")
+
+    def test_nothing_half_written(self, released: Released, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(directory: Path, *rest: object) -> None:  # noqa: ARG001
+            (directory / "model.safetensors").write_bytes(b"half")
+            raise CheckpointError("disk full")
+
+        monkeypatch.setattr(checkpoint, "write_checkpoint", fail)
+        assert released.refusal(CheckpointError) == "disk full"
+        assert sorted(path.name for path in released.folder.iterdir()) == ["best.pth", "config.yml"]
