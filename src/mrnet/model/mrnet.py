@@ -70,9 +70,7 @@ class MRNet(nn.Module):
     Source: docs/method.md, sections 4 to 7.
     """
 
-    def __init__(
-        self, config: ModelConfig, *, route: Route = "auto", memory_budget: int | None = None
-    ) -> None:
+    def __init__(self, config: ModelConfig, *, route: Route = "auto", memory_budget: int | None = None) -> None:
         super().__init__()
         self.config = config
         valid = valid_cells(config.num_clips, config.pooling_counts)
