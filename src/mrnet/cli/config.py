@@ -19,7 +19,9 @@ def add_parser(commands: Subparsers) -> None:
         help="say what the fields of the configuration mean",
         description="Prints the fields that --set and recipes know, with their defaults and what they mean.",
     )
-    parser.add_argument("key", nargs="?", default="", help="a field or a section, e.g. train or train.lr (default: all)")
+    parser.add_argument(
+        "key", nargs="?", default="", help="a field or a section, e.g. train or train.lr (default: all)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -30,7 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
         sections = ", ".join(dict.fromkeys(key.split(".")[0] for key, _ in fields))
         raise ConfigError(f"no field or section {arguments.key!r}; the sections are {sections}")
     for key, field in asked:
-        default = "" if field.get_default(call_default_factory=True) is PydanticUndefined else f" = {_shown(field)}"
+        default = (
+            "" if field.get_default(call_default_factory=True) is PydanticUndefined else f" = {_shown(field)}"
+        )
         print(f"{key}{default}\n    {field.description}")
     return 0
 

@@ -40,9 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CheckpointError("no checkpoint: give one with --checkpoint, or run `mrnet demo` here first")
     from mrnet.predictor import Predictor
 
-    predictor = Predictor.load(
-        checkpoint, trusted=arguments.encoders, memory_budget=arguments.memory_budget
-    )
+    predictor = Predictor.load(checkpoint, trusted=arguments.encoders, memory_budget=arguments.memory_budget)
     moments = predictor.find(arguments.video, arguments.query, arguments.k, speech=arguments.speech)
     if arguments.json:
         document = {

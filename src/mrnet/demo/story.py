@@ -21,12 +21,12 @@ from mrnet.evaluation.report import evaluate_checkpoint
 from mrnet.evaluation.run import metric_table
 from mrnet.features.extraction.extract import video_files
 from mrnet.features.registry import make_backbone
+from mrnet.files import make_directory, write_text
 from mrnet.predictor import Predictor
 from mrnet.retrieval.trained import EncodedVideo
 from mrnet.training.loop import train
 from mrnet.training.state import Run
 from mrnet.types import Moment, Query, QueryKind, QueryProtocol, VideoRecord
-from mrnet.files import make_directory, write_text
 from mrnet.weights.native import RUN_FILE
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from mrnet.errors import DataError
 from mrnet.evaluation.metrics import pad_moments
-from mrnet.types import Moment, Query, VideoRecord
 from mrnet.files import write_text
+from mrnet.types import Moment, Query, VideoRecord
 
 _NAMED = 3  # qids spelt out in an error
 

@@ -70,12 +70,12 @@ def evaluate_checkpoint(
     taken = checkpoint.spec.query_kinds
     kinds = kinds or taken
     if not set(kinds) <= set(taken):
-        raise ConfigError(f"the model takes {' and '.join(taken)} queries alone: it cannot be asked {kinds[0]} ones")
+        raise ConfigError(
+            f"the model takes {' and '.join(taken)} queries alone: it cannot be asked {kinds[0]} ones"
+        )
     source = open_source(config.data.model_copy(update={"query_kinds": taken}), trusted)
     model = checkpoint.build(memory_budget=memory_budget).to(choose_device(device))
-    return {
-        kind: _evaluate_kind(checkpoint, model, source, config, split, protocols, kind) for kind in kinds
-    }
+    return {kind: _evaluate_kind(checkpoint, model, source, config, split, protocols, kind) for kind in kinds}
 
 
 def _evaluate_kind(

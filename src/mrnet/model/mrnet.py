@@ -18,7 +18,7 @@ from mrnet.types import QueryProtocol
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What the losses and the scores are made of. Embeddings are L2-normalised float32.
+    """What the losses and the scores are made of. Embeddings are L2-normalised, float32 (float64 of such a model).
 
     Attributes:
         iou_proposals: ``(m, v, d)`` IoU embeddings of the valid cells.
@@ -64,8 +64,8 @@ class MRNet(nn.Module):
 
     Args:
         config: architecture.
-        route: of the proposal convolutions, see :class:`mrnet.model.head.ProposalHead`.
-        memory_budget: bytes that their speed may cost; ``None`` for a quarter of this machine's memory.
+        route: of the proposal head's convolutions, see :class:`mrnet.model.fast.stack.TiledStack`, as for the next.
+        memory_budget: bytes that speed may cost.
 
     Source: docs/method.md, sections 4 to 7.
     """
@@ -102,6 +102,8 @@ class MRNet(nn.Module):
             hidden=config.head_hidden,
             kernel=config.head_kernel,
             layers=config.head_layers,
+            route=route,
+            memory_budget=memory_budget,
         )
 
     def encode_video(self, video: Tensor) -> Tensor:
@@ -180,12 +182,12 @@ class MRNet(nn.Module):
         return Embeddings(
             iou_proposals=iou_proposals,
             contrastive_proposals=contrastive_proposals,
-            iou_queries=F.normalize(self.query_iou(text).float(), dim=-1),
-            contrastive_queries=F.normalize(text.float(), dim=-1),
+            iou_queries=_normalise(self.query_iou(text)),
+            contrastive_queries=_normalise(text),
             map_of_query=map_of_query,
             video_of_query=video_of_query,
             video_of_map=video_of_map,
-            sparsity=sparsity.float(),
+            sparsity=_at_least_float32(sparsity),
             num_videos=num_videos,
         )
 
@@ -196,7 +198,15 @@ class MRNet(nn.Module):
     def _proposals(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """``(m, t, d)`` to the normalised IoU and contrastive embeddings of the valid cells, ``(m, v, d)``."""
         iou, contrastive = self.proposal_head(self.proposal_map(clips))
-        return F.normalize(iou.float(), dim=-1), F.normalize(contrastive.float(), dim=-1)
+        return _normalise(iou), _normalise(contrastive)
+
+
+def _normalise(x: Tensor) -> Tensor:
+    return F.normalize(_at_least_float32(x), dim=-1)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _cosine(queries: Tensor, proposals: Tensor, map_of_query: Tensor) -> Tensor:

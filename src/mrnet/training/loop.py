@@ -182,7 +182,9 @@ def _finish_epoch(job: _Job, epoch: int, losses: dict[str, float], started: floa
         best = _is_best(record, run.history, config) if job.val_set is not None else True
         run.save_epoch(record, job.trainer.network, job.trainer.optimizer, best=best)
         _write_scalars(job.writer, record)
-        score = f"  val {config.evaluation.select_by} {metrics[config.evaluation.select_by]:.2f}" if metrics else ""
+        score = (
+            f"  val {config.evaluation.select_by} {metrics[config.evaluation.select_by]:.2f}" if metrics else ""
+        )
         log.info(
             "epoch %d/%d  loss %.4f%s%s",
             epoch, config.train.epochs, losses["total"], score, "  (best)" if best and metrics else "",

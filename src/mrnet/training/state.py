@@ -75,7 +75,9 @@ class Run:
             OutputError: the folder holds something already, or cannot be made.
         """
         if (directory / RUN_FILE).is_file():
-            raise OutputError(f"{directory} holds a run already: continue it with --resume, or choose another --out")
+            raise OutputError(
+                f"{directory} holds a run already: continue it with --resume, or choose another --out"
+            )
         check_new(directory)
         run = cls(directory, config, spec)
         make_directory(run.checkpoints)

@@ -111,7 +111,9 @@ class Trainer:
             raise TrainingError(self._non_finite("gradient", batch, losses))
         self._optimizer.step()
         values = torch.stack([loss.detach(), norm, *(part.detach() for part in vars(losses).values())]).tolist()
-        return StepRecord(dict(zip(("total", *vars(losses)), [values[0], *values[2:]], strict=True)), values[1], self.lr)
+        return StepRecord(
+            dict(zip(("total", *vars(losses)), [values[0], *values[2:]], strict=True)), values[1], self.lr
+        )
 
     def _non_finite(self, what: str, batch: Batch, losses: Losses) -> str:
         parts = ", ".join(f"{name} {value.item():g}" for name, value in vars(losses).items())
