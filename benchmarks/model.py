@@ -17,7 +17,8 @@ from mrnet.model.fast.routes import Route
 from mrnet.model.head import ProposalHead
 from mrnet.model.mrnet import Embeddings, MRNet
 from mrnet.model.norm import MapNorm
-from mrnet.retrieval.rank import fuse_scores, top_moments
+from mrnet.retrieval.rank import rank
+from mrnet.retrieval.trained import TrainedScorer
 from mrnet.temporal import iou_map
 
 _QUERIES = 3
@@ -47,14 +48,13 @@ def bench_predict(recipe: str, repeats: int, device: torch.device, budget: int |
     """A whole prediction: a video's features and three queries, asked jointly, to ranked moments."""
     config = load_recipe(recipe)
     model = _make_model(config, device, budget)
-    video, queries, mask = _inputs(config, 1, device)
-    duration_s = torch.full((_QUERIES,), 120.0, device=device)
+    video, queries, _ = _inputs(config, 1, device)
+    scorer = TrainedScorer(model, config.decode.score_power, "joint")
 
     def answer() -> Tensor:
-        scores = model.score(model(video, queries, mask, "joint"))
-        fused = fuse_scores(scores.iou, scores.contrastive, config.decode.score_power)
-        top_moments(fused, duration_s, 5, config.decode.nms_threshold)
-        return fused
+        candidates = scorer.candidates(scorer.encode_video(video[0], 120.0), queries[0])
+        rank(candidates, 5, config.decode.nms_threshold)
+        return candidates.scores
 
     return _both_routes(model, recipe, repeats, answer)
 

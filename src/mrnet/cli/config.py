@@ -19,9 +19,7 @@ def add_parser(commands: Subparsers) -> None:
         help="say what the fields of the configuration mean",
         description="Prints the fields that --set and recipes know, with their defaults and what they mean.",
     )
-    parser.add_argument(
-        "key", nargs="?", default="", help="a field or a section, e.g. train or train.lr (default: all)"
-    )
+    parser.add_argument("key", nargs="?", default="", help="a field or a section, e.g. train.lr (default: all)")
     parser.set_defaults(run=run)
 
 

@@ -93,7 +93,9 @@ def _evaluate_kind(
     train = source.split("train", [kind]) if config.data.train else []
     if not train:
         log.info("no baselines: they are fitted on training annotations, and data.train is not set")
-    scorers = {protocol: TrainedScorer(model, config.decode.score_power, protocol) for protocol in protocols}
+    scorers: dict[str, TrainedScorer] = {
+        protocol: TrainedScorer(model, config.decode.score_power, protocol) for protocol in protocols
+    }
     report, predictions = evaluate(scorers, dataset, train, config)
     head = {
         "checkpoint": str(checkpoint.folder),

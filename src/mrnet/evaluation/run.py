@@ -15,7 +15,7 @@ from mrnet.evaluation.predictions import Prediction, align
 from mrnet.evaluation.qvhighlights import per_query_scores, qvhighlights_metrics
 from mrnet.retrieval.rank import rank
 from mrnet.retrieval.scorer import Scorer, Video
-from mrnet.types import VideoRecord
+from mrnet.types import Moment, VideoRecord
 
 MOMENTS_PER_QUERY = 10
 """Ranked moments kept of each query: what QVHighlights scores, and more than R@5 needs."""

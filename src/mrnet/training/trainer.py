@@ -110,10 +110,9 @@ class Trainer:
         if accelerator.scaler is None and not torch.isfinite(norm):  # the scaler of fp16 skips such steps itself
             raise TrainingError(self._non_finite("gradient", batch, losses))
         self._optimizer.step()
-        values = torch.stack([loss.detach(), norm, *(part.detach() for part in vars(losses).values())]).tolist()
-        return StepRecord(
-            dict(zip(("total", *vars(losses)), [values[0], *values[2:]], strict=True)), values[1], self.lr
-        )
+        named = {"norm": norm, "total": loss, **vars(losses)}
+        values = dict(zip(named, torch.stack([value.detach() for value in named.values()]).tolist(), strict=True))
+        return StepRecord(norm=values.pop("norm"), losses=values, lr=self.lr)
 
     def _non_finite(self, what: str, batch: Batch, losses: Losses) -> str:
         parts = ", ".join(f"{name} {value.item():g}" for name, value in vars(losses).items())
