@@ -124,3 +124,18 @@ def test_modules_moved_to_exist() -> None:
     assert len(rows) > 15
     modules = [module for row in rows for module in re.findall(r"`((?:mrnet|benchmarks)[\w.]*)`", row)]
     assert [module for module in modules if find_spec(module) is None] == []
+
+
+def test_layers_are_those_that_are_checked() -> None:
+    (checked,) = re.findall(r"^layers =\n((?: {4}.*\n)+)", read(ROOT / ".importlinter"), flags=re.MULTILINE)
+    (drawn,) = re.findall(r"```text\n(cli\n.*?)```", read(ROOT / "docs" / "design.md"), flags=re.DOTALL)
+    assert drawn.splitlines() == [line.strip() for line in checked.splitlines() if line.strip() != "__main__"]
+
+
+def test_every_room_is_in_the_layout() -> None:
+    (table,) = re.findall(
+        r"^## Layout\n(.*?)\n\n[^|\n]", read(ROOT / "docs" / "design.md"), flags=re.DOTALL | re.MULTILINE
+    )
+    package = [path for path in (ROOT / "src" / "mrnet").iterdir() if path.is_dir() or path.suffix == ".py"]
+    rooms = [path.name + "/" * path.is_dir() for path in package]
+    assert [room for room in rooms if not room.startswith("__") and f"`{room}`" not in table] == []
