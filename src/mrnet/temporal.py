@@ -98,15 +98,15 @@ def valid_cells(num_clips: int, pooling_counts: list[int]) -> Tensor:
 def resample(rows: Tensor, num_rows: int) -> Tensor:
     """L2-normalise feature rows and average them into a fixed number of rows.
 
-    Cut points are ``round(i·n / num_rows)`` (half to even) clamped to n - 1; each output row is the mean
+    Cut points are ``round(i·r / num_rows)`` (half to even) clamped to r - 1; each output row is the mean
     of its input rows, or the single row at its cut point where the cell is empty.
 
     Args:
-        rows: ``(n, c)``, n >= 1.
-        num_rows: N_pre.
+        rows: ``(r, c)``, r >= 1.
+        num_rows: p, rows wanted.
 
     Returns:
-        ``(num_rows, c)`` float32.
+        ``(p, c)`` float32.
 
     Source: docs/method.md, section 2.
     """
