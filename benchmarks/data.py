@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Row, in_turn
+from benchmarks.timing import Figures, in_turn
 from mrnet.config import load_recipe
 from mrnet.data.dataset import MomentDataset, load_batches
 from mrnet.evaluation.metrics import per_query_hits
@@ -23,7 +23,7 @@ _NUM_QUERIES = 17_031  # of ActivityNet's test split
 _TIOUS, _RANKS = (0.3, 0.5, 0.7), (1, 5)
 
 
-def bench_evaluate(repeats: int, sample: int = 200) -> Row:
+def bench_evaluate(repeats: int, sample: int = 200) -> Figures:
     """Score maps of 17,031 queries to ranked moments to metrics, against a loop over queries and candidates.
 
     The loop answers ``sample`` of the queries; its time is scaled up to all of them. The error is the largest
@@ -100,7 +100,7 @@ class _NoQueries:
         return torch.zeros(len(queries), self.dim)
 
 
-def bench_load(repeats: int, num_videos: int = 200) -> Row:
+def bench_load(repeats: int, num_videos: int = 200) -> Figures:
     """An epoch's video features, from HDF5 each time against resampled once and mapped into memory."""
     config = load_recipe("activitynet").model
     rng = np.random.default_rng(0)
