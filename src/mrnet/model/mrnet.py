@@ -1,7 +1,6 @@
 """MRNet, assembled."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +13,7 @@ from mrnet.model.head import ProposalHead
 from mrnet.model.proposals import ProposalMap
 from mrnet.model.transformer import RetentionTransformer
 from mrnet.temporal import valid_cells
+from mrnet.types import QueryProtocol
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Embeddings:
 
 
 @dataclass(frozen=True)
-class ScoreMaps:
-    """Scores of every proposal, 0 in invalid cells: both ``(n, t, t)`` float32."""
+class Scores:
+    """Scores of the valid cells of each query's map, in row-major order: both ``(n, v)`` float32."""
 
     iou: Tensor
     contrastive: Tensor
@@ -112,7 +112,7 @@ class MRNet(nn.Module):
         return clips
 
     def embed_proposals(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """The part of :meth:`match` that all queries of a video share, for models whose clips no query touches.
+        """The part of :meth:`embed` that all queries of a video share, for models whose clips no query touches.
 
         Args:
             clips: ``(b, t, d)`` from :meth:`encode_video`.
@@ -137,7 +137,7 @@ class MRNet(nn.Module):
         video: Tensor,
         queries: Tensor,
         query_mask: Tensor,
-        query_mode: Literal["single", "joint"] | None = None,
+        protocol: QueryProtocol,
     ) -> Embeddings:
         """Embed videos and their queries.
 
@@ -145,26 +145,26 @@ class MRNet(nn.Module):
             video: ``(b, p, c)`` resampled features.
             queries: ``(b, s, q)`` query features, padded.
             query_mask: ``(b, s)`` bool, true for real queries (they come first).
-            query_mode: overrides the configuration's.
+            protocol: whether each query has the video to itself, or shares one sequence with the video's others.
 
         Returns:
             Embeddings with the queries flat, video by video.
         """
-        return self.match(self.encode_video(video), queries, query_mask, query_mode)
+        return self.embed(self.encode_video(video), queries, query_mask, protocol)
 
-    def match(
+    def embed(
         self,
         clips: Tensor,
         queries: Tensor,
         query_mask: Tensor,
-        query_mode: Literal["single", "joint"] | None = None,
+        protocol: QueryProtocol,
         proposals: tuple[Tensor, Tensor] | None = None,
     ) -> Embeddings:
         """:meth:`forward` from clips that :meth:`encode_video` gave, and from what :meth:`embed_proposals` did."""
         text = self.query_encoder(queries)
         num_videos = len(clips)
         video_of_query = query_mask.nonzero()[:, 0]
-        if (query_mode or self.config.query_mode) == "single" and self.config.video_depends_on_query:
+        if protocol == "single" and self.config.video_depends_on_query:
             text, clips = text[query_mask][:, None], clips[video_of_query]
             mask_of_map = query_mask.new_ones(len(text), 1)
             video_of_map = video_of_query
@@ -191,23 +191,14 @@ class MRNet(nn.Module):
             num_videos=num_videos,
         )
 
-    def score(self, embeddings: Embeddings) -> ScoreMaps:
-        """Score maps of the embedded queries. Source: docs/method.md, section 7."""
-        return ScoreMaps(
-            iou=self._scatter(embeddings.iou_logits().sigmoid()),
-            contrastive=self._scatter(embeddings.contrastive_scores()),
-        )
+    def score(self, embeddings: Embeddings) -> Scores:
+        """Scores of the embedded queries. Source: docs/method.md, section 7."""
+        return Scores(embeddings.iou_logits().sigmoid(), embeddings.contrastive_scores())
 
     def _proposals(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """``(m, t, d)`` to the normalised IoU and contrastive embeddings of the valid cells, ``(m, v, d)``."""
         iou, contrastive = self.proposal_head(self.proposal_map(clips))
         return _normalise(iou), _normalise(contrastive)
-
-    def _scatter(self, scores: Tensor) -> Tensor:
-        """``(n, v)`` to ``(n, t, t)``."""
-        maps = scores.new_zeros(len(scores), *self.valid.shape)
-        maps[:, self.valid] = scores
-        return maps
 
 
 def _normalise(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from mrnet.cli import features_pca
-from mrnet.errors import ConfigError, DataError, FeatureError, FeatureShapeError, MRNetError
+from mrnet.errors import ConfigError, DataError, FeatureError, FeatureShapeError, MRNetError, OutputError
 from mrnet.features.store.pca import Pca, project_store
 from mrnet.features.store.reader import Rows, open_store
 from mrnet.features.store.writer import write_store
@@ -178,7 +178,7 @@ class TestFile:
 
     def test_not_writable(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(FeatureError, match=r"cannot be written .*; choose another place"):
+        with pytest.raises(OutputError, match=r"cannot be written .*; choose another place"):
             Pca.fit(_videos().items(), 3, SOURCE, "x").save(tmp_path / "file" / "a")
 
 

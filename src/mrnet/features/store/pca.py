@@ -6,7 +6,6 @@ the same features give the same components every time. Nothing is whitened or sc
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from mrnet.errors import FeatureError, FeatureShapeError
 from mrnet.features.store.reader import FeatureStore, Rows
 from mrnet.features.store.writer import write_store
+from mrnet.files import write_bytes
 from mrnet.provenance import Projection, Provenance
 
 Array = npt.NDArray[np.float64]
@@ -143,7 +143,7 @@ class Pca:
         """Write a safetensors file; at no time is it there half-written.
 
         Raises:
-            FeatureError: it cannot be written.
+            OutputError: it cannot be written.
         """
         arrays = {
             "mean": self.mean,
@@ -152,16 +152,7 @@ class Pca:
         }
         # One entry: the order of several is drawn by chance, and the file is known by its hash.
         content = save(arrays, {_METADATA: self.record.model_dump_json()})
-        temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.write_bytes(content)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-        except OSError as error:
-            raise FeatureError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+        write_bytes(path, content)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -220,7 +211,8 @@ def project_store(store: FeatureStore, pca_file: Path, out: Path) -> list[str]:
 
     Raises:
         FeatureShapeError: the features are of another encoder.
-        FeatureError: they are reduced already, none can be read, or a file cannot be read or written.
+        FeatureError: they are reduced already, none can be read, or a file cannot be read.
+        OutputError: ``out`` cannot be written.
     """
     _refuse_reduced(store)
     pca = Pca.load(pca_file)

@@ -28,7 +28,7 @@ from mrnet.features.store.reader import (
     open_hdf5,
     open_store,
 )
-from mrnet.files import Dataset, lock, write_file, write_hdf5, writing
+from mrnet.files import Dataset, lock, write_bytes, write_hdf5, write_text, writing
 from mrnet.provenance import Provenance
 
 Layout = Literal["hdf5", "npy", "pt"]
@@ -59,7 +59,7 @@ class StoreWriter(ABC):
         """Make the place to write to; before the first :meth:`write`.
 
         Raises:
-            FeatureError: it cannot be made, or another process is writing this store.
+            OutputError: it cannot be made, or another process is writing this store.
         """
 
     @abstractmethod
@@ -72,7 +72,7 @@ class StoreWriter(ABC):
             origin: what the rows were made from.
 
         Raises:
-            FeatureError: they cannot be written.
+            OutputError: they cannot be written.
         """
 
     @abstractmethod
@@ -80,7 +80,7 @@ class StoreWriter(ABC):
         """Complete the store, or leave nothing where nothing was stored; the last call.
 
         Raises:
-            FeatureError: it cannot be written.
+            OutputError: it cannot be written.
         """
 
     @abstractmethod
@@ -116,8 +116,8 @@ def write_store(path: Path, rows: Iterable[tuple[str, npt.NDArray[Any]]], proven
         provenance: how the rows were made.
 
     Raises:
-        FeatureError: an id comes twice or cannot name a dataset, an array has another shape or
-            is not finite, or the file cannot be written.
+        FeatureError: an id comes twice or cannot name a dataset, or an array has another shape or is not finite.
+        OutputError: the file cannot be written.
     """
 
     def checked() -> Iterator[Dataset]:
@@ -203,13 +203,13 @@ class _FolderWriter(StoreWriter):
                 journal.write(b"\n")  # after a line cut off by a full disk
             notes = self.path / f"{PROVENANCE}.json"
             if not notes.exists():
-                write_file(notes, (self.provenance.model_dump_json(indent=2) + "\n").encode())
+                write_text(notes, self.provenance.model_dump_json(indent=2) + "\n")
 
     def write(self, feature_id: str, rows: Rows, origin: str) -> None:
         assert self._journal is not None, "begin() comes first"
         with writing(self.path):
             # In this order: rows without their line are only written again.
-            write_file(self._file(feature_id), _FILES[self._layout](rows))
+            write_bytes(self._file(feature_id), _FILES[self._layout](rows))
             self._journal.write((json.dumps({"id": feature_id, _ORIGIN: origin}) + "\n").encode())
         self.stored[feature_id] = origin
 
