@@ -34,8 +34,10 @@ class ProposalHead(nn.Module):
     Attributes:
         stack: the tiled route.
 
-    Deviation: the biases of the stacked convolutions are not trained. Batch norm removes them, so their
-    gradient is zero but for rounding, which Adam would blow up into a random walk. No output changes.
+    Deviation: the biases of the stacked convolutions are not trained. Batch norm removes them, so that their
+    gradient is zero but for rounding, which Adam blows up into a random walk of about the learning rate a step. What
+    training computes is the same either way. Evaluation is not quite: running means lag some ten steps behind biases
+    that walk. Against a model that trains them, fused scores differ by up to 3e-4 in float32, 1e-9 in float64.
 
     Source: docs/method.md, section 6.
     """
