@@ -16,15 +16,16 @@ from mrnet.demo import DEFAULT_OUT, DEFAULT_RUNS
 from mrnet.demo.benchmark import render_benchmark
 from mrnet.demo.page import Example, render_report
 from mrnet.demo.voices import can_speak
-from mrnet.errors import CheckpointError
+from mrnet.errors import OutputError
 from mrnet.evaluation.predictions import write_predictions
 from mrnet.evaluation.run import evaluate, metric_table
 from mrnet.features.registry import make_backbone
+from mrnet.files import check_new, write_text
 from mrnet.predictor import EncodedVideo, Predictor
 from mrnet.training.loop import train
 from mrnet.training.state import Run
 from mrnet.types import Moment, Query, QueryKind, VideoRecord
-from mrnet.weights.native import RUN_FILE, make_directory, write_atomically
+from mrnet.weights.native import RUN_FILE
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def run_demo(out: Path, seed: int, overrides: Sequence[str] = ()) -> str:
         a summary for the terminal.
 
     Raises:
-        CheckpointError: ``out`` holds something else, or the demo of another seed.
+        OutputError: ``out`` holds something else, or the demo of another seed.
     """
     started = time.perf_counter()
     benchmark = out / "benchmark"
@@ -98,8 +99,8 @@ def run_demo(out: Path, seed: int, overrides: Sequence[str] = ()) -> str:
     report |= {kind: half.report for kind, half in halves.items()}
     rows = _rows(halves)
     html = render_report(report, rows, {kind: half.history for kind, half in halves.items()}, _examples(halves))
-    write_atomically(out / "report.json", json.dumps(report, indent=2) + "\n")
-    write_atomically(out / "report.html", html)
+    write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
+    write_text(out / "report.html", html)
     return _summary(report, {title: values for title, (values, _) in rows.items()}, out)
 
 
@@ -109,12 +110,10 @@ def _claim(out: Path, seed: int) -> None:
     claim = json.dumps({"demo": 1, "seed": seed}) + "\n"
     if marker.is_file():
         if marker.read_text(encoding="utf-8") != claim:
-            raise CheckpointError(f"{out} holds the demo of another seed: choose another --out")
+            raise OutputError(f"{out} holds the demo of another seed: choose another --out")
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"{out} already exists and is no demo: choose another --out")
-    make_directory(out)
-    write_atomically(marker, claim)
+    check_new(out)
+    write_text(marker, claim)
 
 
 def _evaluate(predictor: Predictor, run: Run, kind: QueryKind, out: Path) -> Half:

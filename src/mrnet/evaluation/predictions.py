@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from mrnet.errors import DataError
 from mrnet.evaluation.metrics import pad_moments
+from mrnet.files import write_text
 from mrnet.types import Moment, Query, VideoRecord
-from mrnet.weights.native import write_atomically
 
 _NAMED = 3  # qids spelt out in an error
 
@@ -101,13 +101,10 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
         predictions: one a query.
 
     Raises:
-        DataError: a number is NaN or infinite, or the folder cannot be written to.
+        DataError: a number is NaN or infinite.
+        OutputError: the file cannot be written.
     """
-    text = "".join(f"{_line(prediction)}\n" for prediction in predictions)
-    try:
-        write_atomically(path, text)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+    write_text(path, "".join(f"{_line(prediction)}\n" for prediction in predictions))
 
 
 def match(predictions: Sequence[Prediction], records: Sequence[VideoRecord]) -> list[Prediction]:
