@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import Row, in_turn, multiply_adds_per_second, relative_distance, relative_error, seconds
-from mrnet.config import Config, load_recipe
+from mrnet.config import RunConfig, load_recipe
 from mrnet.losses import compute_losses, total_loss
 from mrnet.model.fast.routes import Route
 from mrnet.model.head import ProposalHead
 from mrnet.model.mrnet import Embeddings, MRNet
 from mrnet.model.norm import MapNorm
-from mrnet.retrieval.rank import fuse_scores, top_moments
+from mrnet.retrieval.rank import rank
+from mrnet.retrieval.trained import TrainedScorer
 from mrnet.temporal import iou_map
 
 _QUERIES = 3
@@ -47,14 +48,13 @@ def bench_predict(recipe: str, repeats: int, device: torch.device, budget: int |
     """A whole prediction: a video's features and three queries, asked jointly, to ranked moments."""
     config = load_recipe(recipe)
     model = _make_model(config, device, budget)
-    video, queries, mask = _inputs(config, 1, device)
-    duration_s = torch.full((_QUERIES,), 120.0, device=device)
+    video, queries, _ = _inputs(config, 1, device)
+    scorer = TrainedScorer(model, config.decode.score_power, "joint")
 
     def answer() -> Tensor:
-        scores = model.score(model(video, queries, mask, "joint"))
-        fused = fuse_scores(scores.iou, scores.contrastive, config.decode.score_power)
-        top_moments(fused, duration_s, 5, config.decode.nms_threshold)
-        return fused
+        candidates = scorer.candidates(scorer.encode_video(video[0], 120.0), queries[0])
+        rank(candidates, 5, config.decode.nms_threshold)
+        return candidates.scores
 
     return _both_routes(model, recipe, repeats, answer)
 
@@ -131,7 +131,7 @@ def _worst(
     return max(measure(*pair) for pair in pairs if pair[1].abs().max() > rounding)
 
 
-def _step(model: MRNet, config: Config, inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[float, float]:
+def _step(model: MRNet, config: RunConfig, inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[float, float]:
     """Seconds forward and back, the loss counted among the latter; gradients are left in the model."""
     for parameter in model.parameters():
         parameter.grad = None
@@ -174,7 +174,7 @@ def _both_routes(model: MRNet, recipe: str, repeats: int, work: Callable[[], Ten
     }
 
 
-def _make_model(config: Config, device: torch.device, budget: int | None) -> MRNet:
+def _make_model(config: RunConfig, device: torch.device, budget: int | None) -> MRNet:
     """A model with random weights whose batch norm has seen maps like those to come."""
     torch.manual_seed(0)
     model = MRNet(config.model).to(device)
@@ -189,7 +189,7 @@ def _make_model(config: Config, device: torch.device, budget: int | None) -> MRN
     return model.eval()
 
 
-def _inputs(config: Config, num_videos: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _inputs(config: RunConfig, num_videos: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(num_videos)
     model = config.model
     video = torch.randn(num_videos, model.num_pre_clips, model.video_dim, generator=generator)

@@ -1,4 +1,4 @@
-"""Temporal geometry: overlap of moments, the proposal map, resampling to clips.
+"""Temporal geometry: overlap of moments, the proposal map, rows of features to clips.
 
 Everything here is a pure function of tensors. Axis letters are those of :mod:`mrnet.types`.
 """
@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mrnet.errors import FeatureShapeError
 from mrnet.grid import map_diagonals
 
 
@@ -123,3 +124,22 @@ def average_rows(rows: Tensor, num_rows: int) -> Tensor:
     gathered = rows[torch.arange(cell_of_row.numel()) + first]
     sums = torch.zeros(num_rows, rows.shape[1]).index_add_(0, cell_of_row, gathered)
     return sums / length[:, None]
+
+
+def check_width(rows: Tensor, width: int, where: str, key: str) -> None:
+    """Refuse features of another width than the model's.
+
+    Args:
+        rows: ``(..., c)``.
+        width: of the model.
+        where: what they are or where they lie, for the message.
+        key: field of the configuration that holds the width.
+
+    Raises:
+        FeatureShapeError: naming the source and the field to change.
+    """
+    if rows.shape[-1] != width:
+        raise FeatureShapeError(
+            f"{where} has features of width {rows.shape[-1]}, but {key} is {width}: use the features the model "
+            f"was made for, or train with --set {key}={rows.shape[-1]}"
+        )

@@ -20,8 +20,16 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v", ".mpg", ".mpe
 """Endings of video files: looked for in folders, and dropped from names to make video ids."""
 
 
-QueryKind = Literal["typed", "spoken"]
-"""How a query is put: as a sentence, or as a sound file of someone saying it."""
+Modality = Literal["video", "text", "speech"]
+"""What a backbone encodes."""
+
+QueryKind = Literal["text", "speech"]
+"""What a query is made of: a sentence, or a sound file of someone saying it. In this order their features lie side
+by side where a model takes both."""
+
+QueryProtocol = Literal["single", "joint"]
+"""Whether each query of a video is asked alone, or all in one sequence in order of their ground-truth start (released
+behaviour, which leaks that order)."""
 
 
 class Moment(NamedTuple):
@@ -41,7 +49,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A sentence, typed or spoken, and the moments it describes.
+    """A sentence, written or said, and the moments it describes.
 
     Attributes:
         text: the sentence.
@@ -59,7 +67,7 @@ class Query:
     audio: str | None = None
     relevant_clips: tuple[int, ...] = ()
     saliency: tuple[tuple[int, ...], ...] = ()
-    kind: QueryKind = "typed"
+    kind: QueryKind = "text"
 
 
 @dataclass(frozen=True, slots=True)

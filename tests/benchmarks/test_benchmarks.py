@@ -11,7 +11,7 @@ import torch
 from benchmarks import data, model
 from benchmarks.__main__ import main
 from benchmarks.timing import in_turn, relative_distance, relative_error, table
-from mrnet.config import Config
+from mrnet.config import RunConfig
 from mrnet.model.head import ProposalHead
 
 BY_RECIPE = {
@@ -26,7 +26,7 @@ BY_RECIPE = {
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., Config]) -> None:
+def small(monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., RunConfig]) -> None:
     for module in (model, data):
         monkeypatch.setattr(module, "load_recipe", lambda _: tiny(train={"batch_size": 2}))
     monkeypatch.setattr(data, "_NUM_QUERIES", 300)

@@ -83,7 +83,7 @@ class TestInit:
                 "val": "val.jsonl",
                 "test": "test.jsonl",
                 "video_features": "videos",
-                "query_kinds": ["typed"],
+                "query_kinds": ["text"],
                 "video_backbone": "color-hog-motion",
                 "text_backbone": "hashed-words",
             },

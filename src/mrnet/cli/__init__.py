@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from mrnet import __version__
-from mrnet.cli import convert, data, demo, evaluate, features, find, train
+from mrnet.cli import config, convert, data, demo, evaluate, features, find, train
 from mrnet.cli.common import Parser
 from mrnet.errors import MRNetError
 
@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="mrnet", description="Find the moment in a video that a sentence describes.")
     parser.add_argument("--version", action="version", version=f"mrnet {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (demo, find, train, evaluate, features, convert, data):
+    for module in (demo, find, train, evaluate, features, convert, data, config):
         module.add_parser(commands)
     return parser
 

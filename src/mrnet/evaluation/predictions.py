@@ -48,12 +48,10 @@ class Aligned(NamedTuple):
     Attributes:
         predictions: ``(n, k, 2)``, in seconds, best first, padded with NaN.
         truth: ``(n, w, 2)``, in seconds, padded with NaN.
-        video_ids: the video of each query.
     """
 
     predictions: NDArray[np.float64]
     truth: NDArray[np.float64]
-    video_ids: list[str]
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -107,7 +105,7 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     write_text(path, "".join(f"{_line(prediction)}\n" for prediction in predictions))
 
 
-def match(predictions: Sequence[Prediction], records: Sequence[VideoRecord]) -> list[Prediction]:
+def in_order(predictions: Sequence[Prediction], records: Sequence[VideoRecord]) -> list[Prediction]:
     """Put predictions in the order of the records' queries.
 
     Raises:
@@ -158,11 +156,10 @@ def align(predictions: Sequence[Prediction], records: Sequence[VideoRecord]) -> 
         DataError: queries and predictions are not the same set, or ground truth is withheld.
     """
     queries = queries_with_answers(records)
-    ranked = match(predictions, records)
+    ranked = in_order(predictions, records)
     return Aligned(
         predictions=pad_moments([[window[:2] for window in prediction.windows] for prediction in ranked]),
         truth=pad_moments([query.moments for query in queries]),
-        video_ids=[record.video_id for record in records for _ in record.queries],
     )
 
 

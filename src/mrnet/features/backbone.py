@@ -7,15 +7,15 @@ inputs and runs in worker threads; ``encode`` turns a batch of inputs, of any so
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from mrnet.provenance import Provenance
+from mrnet.types import Modality as Modality
 
 Rows = npt.NDArray[np.float32]
-Modality = Literal["video", "text", "speech"]
 
 
 class Backbone(Protocol):
