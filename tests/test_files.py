@@ -133,7 +133,7 @@ class TestFile:
     def test_half_a_character(self, tmp_path: Path) -> None:
         (tmp_path / "f").write_text("old")
         assert refusal(lambda path: write_text(path, "a\udcff"), tmp_path / "f") == (
-            f"{tmp_path / 'f'}: would hold '\\udcff', half a character, and is not written; mend its text"
+            f"{tmp_path / 'f'}: its text holds '\\udcff', half a character; write that anew"
         )
         assert tree(tmp_path) == {"f": "old"}
 
@@ -235,7 +235,7 @@ class TestTogether:
             (tmp_path / name).write_text("old")
         texts = {name: "\udcff" if name == bad else "new" for name in ("a", "b", "last")}
         assert refusal(lambda path: write_together(path, texts), tmp_path).startswith(
-            f"{tmp_path / bad}: would hold"
+            f"{tmp_path / bad}: its text holds"
         )
         assert tree(tmp_path) == {"a": "old", "b": "old", "last": "old"}
 

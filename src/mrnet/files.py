@@ -287,9 +287,7 @@ def _utf8(path: Path, text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         half = error.object[error.start]
-        raise OutputError(
-            f"{path}: would hold {half!a}, half a character, and is not written; mend its text"
-        ) from None
+        raise OutputError(f"{path}: its text holds {half!a}, half a character; write that anew") from None
 
 
 class _Disk(io.FileIO):

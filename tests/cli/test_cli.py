@@ -857,7 +857,7 @@ class TestDemoRefuses:
         Path("out").mkdir()
         Path("out/thesis.txt").write_text("mine")
         assert command.refuses("demo", "--out", "out") == (
-            "mrnet: error: out already exists and is no demo: choose another --out"
+            "mrnet: error: out already exists and is not empty: choose another place or remove it"
         )
 
     def test_another_seed(self, command: Command) -> None:

@@ -12,7 +12,7 @@ from mrnet.demo.benchmark import render_benchmark
 from mrnet.demo.page import curve
 from mrnet.demo.story import run_demo
 from mrnet.demo.voices import can_speak
-from mrnet.errors import CheckpointError, FeatureError
+from mrnet.errors import FeatureError, OutputError
 from mrnet.predictor import Predictor
 
 SMALL = ["train.epochs=1", "train.milestones=[]", "model.layers=1", "model.head_layers=2"]
@@ -130,10 +130,10 @@ def test_run_again_trains_nothing(demo: Path) -> None:
 
 
 def test_other_folders_are_left_alone(demo: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds the demo of another seed"):
+    with pytest.raises(OutputError, match="holds the demo of another seed"):
         run_demo(demo, 4)
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(CheckpointError, match="already exists and is no demo"):
+    with pytest.raises(OutputError, match="already exists and is not empty"):
         run_demo(tmp_path, 0)
 
 

@@ -63,6 +63,7 @@ def init_dataset(
     Raises:
         DataError: there are no videos, no annotations or too few of them, an annotation file as a whole cannot be
             read, or a file is in the way.
+        OutputError: the files cannot be written.
         ConfigError: a backbone cannot be made.
         FeatureError: two videos have one id.
     """

@@ -15,13 +15,13 @@ from mrnet.demo import DEFAULT_OUT, DEFAULT_RUNS
 from mrnet.demo.benchmark import render_benchmark
 from mrnet.demo.page import Example, render_report
 from mrnet.demo.voices import can_speak
-from mrnet.errors import CheckpointError
+from mrnet.errors import OutputError
 from mrnet.evaluation.predictions import write_predictions
 from mrnet.evaluation.report import evaluate_checkpoint
 from mrnet.evaluation.run import metric_table
 from mrnet.features.extraction.extract import video_files
 from mrnet.features.registry import make_backbone
-from mrnet.files import make_directory, write_text
+from mrnet.files import check_new, write_text
 from mrnet.predictor import Predictor
 from mrnet.retrieval.trained import EncodedVideo
 from mrnet.training.loop import train
@@ -72,7 +72,7 @@ def run_demo(out: Path, seed: int, overrides: Sequence[str] = ()) -> str:
         a summary for the terminal.
 
     Raises:
-        CheckpointError: ``out`` holds something else, or the demo of another seed.
+        OutputError: ``out`` holds something else, or the demo of another seed.
     """
     started = time.perf_counter()
     benchmark = out / "benchmark"
@@ -112,11 +112,9 @@ def _claim(out: Path, seed: int) -> None:
     claim = json.dumps({"demo": 1, "seed": seed}) + "\n"
     if marker.is_file():
         if marker.read_text(encoding="utf-8") != claim:
-            raise CheckpointError(f"{out} holds the demo of another seed: choose another --out")
+            raise OutputError(f"{out} holds the demo of another seed: choose another --out")
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"{out} already exists and is no demo: choose another --out")
-    make_directory(out)
+    check_new(out)
     write_text(marker, claim)
 
 

@@ -102,8 +102,7 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
         DataError: a number is NaN or infinite.
         OutputError: the file cannot be written.
     """
-    text = "".join(f"{_line(prediction)}\n" for prediction in predictions)
-    write_text(path, text)
+    write_text(path, "".join(f"{_line(prediction)}\n" for prediction in predictions))
 
 
 def in_order(predictions: Sequence[Prediction], records: Sequence[VideoRecord]) -> list[Prediction]:

@@ -312,6 +312,28 @@ class TestOtherFeatures:
         (tmp_path / "f.h5").write_text("notes")
         assert refusal(tmp_path / "f.h5").startswith(f"{tmp_path / 'f.h5'}: not an HDF5 file")
 
+    def test_pipes_and_devices(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "f.h5")
+        for path in (tmp_path / "f.h5", Path("/dev/null")):
+            with pytest.raises(FeatureError) as caught:
+                open_writer(path, OURS, "hdf5")
+            assert str(caught.value) == (
+                f"{path}: is no regular file, where one HDF5 file should be; choose another place"
+            )
+
+    def test_published_features_are_not_replaced(self, tmp_path: Path) -> None:
+        with h5py.File(tmp_path / "f.h5", "w") as file:
+            file["a"] = ROWS
+        with pytest.raises(FeatureError, match="holds features that do not say how they were made"):
+            open_writer(tmp_path / "f.h5", OURS, replace=True)
+
+    def test_unfinished_rows_go_through_no_link(self, tmp_path: Path) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / ".f.h5.partial").symlink_to("elsewhere")
+        assert refusal(tmp_path / "f.h5") == (
+            f"{tmp_path / '.f.h5.partial'}: is a link, where this command makes a folder of its own; remove it"
+        )
+
     def test_folder_with_other_things_in_it(self, tmp_path: Path) -> None:
         (tmp_path / "a.mp4").write_text("film")
         written(tmp_path, "npy", {}).finish()

@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from tqdm import tqdm
 
-from mrnet.errors import FeatureError, FeatureShapeError
-from mrnet.features.store.reader import FeatureStore, Rows
+from mrnet.errors import FeatureError, FeatureShapeError, OutputError
+from mrnet.features.store.reader import FeatureStore, Rows, hdf5_provenance, open_hdf5
 from mrnet.features.store.writer import write_store
 from mrnet.files import write_bytes
 from mrnet.provenance import Projection, Provenance
@@ -177,6 +177,28 @@ class Pca:
         return cls(mean, components, variance, record)
 
 
+def check_outputs(features: Path, pca_file: Path | None = None) -> None:
+    """Refuse to replace anything but what an earlier reduction wrote.
+
+    Args:
+        features: where reduced features will be written.
+        pca_file: where a PCA will be saved, if one will.
+
+    Raises:
+        OutputError: something else is there.
+    """
+    if features.exists() and not _holds_reduced(features):
+        raise OutputError(
+            f"{features}: exists, and is none of the reduced features that `mrnet features pca` writes and "
+            "replaces; choose another --out"
+        )
+    if pca_file is not None and pca_file.exists() and not _holds_pca(pca_file):
+        raise OutputError(
+            f"{pca_file}: exists, and is none of the PCAs that `mrnet features pca` saves and replaces; choose "
+            "another --out"
+        )
+
+
 def fit_store(store: FeatureStore, video_ids: Sequence[str], fitted_on: str, dim: int) -> Pca:
     """Fit a PCA on some videos of a store.
 
@@ -241,6 +263,24 @@ def project_store(store: FeatureStore, pca_file: Path, out: Path) -> list[str]:
 
     write_store(out, reduced(), source.model_copy(update={"dim": pca.dim, "projection": projection}))
     return left_out
+
+
+def _holds_reduced(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        with open_hdf5(path) as file:
+            provenance = hdf5_provenance(file)
+    except FeatureError:
+        return False
+    return provenance is not None and provenance.projection is not None
+
+
+def _holds_pca(path: Path) -> bool:
+    try:
+        return path.is_file() and Pca.load(path) is not None
+    except FeatureError:
+        return False
 
 
 def _refuse_reduced(store: FeatureStore) -> None:

@@ -97,7 +97,7 @@ def open_writer(
         path: the HDF5 file or the folder, there or not.
         provenance: how the rows are made.
         layout: by the ending of ``path`` if left out: ``hdf5`` for .h5 and .hdf5, else ``npy``.
-        replace: whether features of another backbone, in an HDF5 file, give way to these.
+        replace: whether features of another backbone, in an HDF5 file that says so, give way to these.
 
     Raises:
         FeatureError: something else is there, or features that were made in another way.
@@ -241,16 +241,19 @@ class _Hdf5Writer(StoreWriter):
         self.path, self.stored = path, {}
         self.provenance = provenance
         self._keeps = False
-        if path.is_dir():
-            raise FeatureError(f"{path}: is a folder, where one HDF5 file should be; choose another place")
+        if path.exists() and not path.is_file():
+            what = "a folder" if path.is_dir() else "no regular file"
+            raise FeatureError(f"{path}: is {what}, where one HDF5 file should be; choose another place")
         if path.exists():
             with open_hdf5(path) as file:
                 found = hdf5_provenance(file)
-                self._keeps = not replace or _same(found, provenance)
+                self._keeps = not replace or found is None or _same(found, provenance)
                 if self._keeps:
                     self.provenance = _check_same(path, found, provenance)
                     self.stored = {feature_id: _origin(dataset) for feature_id, dataset in file.items()}
         parts = path.with_name(f".{path.name}.partial")
+        if parts.is_symlink():
+            raise FeatureError(f"{parts}: is a link, where this command makes a folder of its own; remove it")
         if replace and parts.is_dir() and not _same(folder_provenance(parts), provenance):
             shutil.rmtree(parts)
         self._parts = _FolderWriter(parts, provenance, "npy")
