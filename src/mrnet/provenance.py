@@ -2,7 +2,7 @@
 
 from pathlib import PurePath
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 
 def portable_name(backbone: str) -> str:
@@ -35,7 +35,7 @@ class Provenance(BaseModel):
 
     Attributes:
         backbone: registered name of the encoder, e.g. ``"color-hog-motion"``, or a free name
-            for published features, e.g. ``"c3d"``.
+            for published features, e.g. ``"c3d"``; as :func:`portable_name` gives it.
         dim: width of a feature row.
         rows_per_s: rows a second of video; ``None`` where unknown or not applicable.
         revision: version of the encoder; ``"sha256:…"`` of its weights where it has any.
@@ -60,6 +60,11 @@ class Provenance(BaseModel):
     projection: Projection | None = None
     libraries: dict[str, str] = {}
     details: dict[str, str] = {}
+
+    @field_validator("backbone")
+    @classmethod
+    def _portable(cls, backbone: str) -> str:
+        return portable_name(backbone)
 
     @property
     def label(self) -> str:
