@@ -17,11 +17,13 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mrnet.errors import CheckpointError, ConfigError, MRNetError
-from mrnet.retrieval.rank import fuse_scores
+from mrnet.config import load_recipe, parse_config
+from mrnet.errors import CheckpointError, ConfigError, MRNetError, OutputError
+from mrnet.provenance import Provenance
+from mrnet.retrieval.trained import fuse_scores
 from mrnet.weights import native as checkpoint
-from mrnet.weights.native import build_model, load_checkpoint
-from mrnet.weights.released import convert_checkpoint, import_config
+from mrnet.weights.native import find_run_config, load_checkpoint
+from mrnet.weights.released import convert_checkpoint, import_config, import_released, read_settings
 
 CASES = Path(__file__).parents[1] / "parity" / "cases"
 INDEX: dict[str, Any] = json.loads((CASES / "index.json").read_text(encoding="utf-8"))
@@ -102,8 +104,8 @@ class TestConversion:
     def test_the_released_scores(self, tmp_path: Path, case: str) -> None:
         released = Released(tmp_path, case)
         released.convert()
-        config, weights = load_checkpoint(released.out)
-        model = build_model(config, weights, source=case)
+        checkpoint = load_checkpoint(released.out)
+        model = checkpoint.build()
 
         expected = tensors_of(case)
         query_features = [expected[f"input.query_features.{i}"] for i in range(3)]
@@ -111,18 +113,22 @@ class TestConversion:
         counts = torch.tensor([len(rows) for rows in query_features])
         mask = torch.arange(queries.shape[1]) < counts[:, None]
         with torch.no_grad():
-            scores = model.score(model(expected["input.video_features"], queries, mask))
-        fused = fuse_scores(scores.iou, scores.contrastive, config.decode.score_power)
+            scores = model.score(model(expected["input.video_features"], queries, mask, "joint"))
+        fused = fuse_scores(scores.iou, scores.contrastive, checkpoint.spec.decode.score_power)
         assert torch.equal(model.valid, expected["eval.valid_mask"].bool())
         for name, actual in (("iou", scores.iou), ("contrastive", scores.contrastive), ("fused", fused)):
             wanted = torch.cat([expected[f"eval.{name}_scores.{i}"] for i in range(3)])
-            torch.testing.assert_close(actual, wanted, atol=1e-5, rtol=0)
+            torch.testing.assert_close(actual, wanted[:, model.valid], atol=1e-5, rtol=0)
+            assert (wanted[:, ~model.valid] == 0).all()
 
     def test_the_settings(self, released: Released) -> None:
         released.convert()
-        config, _ = load_checkpoint(released.out)
-        assert config.name == "activitynet"
-        assert config.model.query_mode == "joint"
+        config = find_run_config(released.out)
+        spec = load_checkpoint(released.out).spec
+        assert spec.name == config.name == "activitynet"
+        assert (spec.model, spec.decode) == (config.model, config.decode)
+        assert spec.query_widths == {"text": 24}
+        assert (config.train.protocol, config.train.precision) == ("joint", "fp32")
         assert (config.model.projections, config.model.attention, config.model.mask) == ("modality", "all", "both")
         assert (config.model.layers, config.model.heads, config.model.gamma) == (2, 4, 0.98)
         assert (config.model.dim, config.model.clip_hidden, config.model.head_hidden) == (32, 40, 24)
@@ -135,35 +141,61 @@ class TestConversion:
 
     def test_where_it_came_from_is_kept(self, released: Released) -> None:
         released.convert()
-        config, _ = load_checkpoint(released.out)
-        assert config.video_provenance is not None
-        assert config.query_provenance is not None
-        assert (config.video_provenance.backbone, config.video_provenance.dim) == ("c3d", 20)
-        assert config.video_provenance.details == {
-            "converted_from": "best.pth",
-            "released_config": "config.yml",
+        assert load_checkpoint(released.out).spec.provenances == {
+            "video": Provenance(
+                backbone="c3d",
+                dim=20,
+                details={"converted_from": "best.pth", "released_config": "config.yml"},
+            ),
+            "text": Provenance(backbone="released", dim=24),
         }
-        assert config.query_provenance.dim == 24
+
+    def test_no_path_of_its_maker(self, released: Released) -> None:
+        released.set("DATASETS.TRAIN", [f"{released.folder}/train.json"])
+        released.set("OUTPUT_DIR", str(released.folder))
+        released.convert()
+        files = sorted(released.out.iterdir())
+        assert [file.name for file in files] == ["model.safetensors", "mrnet.json", "recipe.yaml"]
+        assert [file.name for file in files if str(released.folder).encode() in file.read_bytes()] == []
+
+    def test_the_same_without_files(self, released: Released) -> None:
+        released.convert()
+        imported = import_released(released.config, released.weights)
+        saved = load_checkpoint(released.out)
+        assert imported.config == find_run_config(released.out)
+        assert imported.config.data == load_recipe("activitynet").data
+        assert imported.weights.keys() == saved.weights.keys()
+        assert all(torch.equal(tensor, saved.weights[name]) for name, tensor in imported.weights.items())
+        video = imported.spec.provenances["video"]
+        assert video.details == {}
+        details = saved.spec.provenances["video"].details
+        given = imported.spec.provenances | {"video": video.model_copy(update={"details": details})}
+        assert imported.spec.model_copy(update={"provenances": given}) == saved.spec
+
+    def test_the_features_it_names(self, released: Released) -> None:
+        released.set("MODEL.RET.VIDEO_MODE", "i3d")
+        assert import_released(released.config, released.weights).spec.provenances["video"].backbone == "i3d"
 
     def test_the_released_charades_file_attends_to_nothing(self, tmp_path: Path) -> None:
         released = Released(tmp_path, "charades_released")
         released.convert()
-        config, _ = load_checkpoint(released.out)
-        assert (config.model.attention, config.model.softmax) == ("video", False)
-        assert config.model.zero_linear_retention
+        model = load_checkpoint(released.out).spec.model
+        assert (model.attention, model.softmax) == ("video", False)
+        assert model.zero_linear_retention
 
     def test_shared_projections_are_read_off_the_weights(self, tmp_path: Path) -> None:
         released = Released(tmp_path, "tacos")
         released.convert()
-        config, weights = load_checkpoint(released.out)
-        assert config.model.projections == "shared"
-        assert config.evaluation.tious == [0.1, 0.3, 0.5]
+        checkpoint = load_checkpoint(released.out)
+        assert checkpoint.spec.model.projections == "shared"
+        assert find_run_config(released.out).evaluation.tious == [0.1, 0.3, 0.5]
         released_query = released.weights["trans_ret.rets.0.self_attn.linears.0.weight"]
-        assert torch.equal(weights["transformer.layers.0.retention.projections.shared.q.weight"], released_query)
+        native_query = checkpoint.weights["transformer.layers.0.retention.projections.shared.q.weight"]
+        assert torch.equal(native_query, released_query)
 
     def test_modality_matrices_are_transposed(self, released: Released) -> None:
         released.convert()
-        _, weights = load_checkpoint(released.out)
+        weights = load_checkpoint(released.out).weights
         turned = released.weights["trans_ret.rets.1.W_txt_K"].T
         assert torch.equal(weights["transformer.layers.1.retention.projections.text.k.weight"], turned)
 
@@ -179,14 +211,14 @@ class TestConversion:
     def test_the_format_of_older_pytorch(self, released: Released) -> None:
         torch.save({"model": released.weights}, released.pth, _use_new_zipfile_serialization=False)
         released.convert()
-        bias = load_checkpoint(released.out)[1]["query_encoder.bias"]
+        bias = load_checkpoint(released.out).weights["query_encoder.bias"]
         assert torch.equal(bias, released.weights["text_encoder.fc_out2.bias"])
 
     def test_dotted_keys_at_the_top(self, released: Released) -> None:
         released.config = INDEX["activitynet"]["config"]
         released.write()
         released.convert()
-        assert load_checkpoint(released.out)[0].name == "activitynet"
+        assert load_checkpoint(released.out).spec.name == "activitynet"
 
     def test_keys_about_where_it_ran_are_passed_over(self, released: Released) -> None:
         released.config["MODEL"]["DEVICE"] = "cuda"
@@ -194,7 +226,7 @@ class TestConversion:
         released.config |= {"OUTPUT_DIR": ".", "DATALOADER": {"NUM_WORKERS": 4}}
         released.set("SOLVER.CHECKPOINT_PERIOD", 1)
         released.convert()
-        assert load_checkpoint(released.out)[0].model.layers == 2
+        assert load_checkpoint(released.out).spec.model.layers == 2
 
 
 class TestReleasedDefaults:
@@ -203,8 +235,6 @@ class TestReleasedDefaults:
         del given["MODEL"]["RET"]["INPUT_TEXT_DIM"], given["SOLVER"]["LOSS_RATIO"], given["SOLVER"]["USE_LRTNET"]
         config = import_config(given, modality=False, source="tacos")
         assert config.model.query_dim == 768
-        assert config.query_provenance is not None
-        assert config.query_provenance.dim == 768
         assert config.loss.sparsity_doubling_ratio == 0.0
         assert config.model.transformer is True
         assert config.model.attention_dropout == 0.0
@@ -236,6 +266,68 @@ class TestReleasedDefaults:
         given["MODEL"]["RET"]["FEAT2D"]["NAME"] = name
         model = import_config(given, modality=True, source="x").model
         assert (model.proposals, model.boundary, model.boundary_replaces_conv) == (proposals, boundary, dropped)
+
+
+    def test_its_training(self) -> None:
+        config = import_config({}, modality=True, source="x")
+        assert (config.train.protocol, config.train.precision, config.train.seed) == ("joint", "fp32", 0)
+        assert config.name == "released"
+
+
+class TestReadSettings:
+    """`--config` takes a file of ours and a released one alike."""
+
+    @pytest.mark.parametrize(("case", "projections"), [("activitynet", "modality"), ("tacos", "shared")])
+    def test_a_released_file_by_the_name_of_its_dataset(
+        self, tmp_path: Path, case: str, projections: str
+    ) -> None:
+        released = Released(tmp_path, case)
+        config = parse_config(read_settings(released.yml), source="x")
+        assert config == import_config(released.config, modality=projections == "modality", source="x")
+        assert (config.name, config.model.projections) == (case, projections)
+        assert (config.train.protocol, config.train.precision) == ("joint", "fp32")
+
+    @pytest.mark.parametrize("key", ["DATASETS.NAME", "SOLVER.LR"])
+    def test_one_dotted_key_tells_a_released_file(self, tmp_path: Path, key: str) -> None:
+        (tmp_path / "config.yml").write_text(f"{key}: {'tacos' if key == 'DATASETS.NAME' else 0.5}")
+        settings = read_settings(tmp_path / "config.yml")
+        assert (settings["name"], settings["model"]["projections"], settings["train"]["lr"]) == (
+            ("tacos", "shared", 0.01) if key == "DATASETS.NAME" else ("released", "modality", 0.5)
+        )
+
+    def test_the_recipe_of_a_checkpoint(self, released: Released) -> None:
+        released.convert()
+        tree = read_settings(released.out / "recipe.yaml")
+        assert parse_config(tree, source="x") == find_run_config(released.out)
+
+    def test_a_native_file_is_left_as_it_is(self, tmp_path: Path) -> None:
+        (tmp_path / "mine.yaml").write_text("{model: {mask: no, layers: 3}, 1: x}")
+        assert read_settings(tmp_path / "mine.yaml") == {"model": {"mask": "no", "layers": 3}, 1: "x"}
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (None, ": No such file or directory: give {} with --config"),
+            ("[1]", " holds no mapping of keys: give {}"),
+            ("a: [1", " is not YAML (while parsing a flow sequence): give {}"),
+        ],
+    )
+    def test_not_a_file_of_settings(self, tmp_path: Path, content: str | None, message: str) -> None:
+        path = tmp_path / "mine.yaml"
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(ConfigError) as caught:
+            read_settings(path)
+        wanted = "a checkpoint's recipe.yaml or a released config.yml"
+        assert str(caught.value) == f"{path}{message.format(wanted)}"
+
+    def test_a_key_that_the_released_code_does_not_know(self, released: Released) -> None:
+        released.set("SOLVER.FOO", 1)
+        with pytest.raises(ConfigError) as caught:
+            read_settings(released.yml)
+        assert str(caught.value) == (
+            f"{released.yml}: unknown key 'SOLVER.FOO': is this a released MRNet configuration?"
+        )
 
 
 class TestWeightsThatDoNotFit:
@@ -343,7 +435,9 @@ class TestConfigurationThatDoesNotFit:
 
     def test_the_message_names_the_released_key(self, released: Released) -> None:
         released.set("SOLVER.GAMMA", 2)
-        assert "SOLVER.GAMMA" in released.refusal(ConfigError)
+        assert released.refusal(ConfigError) == (
+            f"{released.yml}: SOLVER.GAMMA: Input should be less than or equal to 1, got 2"
+        )
 
     @pytest.mark.parametrize(
         ("key", "value"),
@@ -356,11 +450,9 @@ class TestConfigurationThatDoesNotFit:
     def test_a_quoted_boolean(self, tmp_path: Path) -> None:
         released = Released(tmp_path, "charades_released")
         released.set("SOLVER.ATT_SOFTMAX", "false")
-        try:
-            released.convert()
-        except ConfigError:
-            return
-        assert load_checkpoint(released.out)[0].model.zero_linear_retention
+        assert released.refusal(ConfigError) == (
+            f"{released.yml}: SOLVER.ATT_SOFTMAX is 'false', it should be true or false"
+        )
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -493,23 +585,27 @@ class TestOut:
         taken = released.folder / name
         taken.parent.mkdir(exist_ok=True)
         taken.write_text("mine")
-        assert released.refusal(CheckpointError) == (
+        assert released.refusal(OutputError) == (
             f"{released.out} already exists and is not empty: choose another place or remove it"
         )
         assert taken.read_text() == "mine"
 
     def test_twice(self, released: Released) -> None:
         released.convert()
-        assert "already exists and is not empty" in released.refusal(CheckpointError)
+        assert released.refusal(OutputError) == (
+            f"{released.out} already exists and is not empty: choose another place or remove it"
+        )
 
     def test_an_empty_folder_will_do(self, released: Released) -> None:
         released.out.mkdir()
         released.convert()
-        assert load_checkpoint(released.out)[0].name == "activitynet"
+        assert load_checkpoint(released.out).spec.name == "activitynet"
 
     def test_below_a_file(self, released: Released) -> None:
         released.out = released.yml / "converted"
-        assert released.refusal(CheckpointError).startswith(f"cannot write {released.out}: ")
+        assert released.refusal(OutputError) == (
+            f"{released.out}: cannot be written (File exists); choose another place"
+        )
 
     def test_nothing_half_written(self, released: Released, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(directory: Path, *rest: object) -> None:  # noqa: ARG001
