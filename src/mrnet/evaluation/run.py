@@ -79,7 +79,7 @@ def _rank(model: MRNet, batch: Batch, config: DecodeConfig, query_mode: QueryMod
         scores = model.score(model.match(clips, batch.queries[:, columns], mask, query_mode))
         fused = fuse_scores(scores.iou, scores.contrastive, config.score_power)
         moments, values = top_moments(fused, batch.duration_s[flat], MOMENTS_PER_QUERY, config.nms_threshold)
-        ranked[flat] = torch.cat([moments, values[..., None]], dim=-1)
+        ranked[flat] = torch.cat([moments, values[..., None]], dim=-1).to(ranked.dtype)
     return ranked
 
 

@@ -12,6 +12,7 @@ from mrnet.model.fast.routes import Plan, Route, Router
 from mrnet.model.fast.spectral import Kernel, Scratch, tiled_convolution, transform_kernel
 from mrnet.model.fast.tiling import Tiling
 from mrnet.model.norm import MapNorm
+from mrnet.precision import at_least_float32
 
 
 class ProposalHead(nn.Module):
@@ -57,11 +58,11 @@ class ProposalHead(nn.Module):
         self.contrastive = nn.Conv2d(hidden, dim, kernel_size=1)
 
         ones = torch.ones(1, 1, kernel, kernel)
-        support = valid[None, None].float()
+        support = valid[None, None].to(ones.dtype)
         weights = []
         for padding in paddings:
             count = F.conv2d(support, ones, padding=padding).round()
-            support = (count > 0).float()
+            support = (count > 0).to(ones.dtype)
             weights.append(support / count.clamp(min=1))
         for index, weight in enumerate(weights):
             self.register_buffer(f"weight_{index}", weight, persistent=False)
@@ -128,7 +129,7 @@ class ProposalHead(nn.Module):
     def _tiled(self, proposal_map: Tensor, plan: Plan) -> Tensor:
         """The same, through the rows of each layer's cells and one of zeros, ``(cells + 1, m, c)``."""
         with torch.autocast(proposal_map.device.type, enabled=False):
-            x = proposal_map.float().flatten(2).permute(2, 0, 1)[plan.inputs]
+            x = at_least_float32(proposal_map).flatten(2).permute(2, 0, 1)[plan.inputs]
             x = F.pad(x, (0, 0, 0, 0, 0, 1))
             kernels = self._kept_kernels(plan)
             for index, (conv, norm) in enumerate(self._layers):

@@ -12,6 +12,7 @@ from mrnet.model.clips import ClipEncoder
 from mrnet.model.head import ProposalHead
 from mrnet.model.proposals import ProposalMap
 from mrnet.model.transformer import RetentionTransformer
+from mrnet.precision import at_least_float32
 from mrnet.temporal import valid_cells
 
 
@@ -177,12 +178,12 @@ class MRNet(nn.Module):
         return Embeddings(
             iou_proposals=iou_proposals,
             contrastive_proposals=contrastive_proposals,
-            iou_queries=F.normalize(self.query_iou(text).float(), dim=-1),
-            contrastive_queries=F.normalize(text.float(), dim=-1),
+            iou_queries=F.normalize(at_least_float32(self.query_iou(text)), dim=-1),
+            contrastive_queries=F.normalize(at_least_float32(text), dim=-1),
             map_of_query=map_of_query,
             video_of_query=video_of_query,
             video_of_map=video_of_map,
-            sparsity=sparsity.float(),
+            sparsity=at_least_float32(sparsity),
             num_videos=num_videos,
         )
 
@@ -196,7 +197,7 @@ class MRNet(nn.Module):
     def _proposals(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """``(m, t, d)`` to the normalised IoU and contrastive embeddings of the valid cells, ``(m, v, d)``."""
         iou, contrastive = self.proposal_head(self.proposal_map(clips))
-        return F.normalize(iou.float(), dim=-1), F.normalize(contrastive.float(), dim=-1)
+        return F.normalize(at_least_float32(iou), dim=-1), F.normalize(at_least_float32(contrastive), dim=-1)
 
     def _scatter(self, scores: Tensor) -> Tensor:
         """``(n, v)`` to ``(n, t, t)``."""

@@ -17,8 +17,8 @@ def decay_mask(length: int, gamma: float, bidirectional: bool) -> Tensor:
 
     Source: docs/method.md, section 5.
     """
-    position = torch.arange(length)
-    causal = (gamma ** (position[:, None] - position).clamp(min=0).float()).tril()
+    position = torch.arange(length, dtype=torch.get_default_dtype())
+    causal = (gamma ** (position[:, None] - position).clamp(min=0)).tril()
     return causal + causal.T if bidirectional else causal
 
 
