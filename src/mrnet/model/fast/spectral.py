@@ -72,8 +72,8 @@ class _Columns:
             leave=rows(y[..., 0, :] + y[..., 1, :], y[..., 1, :], -y[..., 0, :]).T,
         )
 
-    def to(self, device: torch.device) -> "_Columns":
-        return _Columns(*(_ready(matrix, device) for matrix in (self.enter, self.kernel, self.leave)))
+    def to(self, device: torch.device, dtype: torch.dtype) -> "_Columns":
+        return _Columns(*(_ready(matrix, device, dtype) for matrix in (self.enter, self.kernel, self.leave)))
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,12 @@ class _Matrices:
 
 
 @lru_cache(maxsize=64)
-def _matrices(size: int, kernel: int, device: torch.device) -> _Matrices:
+def _matrices(size: int, kernel: int, device: torch.device, dtype: torch.dtype) -> _Matrices:
     every, half = torch.arange(size), torch.arange(size // 2 + 1)
     alone = (half == 0) | (2 * half == size)  # real frequencies, and their own mirror image
     weights = torch.where(alone, 1.0, 2.0).double()
-    single = _Columns.make(size, kernel, half, weights, parts=1).to(device)
-    double = _Columns.make(size, kernel, every, torch.ones(size).double(), parts=2).to(device)
+    single = _Columns.make(size, kernel, half, weights, parts=1).to(device, dtype)
+    double = _Columns.make(size, kernel, every, torch.ones(size).double(), parts=2).to(device, dtype)
     present = torch.stack([torch.ones_like(alone), ~alone], dim=1).flatten()  # imaginary parts of those are 0
 
     def rows(rotation: Tensor) -> Tensor:  # (f, 2, n)
@@ -120,9 +120,9 @@ def _matrices(size: int, kernel: int, device: torch.device) -> _Matrices:
     return _Matrices(
         bands=tuple(slice(end - width, end) for end, width in zip(ends, widths, strict=True)),
         columns=tuple(single if width == 1 else double for width in widths),
-        enter=_ready(rows(_rotation(half, size, size, -1)[:, :, 0]), device),
-        kernel=_ready(rows(_rotation(half, kernel, size, 1)[:, :, 0]), device),
-        leave=_ready(rows(leave).T, device),
+        enter=_ready(rows(_rotation(half, size, size, -1)[:, :, 0]), device, dtype),
+        kernel=_ready(rows(_rotation(half, kernel, size, 1)[:, :, 0]), device, dtype),
+        leave=_ready(rows(leave).T, device, dtype),
     )
 
 
@@ -133,8 +133,8 @@ def _rotation(frequencies: Tensor, count: int, size: int, sign: int) -> Tensor:
     return torch.stack([torch.stack([cos, -sin], dim=1), torch.stack([sin, cos], dim=1)], dim=1)
 
 
-def _ready(matrix: Tensor, device: torch.device) -> Tensor:
-    return matrix.float().contiguous().to(device)
+def _ready(matrix: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return matrix.to(dtype).contiguous().to(device)
 
 
 def num_products(size: int) -> int:
@@ -194,7 +194,7 @@ def transform_kernel(weight: Tensor, size: int, scratch: Scratch) -> Kernel:
 
 def _spectrum(weight: Tensor, taps: Tensor, size: int, scratch: Scratch) -> Iterator[Tensor]:
     kernel, pairs = weight.shape[-1], weight.shape[0] * weight.shape[1]
-    matrices = _matrices(size, kernel, weight.device)
+    matrices = _matrices(size, kernel, weight.device, weight.dtype)
     space = scratch.take("spectrum", weight, 3 * size, pairs)
     for group, members in matrices.groups():
         along_rows = scratch.take("kernel rows", weight, group.stop - group.start, kernel * pairs)
@@ -212,8 +212,8 @@ def tiled_convolution(
     """Convolution of a map, where it is known and where it is needed.
 
     Args:
-        x: ``(cells + 1, m, c)`` float32; the last row is zero.
-        weight: ``(o, c, K, K)``.
+        x: ``(cells + 1, m, c)``; the last row is zero.
+        weight: ``(o, c, K, K)``, of the same type.
         tiling: of the cells.
         scratch: to work in.
         kernel: the weight transformed, where it is at hand; not used where gradients are wanted.
@@ -230,7 +230,7 @@ def tiled_convolution(
 def _correlate(x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch, kernel: Kernel) -> Tensor:
     size, step, num_maps = tiling.size, tiling.size - tiling.kernel + 1, x.shape[1]
     images, (wide_out, wide_in) = tiling.num_tiles * num_maps, weight.shape[:2]
-    matrices = _matrices(size, tiling.kernel, x.device)
+    matrices = _matrices(size, tiling.kernel, x.device, x.dtype)
     entered = _enter_rows(x, tiling, matrices, scratch)
     factors = scratch.take("factors", x, 3 * size, images, wide_in)
     products = scratch.take("products", x, 3 * size, images, wide_out)
@@ -275,7 +275,7 @@ class _TiledConvolution(torch.autograd.Function):
         scratch: Scratch = ctx.scratch
         size, kernel, step = tiling.size, tiling.kernel, tiling.size - tiling.kernel + 1
         images, (wide_out, wide_in) = tiling.num_tiles * x.shape[1], weight.shape[:2]
-        matrices = _matrices(size, kernel, x.device)
+        matrices = _matrices(size, kernel, x.device, x.dtype)
 
         places = scratch.take("rows", x, step * step * tiling.num_tiles + 1, x.shape[1] * wide_out).zero_()
         places.index_copy_(0, tiling.target, gradients[0].flatten(1))
