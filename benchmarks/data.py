@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Row, in_turn
+from benchmarks.timing import Figures, in_turn
 from mrnet.config import load_recipe
 from mrnet.data.dataset import MomentDataset, load_batches
 from mrnet.evaluation.metrics import per_query_hits
@@ -25,7 +25,7 @@ _QUERIES_OF_A_VIDEO = 4
 _TIOUS, _RANKS = (0.3, 0.5, 0.7), (1, 5)
 
 
-def bench_evaluate(repeats: int, sample: int = 200) -> Row:
+def bench_evaluate(repeats: int, sample: int = 200) -> Figures:
     """Scores of 17,031 queries to ranked moments and metrics, against a loop over queries and candidates.
 
     The loop answers ``sample`` of the queries; its time is scaled up to all of them. The error is the largest
@@ -110,7 +110,7 @@ class _NoQueries:
         return torch.zeros(len(queries), self.dim)
 
 
-def bench_load(repeats: int, num_videos: int = 200) -> Row:
+def bench_load(repeats: int, num_videos: int = 200) -> Figures:
     """An epoch's video features, from HDF5 each time against resampled once and mapped into memory."""
     config = load_recipe("activitynet").model
     rng = np.random.default_rng(0)

@@ -55,6 +55,10 @@ class ModelConfig(_Section):
     projections: Literal["modality", "shared"] = Field(
         "modality", description="form A: Q, K, V matrices of each modality; form B: one set for both"
     )
+    tied_initialisation: bool = Field(
+        False,
+        description="form B's Q, K, V and output matrices start as copies of one, as in the released code",
+    )
     attention: Literal["all", "video", "plain", "off"] = Field(
         "all",
         description="all: text and video together; video: clips only, text passes through; plain: together, "
@@ -63,6 +67,9 @@ class ModelConfig(_Section):
     mask: Literal["none", "decay", "sparse", "both"] = Field("both", description="mask between video clips")
     gamma: Fraction = Field(0.98, description="decay of retention per clip of distance")
     bidirectional: bool = Field(True, description="false keeps only the causal half of the decay")
+    doubled_diagonal: bool = Field(
+        True, description="quirk: the decay both ways is 2 for a clip and itself; false makes it 1"
+    )
     softmax: bool = Field(True, description="false gives linear retention")
     zero_linear_retention: bool = Field(
         False,
@@ -114,6 +121,10 @@ class ModelConfig(_Section):
             )
         if self.attention == "off" and self.mask != "none":
             raise ValueError("attention off takes mask none")
+        if self.tied_initialisation and self.projections != "shared":
+            raise ValueError("tied_initialisation needs projections shared")
+        if not self.doubled_diagonal and not (self.bidirectional and self.mask in ("decay", "both")):
+            raise ValueError("doubled_diagonal false needs bidirectional true and mask decay or both")
         if self.zero_linear_retention and (self.softmax or self.projections != "modality"):
             raise ValueError("zero_linear_retention needs softmax false and projections modality")
         if self.boundary_replaces_conv and (self.proposals, self.boundary) != ("conv", "add"):

@@ -4,10 +4,14 @@ Axis letters, used in every docstring::
 
     b  videos of a batch             s  queries of a video (padded to the longest)
     n  queries of a batch, flat      m  sequences given to the transformer
-    p  clips before pooling          t  clips, and either side of the proposal map
+    r  rows of features as stored    p  rows after resampling, before pooling
+    t  clips, and either side of the proposal map
     c  width of the video features   q  width of the query features
     d  joint width of the model      v  valid cells of the proposal map
-    w  ground-truth moments of a query (padded by repetition)
+    h  attention heads               w  ground-truth moments of a query (padded by repetition)
+    k  ranked moments, or positive proposals, of a query
+
+A word in place of a letter says what it counts: ``(tokens, dim)``, ``(frames, height, width, 3)``.
 
 ``m`` equals ``b`` when the queries of a video are encoded jointly (released behaviour) and
 ``n`` when every query sees the video alone (the default).

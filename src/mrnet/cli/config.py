@@ -8,17 +8,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from mrnet.cli.common import Subparsers
 from mrnet.config import RunConfig
 from mrnet.errors import ConfigError
 
 
-def add_parser(commands: Subparsers) -> None:
-    parser = commands.add_parser(
-        "config",
-        help="say what the fields of the configuration mean",
-        description="Prints the fields that --set and recipes know, with their defaults and what they mean.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Prints the fields that --set and recipes know, with their defaults and what they mean."
     parser.add_argument("key", nargs="?", default="", help="a field or a section, e.g. train.lr (default: all)")
     parser.set_defaults(run=run)
 

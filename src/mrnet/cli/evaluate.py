@@ -5,18 +5,16 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
-from mrnet.cli.common import Subparsers, add_data, add_encoder, add_memory_budget, add_set
+from mrnet.cli.common import add_data, add_encoder, add_memory_budget, add_set
 from mrnet.config import RunConfig, complete
 from mrnet.errors import ConfigError
 from mrnet.types import QueryKind, QueryProtocol
 
 
-def add_parser(commands: Subparsers) -> None:
-    parser = commands.add_parser(
-        "evaluate",
-        help="score a model, or predictions made elsewhere, beside the baselines",
-        description="Scores a checkpoint on a split (--checkpoint), or a file of predictions against annotations "
-        "(--predictions and --annotations).",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Scores a checkpoint on a split (--checkpoint), or a file of predictions against annotations "
+        "(--predictions and --annotations)."
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--checkpoint", type=Path, help="checkpoint or training run")

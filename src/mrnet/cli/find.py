@@ -4,17 +4,13 @@ import argparse
 import json
 from pathlib import Path
 
-from mrnet.cli.common import Subparsers, add_encoder, add_memory_budget, positive
+from mrnet.cli.common import add_encoder, add_memory_budget, positive
 from mrnet.demo import DEFAULT_RUNS
 from mrnet.errors import CheckpointError
 
 
-def add_parser(commands: Subparsers) -> None:
-    parser = commands.add_parser(
-        "find",
-        help="find the moments of a video that a sentence, written or said, describes",
-        description="Prints the best moments.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Prints the best moments."
     parser.add_argument("video", type=Path, help="video file")
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("query", nargs="?", help="a sentence, in quotes")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrnet.cli.common import Subparsers, add_data, add_memory_budget, add_set
+from mrnet.cli.common import add_data, add_memory_budget, add_set
 from mrnet.config import complete, load_recipe, recipe_names
 from mrnet.errors import ConfigError
 
@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 _RECIPE = "demo"  # whose settings suit a small dataset
 
 
-def add_parser(commands: Subparsers) -> None:
-    parser = commands.add_parser(
-        "train",
-        help="train a model from a recipe",
-        description="Trains a model, with a checkpoint and a validation score after every epoch. Under torchrun "
-        "several processes divide every batch among them.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Trains a model, with a checkpoint and a validation score after every epoch. Under torchrun "
+        "several processes divide every batch among them."
     )
     settings = parser.add_mutually_exclusive_group()
     settings.add_argument(

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from mrnet.config import EvaluationConfig, RunConfig
 from mrnet.data.dataset import MomentDataset
@@ -13,6 +12,7 @@ from mrnet.evaluation.baselines import BaselineKind, baseline_predictions
 from mrnet.evaluation.metrics import bootstrap_intervals, per_query_hits
 from mrnet.evaluation.predictions import Prediction, align
 from mrnet.evaluation.qvhighlights import per_query_scores, qvhighlights_metrics
+from mrnet.progress import track
 from mrnet.retrieval.rank import rank
 from mrnet.retrieval.scorer import Scorer, Video
 from mrnet.types import Moment, VideoRecord
@@ -32,7 +32,7 @@ def predict(scorer: Scorer[Video], dataset: MomentDataset, nms_threshold: float)
         nms_threshold: of :func:`mrnet.retrieval.rank.rank`.
     """
     predictions: list[Prediction] = []
-    for record in tqdm(dataset.records, desc="predicting", unit="video", disable=None, leave=False):
+    for record in track(dataset.records, len(dataset.records), "predicting", "video"):
         video = scorer.encode_video(dataset.video_rows(record.video_id), record.duration_s)
         candidates = scorer.candidates(video, dataset.query_rows(record))
         ranked = rank(candidates, MOMENTS_PER_QUERY, nms_threshold)

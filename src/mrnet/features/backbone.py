@@ -66,7 +66,7 @@ def encode_sources(backbone: Backbone, sources: Sequence[str | Path]) -> list[Ro
         sources: files, or sentences.
 
     Returns:
-        ``(n, dim)`` float32 of each source; n is 1 for text and speech.
+        ``(r, dim)`` float32 of each source; r is 1 for text and speech.
 
     Raises:
         VideoError, AudioError, DataError: the first source that cannot be encoded.

@@ -34,8 +34,10 @@ class ProposalHead(nn.Module):
     Attributes:
         stack: the tiled route.
 
-    Deviation: the biases of the stacked convolutions are not trained. Batch norm removes them, so their
-    gradient is zero but for rounding, which Adam would blow up into a random walk. No output changes.
+    Deviation: the biases of the stacked convolutions are not trained. Batch norm removes them, so that their
+    gradient is zero but for rounding, which Adam blows up into a random walk of about the learning rate a step. What
+    training computes is the same either way. Evaluation is not quite: running means lag some ten steps behind biases
+    that walk. Against a model that trains them, fused scores differ by up to 3e-4 in float32, 1e-9 in float64.
 
     Source: docs/method.md, section 6.
     """
@@ -114,11 +116,11 @@ def window_weights(valid: Tensor, kernel: int, layers: int) -> list[Tensor]:
         layers: L; all padding, (K - 1)·L cells along each axis, is in the first.
     """
     ones = torch.ones(1, 1, kernel, kernel)
-    support = F.pad(valid.float(), ((kernel - 1) * layers // 2,) * 4)[None, None]
+    support = F.pad(valid.to(ones.dtype), ((kernel - 1) * layers // 2,) * 4)[None, None]
     weights = []
     for _ in range(layers):
         count = F.conv2d(support, ones).round()
-        support = (count > 0).float()
+        support = (count > 0).to(ones.dtype)
         weights.append((support / count.clamp(min=1))[0, 0])
     return weights
 

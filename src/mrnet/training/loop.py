@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from mrnet.config import ModelSpec, RunConfig
 from mrnet.data.dataset import Batch, MomentDataset, epoch_batches, load_batches, part_of
 from mrnet.data.sources import DataSource, open_source
 from mrnet.evaluation.run import evaluate_predictions, predict
 from mrnet.model.mrnet import MRNet
+from mrnet.progress import Progress
 from mrnet.retrieval.trained import TrainedScorer
 from mrnet.training.state import Run
 from mrnet.training.trainer import Trainer, make_accelerator
@@ -91,7 +91,7 @@ def train(
     epochs, batch_size = config.train.epochs, config.train.batch_size
     steps = (epochs - job.run.epoch) * -(-len(job.train_set) // batch_size)
     main = job.trainer.accelerator.is_main_process
-    with tqdm(total=steps, desc="training", unit="step", disable=None if main else True) as progress:
+    with Progress(steps, "training", "step", quiet=not main) as progress:
         for epoch in range(job.run.epoch + 1, epochs + 1):
             started = time.perf_counter()
             losses = _run_epoch(job, epoch, progress)
@@ -141,7 +141,7 @@ def _specification(config: RunConfig, source: DataSource) -> ModelSpec:
     )
 
 
-def _run_epoch(job: _Job, epoch: int, progress: "tqdm[Any]") -> dict[str, float]:
+def _run_epoch(job: _Job, epoch: int, progress: Progress) -> dict[str, float]:
     """The mean losses of an epoch, by name."""
     train, accelerator = job.config.train, job.trainer.accelerator
     job.trainer.begin_epoch(epoch)
@@ -153,8 +153,7 @@ def _run_epoch(job: _Job, epoch: int, progress: "tqdm[Any]") -> dict[str, float]
         record = job.trainer.step(batch, divided=divided)
         for name, value in record.losses.items():
             totals[name] = totals.get(name, 0.0) + value / len(batches)
-        progress.update()
-        progress.set_postfix(epoch=epoch, loss=f"{record.losses['total']:.3f}")
+        progress.update(epoch=epoch, loss=f"{record.losses['total']:.3f}")
     accelerator.wait_for_everyone()
     return totals
 

@@ -17,7 +17,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -243,8 +242,8 @@ def build_model(
     Raises:
         CheckpointError: a missing, extra or misshapen weight, by name.
     """
-    check_weights(weight_shapes(model), weights, source)
     network = MRNet(model, route=route, memory_budget=memory_budget)
+    check_weights(weight_shapes(network), weights, source)
     network.load_state_dict(dict(weights))
     return network.eval()
 
@@ -264,7 +263,7 @@ def load_initial(network: MRNet, checkpoint: Checkpoint, fresh: Collection[str])
     def is_fresh(name: str) -> bool:
         return any(name == part or name.startswith(f"{part}.") for part in fresh)
 
-    shapes = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+    shapes = weight_shapes(network)
     for part in fresh:
         if not any(name == part or name.startswith(f"{part}.") for name in shapes):
             parts = ", ".join(dict(network.named_children()))
@@ -281,10 +280,9 @@ def load_initial(network: MRNet, checkpoint: Checkpoint, fresh: Collection[str])
     network.load_state_dict(kept, strict=False)
 
 
-def weight_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every weight of the network; none is made."""
-    with torch.device("meta"):
-        return {name: tuple(weight.shape) for name, weight in MRNet(model).state_dict().items()}
+def weight_shapes(network: MRNet) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every weight of the network."""
+    return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
 
 
 def check_weights(expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor], source: str) -> None:

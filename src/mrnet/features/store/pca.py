@@ -56,8 +56,8 @@ class Pca:
     """A mean and the directions of most variance.
 
     Attributes:
-        mean: ``(C,)`` float64.
-        components: ``(dim, C)`` float64, orthonormal, by falling variance; of each, the entry that is largest
+        mean: ``(c,)`` float64.
+        components: ``(dim, c)`` float64, orthonormal, by falling variance; of each, the entry that is largest
             in absolute value is positive.
         explained_variance: ``(dim,)`` float64, of the rows along each component.
         record: how it came about.
@@ -73,7 +73,7 @@ class Pca:
         """Fit on the rows of some videos, consumed one video at a time.
 
         Args:
-            features: id and ``(n, source.dim)`` rows of each video.
+            features: id and ``(r, source.dim)`` rows of each video.
             dim: width after.
             source: how the rows were made.
             fitted_on: whose rows they are, in words.
@@ -129,7 +129,7 @@ class Pca:
         return len(self.components)
 
     def apply(self, rows: Rows) -> Rows:
-        """``(n, dim)`` float32 of ``(n, C)`` rows.
+        """``(r, dim)`` float32 of ``(r, c)`` rows.
 
         Raises:
             FeatureShapeError: the rows have another width than those it was fitted on.

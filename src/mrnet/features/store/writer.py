@@ -150,7 +150,7 @@ def check_id(feature_id: str) -> None:
 
 
 def check_rows(feature_id: str, array: npt.NDArray[Any], dim: int) -> Rows:
-    """The rows of an id as they are stored: ``(n, dim)`` float32, finite, n at least 1.
+    """The rows of an id as they are stored: ``(r, dim)`` float32, finite, r at least 1.
 
     Raises:
         FeatureError: they are anything else.
