@@ -17,6 +17,7 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mrnet.config import parse_yaml
 from mrnet.errors import CheckpointError, ConfigError, MRNetError
 from mrnet.retrieval.rank import fuse_scores
 from mrnet.weights import native as checkpoint
@@ -304,6 +305,58 @@ class TestWeightsThatDoNotFit:
         assert "holds no state dict under 'model'" in released.refusal(CheckpointError)
 
 
+class TestConfigurationAsYacsReadsIt:
+    @pytest.mark.parametrize(
+        ("released_key", "spelt", "key", "value"),
+        [
+            ("SOLVER.MILESTONES", "(8, 13)", "train.milestones", [8, 13]),
+            ("SOLVER.MILESTONES", "'[8, 13]'", "train.milestones", [8, 13]),
+            ("SOLVER.MILESTONES", "8, 13", "train.milestones", [8, 13]),
+            ("MODEL.RET.FEAT2D.POOLING_COUNTS", "(15, 8, 8)", "model.pooling_counts", [15, 8, 8]),
+            ("SOLVER.TRANS_LAYER", "'4'", "model.layers", 4),
+            ("SOLVER.LR", "1e-4", "train.lr", 1e-4),  # a string in YAML 1.1
+            ("SOLVER.LR", "'0.0015'", "train.lr", 0.0015),
+            ("SOLVER.ATT_DROPOUT", "None", "model.attention_dropout", 0.0),
+            ("SOLVER.ATT_DROPOUT", "no", "model.attention_dropout", 0.0),
+            ("SOLVER.ATT_DROPOUT", "'0.1'", "model.attention_dropout", 0.1),
+            ("SOLVER.D_DOUBLE", "no", "model.bidirectional", False),
+            ("SOLVER.D_DOUBLE", "'False'", "model.bidirectional", False),
+            ("SOLVER.D_DOUBLE", "on", "model.bidirectional", True),
+            ("SOLVER.USE_LRTNET", "OFF", "model.transformer", False),
+            ("SOLVER.MASK_MODE", "'no'", "model.mask", "none"),
+            ("SOLVER.MASK_MODE", "no", "model.mask", "none"),  # yacs would refuse it
+            ("SOLVER.ATT_MODE", "v", "model.attention", "video"),
+            ("DATASETS.NAME", "tacos", "name", "tacos"),
+        ],
+    )
+    def test_value(self, released_key: str, spelt: str, key: str, value: Any) -> None:
+        found: Any = self.read(released_key, spelt).model_dump()
+        for part in key.split("."):
+            found = found[part]
+        assert found == value
+        assert type(found) is type(value)
+
+    @pytest.mark.parametrize(
+        ("released_key", "spelt", "message"),
+        [
+            ("SOLVER.D_DOUBLE", "1", "SOLVER.D_DOUBLE is 1, it should be true or false"),
+            ("SOLVER.D_DOUBLE", "None", "SOLVER.D_DOUBLE is None, it should be true or false"),
+            ("SOLVER.LR", "True", "SOLVER.LR is True, it should be something like 0.01"),
+            ("SOLVER.TRANS_LAYER", "true", "SOLVER.TRANS_LAYER is True, it should be something like 2"),
+            ("SOLVER.TRANS_LAYER", "4.0", "SOLVER.TRANS_LAYER: Input should be a valid integer, got 4.0"),
+            ("SOLVER.MILESTONES", "'8'", "SOLVER.MILESTONES: Input should be a valid list, got 8"),
+        ],
+    )
+    def test_refused(self, released_key: str, spelt: str, message: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            self.read(released_key, spelt)
+        assert str(caught.value) == f"config.yml: {message}"
+
+    @staticmethod
+    def read(key: str, spelt: str) -> Any:
+        return import_config(parse_yaml(f"{key}: {spelt}"), modality=True, source="config.yml")
+
+
 class TestConfigurationThatDoesNotFit:
     """Which file to mend is part of a message: here it is the YAML."""
 
@@ -321,7 +374,7 @@ class TestConfigurationThatDoesNotFit:
             ("SOLVER.ATT_MODE", None, "SOLVER.ATT_MODE is None, the released code knows all, v, trans, no"),
             (
                 "SOLVER.MASK_MODE",
-                False,  # a bare no
+                False,
                 "SOLVER.MASK_MODE is False, the released code knows no, ret, sparse, both",
             ),
             (

@@ -3,6 +3,7 @@
 Source: docs/method.md, sections 9 to 11.
 """
 
+import ast
 import pickle
 import re
 import warnings
@@ -121,6 +122,10 @@ def import_released(
 def import_config(released_config: Mapping[str, Any], *, modality: bool, source: str) -> Config:
     """A released configuration as a native one.
 
+    Values are what yacs, which the released code reads them with, takes them for: Python literals in strings are
+    evaluated (``None``, ``(8, 13)``, ``1e-4``, a number in quotes), and where a boolean belongs, ``no``, ``off``,
+    ``yes`` and ``on`` are booleans. Where a word belongs, ``no`` is that word; yacs would want it in quotes.
+
     Args:
         released_config: nested or dotted keys.
         modality: whether the weights are those of the form with modality matrices.
@@ -137,8 +142,12 @@ def import_config(released_config: Mapping[str, Any], *, modality: bool, source:
     tree: dict[str, Any] = {}
     for native, (released, default) in _FIELDS.items():
         value = given.get(released, default)
+        if default is None or isinstance(default, bool):
+            value = yaml.SafeLoader.bool_values.get(str(value).lower(), value)
         if isinstance(default, bool) and not isinstance(value, bool):
             raise ConfigError(f"{source}: {released} is {value!r}, it should be true or false")
+        if isinstance(value, bool) and isinstance(default, int | float | list) and not isinstance(default, bool):
+            raise ConfigError(f"{source}: {released} is {value!r}, it should be something like {default!r}")
         *parents, leaf = native.split(".")
         node = tree
         for parent in parents:
@@ -365,5 +374,15 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             flat.update(_flatten(value, f"{prefix}{key}."))
         else:
-            flat[f"{prefix}{key}"] = value
+            flat[f"{prefix}{key}"] = _literal(value)
     return flat
+
+
+def _literal(value: Any) -> Any:
+    """What a string spells in Python, and anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return value
