@@ -22,7 +22,7 @@ from mrnet.errors import CheckpointError, ConfigError, MRNetError
 from mrnet.retrieval.rank import fuse_scores
 from mrnet.weights import native as checkpoint
 from mrnet.weights.native import build_model, load_checkpoint
-from mrnet.weights.released import convert_checkpoint, import_config
+from mrnet.weights.released import attention_was_trained, convert_checkpoint, import_config
 
 CASES = Path(__file__).parents[1] / "parity" / "cases"
 INDEX: dict[str, Any] = json.loads((CASES / "index.json").read_text(encoding="utf-8"))
@@ -152,6 +152,62 @@ class TestConversion:
         config, _ = load_checkpoint(released.out)
         assert (config.model.attention, config.model.softmax) == ("video", False)
         assert config.model.zero_linear_retention
+
+    @pytest.mark.parametrize("dim", [32, 256])
+    @pytest.mark.parametrize(
+        ("trained", "matrix"),
+        [
+            (False, None),
+            (False, "text.v"),
+            (True, "video.q"),
+            (True, "video.k"),
+            (True, "video.v"),
+            (True, "text.q"),
+        ],
+    )
+    def test_attention_that_was_never_trained_keeps_its_spread(
+        self, dim: int, trained: bool, matrix: str | None
+    ) -> None:
+        generator = torch.Generator().manual_seed(dim)
+        weights = {
+            f"transformer.layers.{layer}.retention.projections.{kind}.{letter}.weight": torch.randn(
+                dim, dim, generator=generator
+            )
+            / dim
+            for layer in range(4)
+            for kind in ("video", "text")
+            for letter in "qkv"
+        }
+        weights["transformer.layers.0.retention.output.weight"] = torch.ones(dim, dim)
+        if matrix is not None:  # as much as its own size, in one layer
+            changed = weights[f"transformer.layers.2.retention.projections.{matrix}.weight"]
+            changed += torch.randn(dim, dim, generator=generator) / dim
+        assert attention_was_trained(weights) == trained
+
+    @pytest.mark.parametrize("trained", [False, True])
+    def test_whether_attention_was_trained_is_said(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, trained: bool
+    ) -> None:
+        released = Released(tmp_path, "charades_released")
+        generator = torch.Generator().manual_seed(0)
+        for name, weight in released.weights.items():
+            if "W_vid_" in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator) * (0.1 if trained else 1 / 32))
+        released.write()
+        with caplog.at_level("INFO", logger="mrnet"):
+            released.convert()
+        config, _ = load_checkpoint(released.out)
+        assert config.video_provenance is not None
+        if trained:
+            said = "attention: trained, and zero in this model (quirk zero_linear_retention)"
+            assert config.video_provenance.details["attention"] == "trained"
+        else:
+            said = (
+                "attention: never trained, its matrices keep the spread they began with, and zero in this model "
+                "(quirk zero_linear_retention)"
+            )
+            assert config.video_provenance.details["attention"] == "never trained"
+        assert caplog.messages == [said]
 
     def test_shared_projections_are_read_off_the_weights(self, tmp_path: Path) -> None:
         released = Released(tmp_path, "tacos")

@@ -4,6 +4,7 @@ Source: docs/method.md, sections 9 to 11.
 """
 
 import ast
+import logging
 import pickle
 import re
 import warnings
@@ -20,6 +21,8 @@ from mrnet.config import Config, ModelConfig, parse_config, parse_yaml
 from mrnet.errors import CheckpointError, ConfigError
 from mrnet.provenance import Provenance
 from mrnet.weights.native import check_weights, save_checkpoint
+
+log = logging.getLogger(__name__)
 
 # Native field -> released key and the default that the released code gives it where a file leaves it out.
 _FIELDS: dict[str, tuple[str, Any]] = {
@@ -315,12 +318,39 @@ def convert_checkpoint(checkpoint: Path, released_config: Path, out: Path) -> Co
     weights = _read_pth(checkpoint)
     config, native = import_released(tree, weights, str(checkpoint), str(released_config))
     details = {"converted_from": checkpoint.name, "released_config": released_config.name}
+    if config.model.transformer and config.model.zero_linear_retention:
+        trained = attention_was_trained(native)
+        details["attention"] = "trained" if trained else "never trained"
+        log.info(
+            "attention: %s, and zero in this model (quirk zero_linear_retention)",
+            "trained" if trained else "never trained, its matrices keep the spread they began with",
+        )
     assert config.video_provenance is not None
     config = config.model_copy(
         update={"video_provenance": Provenance(**{**config.video_provenance.model_dump(), "details": details})}
     )
     save_checkpoint(out, config, native)
     return config
+
+
+def attention_was_trained(weights: Mapping[str, Tensor]) -> bool:
+    """Whether any matrix of Q, K or V has left the spread that it begins with: mean 0, deviation 1/d.
+
+    With the quirk ``zero_linear_retention`` no gradient reaches them, so that they keep it; of text only Q and K count,
+    for its V is trained where text takes no part in attention.
+
+    Args:
+        weights: native ones of the form with modality matrices.
+    """
+    pattern = re.compile(r"transformer\.layers\.\d+\.retention\.projections\.(video\.[qkv]|text\.[qk])\.weight")
+    return any(not _is_initial(weight) for name, weight in weights.items() if pattern.fullmatch(name))
+
+
+def _is_initial(matrix: Tensor) -> bool:
+    """Whether a ``(d, d)`` matrix has mean 0 and deviation 1/d, within five standard errors of either."""
+    dim = len(matrix)
+    scaled = matrix.double() * dim
+    return abs(scaled.mean().item()) < 5 / dim and abs(scaled.std().item() - 1) < 5 / (2**0.5 * dim)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
