@@ -14,7 +14,7 @@ from mrnet.config import recipe_names
 from mrnet.errors import MRNetError
 
 if TYPE_CHECKING:
-    from benchmarks.timing import Row
+    from benchmarks.timing import Figures
 
 # Of each, the recipes if not given, and the rounds: a dense training step takes a minute.
 _BY_RECIPE = {
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _measure(arguments: argparse.Namespace) -> "list[Row]":
+def _measure(arguments: argparse.Namespace) -> "list[Figures]":
     from benchmarks.data import bench_evaluate, bench_load
     from benchmarks.model import bench_predict, bench_proposal_head, bench_train_step
     from mrnet.device import choose_device
@@ -75,7 +75,7 @@ def _measure(arguments: argparse.Namespace) -> "list[Row]":
     if arguments.what in _OTHERS:
         repeats = arguments.repeats or _OTHERS[arguments.what]
         return [bench_evaluate(repeats) if arguments.what == "evaluate" else bench_load(repeats)]
-    benches: dict[str, Callable[..., Row]] = {
+    benches: dict[str, Callable[..., Figures]] = {
         "proposal-head": bench_proposal_head,
         "predict": bench_predict,
         "train-step": bench_train_step,
@@ -88,7 +88,7 @@ def _measure(arguments: argparse.Namespace) -> "list[Row]":
     ]
 
 
-def _described(what: str, rows: "list[Row]") -> dict[str, Any]:
+def _described(what: str, rows: "list[Figures]") -> dict[str, Any]:
     """The document: rows, and what they were measured on."""
     import torch
 

@@ -8,23 +8,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Row, in_turn
+from benchmarks.timing import Figures, in_turn
 from mrnet.config import load_recipe
 from mrnet.data.dataset import MomentDataset, load_batches
 from mrnet.evaluation.metrics import per_query_hits
 from mrnet.features.store.reader import open_store
 from mrnet.features.store.writer import write_store
 from mrnet.provenance import Provenance
-from mrnet.retrieval.rank import top_moments
+from mrnet.retrieval.rank import rank
+from mrnet.retrieval.scorer import Candidates
 from mrnet.temporal import cell_moments, hull_iou, valid_cells
 from mrnet.types import Query, Span, VideoRecord
 
 _NUM_QUERIES = 17_031  # of ActivityNet's test split
+_QUERIES_OF_A_VIDEO = 4
 _TIOUS, _RANKS = (0.3, 0.5, 0.7), (1, 5)
 
 
-def bench_evaluate(repeats: int, sample: int = 200) -> Row:
-    """Score maps of 17,031 queries to ranked moments to metrics, against a loop over queries and candidates.
+def bench_evaluate(repeats: int, sample: int = 200) -> Figures:
+    """Scores of 17,031 queries to ranked moments and metrics, against a loop over queries and candidates.
 
     The loop answers ``sample`` of the queries; its time is scaled up to all of them. The error is the largest
     difference of any moment or metric on that sample.
@@ -32,13 +34,21 @@ def bench_evaluate(repeats: int, sample: int = 200) -> Row:
     config = load_recipe("activitynet")
     num_clips, threshold = config.model.num_clips, config.decode.nms_threshold
     generator = torch.Generator().manual_seed(0)
-    scores = torch.rand(_NUM_QUERIES, num_clips, num_clips, generator=generator)
-    scores *= valid_cells(num_clips, config.model.pooling_counts)
-    duration_s = 5 + 200 * torch.rand(_NUM_QUERIES, generator=generator)
+    valid = valid_cells(num_clips, config.model.pooling_counts)
+    scores = torch.rand(_NUM_QUERIES, num_clips, num_clips, generator=generator) * valid
+    videos = -(-_NUM_QUERIES // _QUERIES_OF_A_VIDEO)
+    video_s = 5 + 200 * torch.rand(videos, generator=generator)
+    duration_s = video_s.repeat_interleave(_QUERIES_OF_A_VIDEO)[:_NUM_QUERIES]
     truth = torch.rand(_NUM_QUERIES, 1, 2, generator=generator).sort(dim=-1).values * duration_s[:, None, None]
 
     def fast(count: int = _NUM_QUERIES) -> tuple[Tensor, dict[str, float]]:
-        moments, _ = top_moments(scores[:count], duration_s[:count], max(_RANKS), threshold)
+        ranked = []
+        for length, of_video in zip(
+            video_s, torch.split(scores[:count, valid], _QUERIES_OF_A_VIDEO), strict=False
+        ):
+            spans = cell_moments(valid.nonzero(), length, num_clips)
+            ranked += rank(Candidates(spans, of_video), max(_RANKS), threshold)
+        moments = torch.tensor(ranked)[..., :2]
         hits = per_query_hits(moments.numpy(), truth[:count].numpy(), _TIOUS, _RANKS)
         return moments, {name: float(values.mean()) for name, values in hits.items()}
 
@@ -84,9 +94,9 @@ def evaluate_by_loop(
         ranked.append(candidates[~suppressed][: max(_RANKS)])
         overlaps = hull_iou(ranked[-1], moment)
         totals["mIoU"] += float(overlaps[0])
-        for rank in _RANKS:
+        for first in _RANKS:
             for tiou in _TIOUS:
-                totals[f"R@{rank},IoU={tiou:g}"] += bool((overlaps[:rank] >= np.float32(tiou)).any())
+                totals[f"R@{first},IoU={tiou:g}"] += bool((overlaps[:first] >= np.float32(tiou)).any())
     return torch.stack(ranked), {name: total / len(scores) for name, total in totals.items()}
 
 
@@ -100,7 +110,7 @@ class _NoQueries:
         return torch.zeros(len(queries), self.dim)
 
 
-def bench_load(repeats: int, num_videos: int = 200) -> Row:
+def bench_load(repeats: int, num_videos: int = 200) -> Figures:
     """An epoch's video features, from HDF5 each time against resampled once and mapped into memory."""
     config = load_recipe("activitynet").model
     rng = np.random.default_rng(0)

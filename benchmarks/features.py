@@ -4,8 +4,8 @@ The video is SIMULATED: made here of a few seconds of real film where scikit-vid
 Bunny, 1280x720), else of drifting noise, and repeated to the length asked for. Or it is a file of yours, taken as
 many times as make up that length.
 
-    python tools/bench_features.py --seconds 60 --json bench.json
-    python tools/bench_features.py --video film.mp4
+    python -m benchmarks.features --seconds 60 --json bench.json
+    python -m benchmarks.features --video film.mp4
 
 Real time is a factor: seconds of video for each second of the clock. As other work on the machine slows the clock
 but not the work to be done, the CPU time is given too, and the factor it allows if all cores were free.

@@ -10,14 +10,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import Row, in_turn, multiply_adds_per_second, relative_distance, relative_error, seconds
-from mrnet.config import Config, load_recipe
+from benchmarks.timing import (
+    Figures,
+    in_turn,
+    multiply_adds_per_second,
+    relative_distance,
+    relative_error,
+    seconds,
+)
+from mrnet.config import RunConfig, load_recipe
 from mrnet.losses import compute_losses, total_loss
-from mrnet.model.fast.routes import Route
 from mrnet.model.head import ProposalHead
 from mrnet.model.mrnet import Embeddings, MRNet
 from mrnet.model.norm import MapNorm
-from mrnet.retrieval.rank import fuse_scores, top_moments
+from mrnet.retrieval.rank import rank
+from mrnet.retrieval.trained import TrainedScorer
 from mrnet.temporal import iou_map
 
 _QUERIES = 3
@@ -26,40 +33,44 @@ _VIDEOS = 4
 _NO_DENSE_STEP_ON_CPU = frozenset({"charades"})
 
 
-def bench_proposal_head(recipe: str, repeats: int, device: torch.device, budget: int | None) -> Row:
+def bench_proposal_head(recipe: str, repeats: int, device: torch.device, budget: int | None) -> Figures:
     """One video through the stacked convolutions and the two embeddings."""
     rate = multiply_adds_per_second(device)
-    model = _make_model(load_recipe(recipe), device, budget)
-    head = model.proposal_head
-    clips = torch.randn(1, model.config.num_clips, model.config.dim, device=device)
-    proposal_map = model.proposal_map(clips).detach()
-    row = _both_routes(model, recipe, repeats, lambda: torch.cat(head(proposal_map)))
+    dense, fast = _make_models(load_recipe(recipe), device, budget)
+    clips = torch.randn(1, fast.config.num_clips, fast.config.dim, device=device)
     with torch.inference_mode():
-        multiply_adds = head.multiply_adds(proposal_map)
+        proposal_map = fast.proposal_map(clips)
+
+    def embed(model: MRNet) -> Tensor:
+        return torch.cat(model.proposal_head(proposal_map))
+
+    row = _both_routes(recipe, repeats, dense, fast, embed)
+    stack = fast.proposal_head.stack
+    with torch.inference_mode():
+        multiply_adds = stack.multiply_adds(stack.plan(proposal_map))
     return row | {
-        "memory_mb": head.memory_in_use() / 2**20,
+        "memory_mb": stack.memory_in_use() / 2**20,
         "fast_gmac": multiply_adds / 1e9,
         "roofline_seconds": multiply_adds / rate,
     }
 
 
-def bench_predict(recipe: str, repeats: int, device: torch.device, budget: int | None) -> Row:
+def bench_predict(recipe: str, repeats: int, device: torch.device, budget: int | None) -> Figures:
     """A whole prediction: a video's features and three queries, asked jointly, to ranked moments."""
     config = load_recipe(recipe)
-    model = _make_model(config, device, budget)
-    video, queries, mask = _inputs(config, 1, device)
-    duration_s = torch.full((_QUERIES,), 120.0, device=device)
+    dense, fast = _make_models(config, device, budget)
+    video, queries, _ = _inputs(config, 1, device)
 
-    def answer() -> Tensor:
-        scores = model.score(model(video, queries, mask, "joint"))
-        fused = fuse_scores(scores.iou, scores.contrastive, config.decode.score_power)
-        top_moments(fused, duration_s, 5, config.decode.nms_threshold)
-        return fused
+    def answer(model: MRNet) -> Tensor:
+        scorer = TrainedScorer(model, config.decode.score_power, "joint")
+        candidates = scorer.candidates(scorer.encode_video(video[0], 120.0), queries[0])
+        rank(candidates, 5, config.decode.nms_threshold)
+        return candidates.scores
 
-    return _both_routes(model, recipe, repeats, answer)
+    return _both_routes(recipe, repeats, dense, fast, answer)
 
 
-def bench_train_step(recipe: str, repeats: int, device: torch.device, budget: int | None) -> Row:
+def bench_train_step(recipe: str, repeats: int, device: torch.device, budget: int | None) -> Figures:
     """Forward and backward of a step of four videos with three queries each, one map a video.
 
     On a CPU each way is timed without a warm-up: the dense one takes a minute. Gradients are compared tensor by
@@ -68,48 +79,45 @@ def bench_train_step(recipe: str, repeats: int, device: torch.device, budget: in
     both routes err against it by rounding, whose steps across the zero of a ReLU switch gradients on and off.
     """
     config = load_recipe(recipe)
-    model = _make_model(config, device, budget).train()
+    dense, fast = (model.train() for model in _make_models(config, device, budget))
     inputs = _inputs(config, _VIDEOS, device)
     both = device.type != "cpu" or recipe not in _NO_DENSE_STEP_ON_CPU
-    routes: tuple[Route, ...] = ("dense", "auto") if both else ("auto",)
-    times: dict[Route, list[tuple[float, float]]] = {"dense": [], "auto": []}
-    gradients: dict[Route, list[Tensor]] = {}
+    models = {"dense": dense, "fast": fast} if both else {"fast": fast}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
     for _ in range(repeats):
-        for route in routes:
-            model.proposal_head.route = route
-            times[route].append(_step(model, config, inputs))
-            gradients[route] = _gradients(model)
-    row: Row = {"recipe": recipe}
+        for name, model in models.items():
+            times[name].append(_step(model, config, inputs))
+    gradients = {name: _gradients(model) for name, model in models.items()}
+    row: Figures = {"recipe": recipe}
     for way, name in enumerate(("forward", "backward")):
         of_dense, of_fast = (
-            statistics.median(pair[way] for pair in times[route]) if times[route] else None
-            for route in ("dense", "auto")
+            statistics.median(pair[way] for pair in times[route]) if route in times else None
+            for route in ("dense", "fast")
         )
         row |= {
             f"dense_{name}_seconds": of_dense,
             f"fast_{name}_seconds": of_fast,
             f"{name}_speedup": None if of_dense is None or of_fast is None else of_dense / of_fast,
         }
-    dense, fast, exact = gradients.get("dense"), gradients["auto"], None
-    if dense is not None:
-        model.proposal_head = _InDouble(model.proposal_head)  # type: ignore[assignment]
-        _step(model, config, inputs)
-        exact = _gradients(model)
+    by_dense, by_fast, exact = gradients.get("dense"), gradients["fast"], None
+    if by_dense is not None:
+        dense.proposal_head = _InDouble(dense.proposal_head)  # type: ignore[assignment]
+        _step(dense, config, inputs)
+        exact = _gradients(dense)
     return row | {
-        "max_relative_error": _worst(relative_error, fast, dense),
-        "max_relative_distance": _worst(relative_distance, fast, dense),
-        "dense_error_to_double": _worst(relative_error, dense, exact),
-        "fast_error_to_double": _worst(relative_error, fast, exact),
+        "max_relative_error": _worst(relative_error, by_fast, by_dense),
+        "max_relative_distance": _worst(relative_distance, by_fast, by_dense),
+        "dense_error_to_double": _worst(relative_error, by_dense, exact),
+        "fast_error_to_double": _worst(relative_error, by_fast, exact),
     }
 
 
 class _InDouble(nn.Module):
-    """A copy of a proposal head that computes the same in double precision, by the dense route."""
+    """A copy of a proposal head that computes the same in double precision."""
 
     def __init__(self, head: ProposalHead) -> None:
         super().__init__()
         self.head = copy.deepcopy(head).double()
-        self.head.route = "dense"
 
     def forward(self, proposal_map: Tensor) -> tuple[Tensor, Tensor]:
         iou, contrastive = self.head(proposal_map.double())
@@ -131,7 +139,7 @@ def _worst(
     return max(measure(*pair) for pair in pairs if pair[1].abs().max() > rounding)
 
 
-def _step(model: MRNet, config: Config, inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[float, float]:
+def _step(model: MRNet, config: RunConfig, inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[float, float]:
     """Seconds forward and back, the loss counted among the latter; gradients are left in the model."""
     for parameter in model.parameters():
         parameter.grad = None
@@ -155,41 +163,40 @@ def _step(model: MRNet, config: Config, inputs: tuple[Tensor, Tensor, Tensor]) -
     return forward, seconds(learn)
 
 
-def _both_routes(model: MRNet, recipe: str, repeats: int, work: Callable[[], Tensor]) -> Row:
+def _both_routes(recipe: str, repeats: int, dense: MRNet, fast: MRNet, work: Callable[[MRNet], Tensor]) -> Figures:
     """Seconds by the dense and by the fast route, and the error of the latter."""
 
     @torch.inference_mode()
-    def by(route: Route) -> Tensor:
-        model.proposal_head.route = route
-        return work()
+    def by(model: MRNet) -> Tensor:
+        return work(model)
 
-    dense, fast = in_turn(repeats, lambda: by("dense"), lambda: by("auto"))
-    expected = by("dense")
+    dense_seconds, fast_seconds = in_turn(repeats, lambda: by(dense), lambda: by(fast))
     return {
         "recipe": recipe,
-        "dense_seconds": dense,
-        "fast_seconds": fast,
-        "speedup": dense / fast,
-        "max_relative_error": relative_error(by("auto"), expected),
+        "dense_seconds": dense_seconds,
+        "fast_seconds": fast_seconds,
+        "speedup": dense_seconds / fast_seconds,
+        "max_relative_error": relative_error(by(fast), by(dense)),
     }
 
 
-def _make_model(config: Config, device: torch.device, budget: int | None) -> MRNet:
-    """A model with random weights whose batch norm has seen maps like those to come."""
+def _make_models(config: RunConfig, device: torch.device, budget: int | None) -> tuple[MRNet, MRNet]:
+    """One by the dense route and one by the fastest, with the same random weights; batch norm has seen such maps."""
     torch.manual_seed(0)
-    model = MRNet(config.model).to(device)
-    model.proposal_head.memory_budget = budget
-    norms = [module for module in model.modules() if isinstance(module, MapNorm)]
+    fast = MRNet(config.model, memory_budget=budget).to(device)
+    norms = [module for module in fast.modules() if isinstance(module, MapNorm)]
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
-        model.train()(*_inputs(config, 1, device), "joint")
+        fast.train()(*_inputs(config, 1, device), "joint")
     for norm in norms:
         norm.momentum = 0.1
-    return model.eval()
+    dense = MRNet(config.model, route="dense").to(device)
+    dense.load_state_dict(fast.state_dict())
+    return dense.eval(), fast.eval()
 
 
-def _inputs(config: Config, num_videos: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _inputs(config: RunConfig, num_videos: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(num_videos)
     model = config.model
     video = torch.randn(num_videos, model.num_pre_clips, model.video_dim, generator=generator)

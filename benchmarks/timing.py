@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Row = dict[str, Any]
-"""A line of a report: name -> figure."""
+Figures = dict[str, Any]
+"""What a measurement found: name -> figure."""
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -56,7 +56,7 @@ def _finish() -> None:
         torch.cuda.synchronize()
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[Figures]) -> str:
     """Rows as a plain table for the terminal; they have the same figures."""
     names = list(rows[0])
     cells = [names, *([_shown(row[name]) for name in names] for row in rows)]

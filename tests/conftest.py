@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrnet.config import Config, ModelConfig, parse_config
+from mrnet.config import ModelConfig, RunConfig, parse_config
 from mrnet.features.store.writer import write_store
 from mrnet.provenance import Provenance
 
@@ -47,10 +47,10 @@ def merge(tree: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def tiny() -> Callable[..., Config]:
+def tiny() -> Callable[..., RunConfig]:
     """A tiny configuration with changes, ``tiny(model={"layers": 1})``."""
 
-    def make(**changes: Any) -> Config:
+    def make(**changes: Any) -> RunConfig:
         return parse_config(merge(TINY, changes), source="tiny")
 
     return make
@@ -91,7 +91,7 @@ def dataset_files(tmp_path: Path) -> dict[str, str]:
         "val": str(tmp_path / "val.json"),
         "test": str(tmp_path / "val.json"),
         "video_features": str(tmp_path / "videos.h5"),
-        "query_features": str(tmp_path / "queries.h5"),
+        "text_features": str(tmp_path / "queries.h5"),
     }
 
 

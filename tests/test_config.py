@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mrnet.config import Config, ModelConfig, apply_overrides, load_recipe, parse_config, recipe_names
+from mrnet.config import ModelConfig, RunConfig, apply_overrides, load_recipe, parse_config, recipe_names
 from mrnet.errors import ConfigError
 from mrnet.features.registry import make_backbone
 from mrnet.model.mrnet import MRNet
@@ -30,6 +30,7 @@ COMMON: dict[str, Any] = {
     "model.mask": "both",
     "model.bidirectional": True,
     "model.transformer": True,
+    "model.doubled_diagonal": True,
     "model.zero_linear_retention": False,
     "model.proposals": "pool",
     "model.boundary": "none",
@@ -72,6 +73,7 @@ RELEASED: dict[str, dict[str, Any]] = {
         "model.softmax": True,
         "model.attention_dropout": 0.0,
         "model.projections": "modality",
+        "model.tied_initialisation": False,
         "decode.nms_threshold": 0.5,
         "decode.score_power": 0.5,
         "evaluation.tious": [0.3, 0.5, 0.7],
@@ -103,6 +105,7 @@ RELEASED: dict[str, dict[str, Any]] = {
         "model.softmax": False,
         "model.attention_dropout": 0.0,
         "model.projections": "modality",
+        "model.tied_initialisation": False,
         "decode.nms_threshold": 0.5,
         "decode.score_power": 0.5,
         "evaluation.tious": [0.3, 0.5, 0.7],
@@ -134,6 +137,7 @@ RELEASED: dict[str, dict[str, Any]] = {
         "model.softmax": True,
         "model.attention_dropout": 0.1,
         "model.projections": "shared",
+        "model.tied_initialisation": True,
         "decode.nms_threshold": 0.4,
         "decode.score_power": 0.3,
         "evaluation.tious": [0.1, 0.3, 0.5],
@@ -141,7 +145,7 @@ RELEASED: dict[str, dict[str, Any]] = {
 }
 
 
-def field(config: Config, key: str) -> Any:
+def field(config: RunConfig, key: str) -> Any:
     value: Any = config
     for part in key.split("."):
         value = getattr(value, part)
@@ -173,12 +177,12 @@ class TestRecipes:
     def test_speech_differs_from_activitynet_in_its_queries_only(self) -> None:
         speech, typed = load_recipe("activitynet-speech"), load_recipe("activitynet")
         assert speech.name == "activitynet-speech"
-        assert speech.data.query_kinds == ["spoken"]
+        assert speech.data.query_kinds == ["speech"]
         assert speech.model_copy(update={"name": "activitynet", "data": typed.data}) == typed
 
     def test_a_kind_of_query_is_named_once(self) -> None:
-        both = load_recipe("demo", ["data.query_kinds=[typed,spoken]"])
-        assert both.data.query_kinds == ["typed", "spoken"]
+        both = load_recipe("demo", ["data.query_kinds=[text,speech]"])
+        assert both.data.query_kinds == ["text", "speech"]
         for kinds in ("[typed,typed]", "[]", "[sung]"):
             with pytest.raises(ConfigError, match=r"data(\.query_kinds)?"):
                 load_recipe("demo", [f"data.query_kinds={kinds}"])
@@ -186,7 +190,7 @@ class TestRecipes:
     def test_demo_takes_the_registered_backbones(self) -> None:
         config = load_recipe("demo")
         assert config.data.video_features == "mrnet-demo/benchmark/videos"
-        assert config.data.query_features is None
+        assert config.data.text_features is None
         assert config.model.video_dim == make_backbone("video", config.data.video_backbone).dim
         assert config.model.query_dim == make_backbone("text", config.data.text_backbone).dim
 
@@ -359,7 +363,7 @@ class TestParse:
         assert ": : " not in str(caught.value)
         assert "instance of Config" not in str(caught.value)
 
-    def test_configurations_do_not_change(self, tiny: Callable[..., Config]) -> None:
+    def test_configurations_do_not_change(self, tiny: Callable[..., RunConfig]) -> None:
         config = tiny()
         with pytest.raises(ValueError, match="frozen"):
             config.model.layers = 7  # type: ignore[misc]
@@ -394,6 +398,15 @@ class TestFieldsTogether:
                 {"zero_linear_retention": True, "softmax": False, "projections": "shared"},
                 "zero_linear_retention needs softmax false and projections modality",
             ),
+            ({"tied_initialisation": True}, "tied_initialisation needs projections shared"),
+            (
+                {"doubled_diagonal": False, "bidirectional": False},
+                "doubled_diagonal false needs bidirectional true and mask decay or both",
+            ),
+            (
+                {"doubled_diagonal": False, "mask": "sparse"},
+                "doubled_diagonal false needs bidirectional true and mask decay or both",
+            ),
             (
                 {"boundary_replaces_conv": True},
                 "boundary_replaces_conv needs proposals conv and boundary add",
@@ -426,6 +439,8 @@ class TestFieldsTogether:
             {"attention": "off", "mask": "none"},
             {"head_kernel": 4, "head_layers": 2},
             {"zero_linear_retention": True, "softmax": False},
+            {"tied_initialisation": True, "projections": "shared"},
+            {"doubled_diagonal": False, "mask": "decay"},
             {"boundary_replaces_conv": True, "proposals": "conv", "boundary": "add"},
             {"pooling_counts": [0, 3]},
             {"pooling_counts": [7]},
@@ -436,12 +451,12 @@ class TestFieldsTogether:
         model = tiny_model(**changes)
         assert {key: getattr(model, key) for key in changes} == changes
 
-    def test_iou_bounds_in_order(self, tiny: Callable[..., Config]) -> None:
+    def test_iou_bounds_in_order(self, tiny: Callable[..., RunConfig]) -> None:
         with pytest.raises(ConfigError) as caught:
             tiny(loss={"min_iou": 0.7, "max_iou": 0.7})
         assert str(caught.value) == "tiny: loss: min_iou 0.7 must be below max_iou 0.7"
 
-    def test_select_by_is_a_reported_metric(self, tiny: Callable[..., Config]) -> None:
+    def test_select_by_is_a_reported_metric(self, tiny: Callable[..., RunConfig]) -> None:
         with pytest.raises(ConfigError) as caught:
             tiny(evaluation={"tious": [0.1, 0.5], "ranks": [1], "select_by": "R@1,IoU=0.7"})
         assert str(caught.value) == (
@@ -450,7 +465,7 @@ class TestFieldsTogether:
         chosen = tiny(evaluation={"tious": [0.1], "ranks": [1], "select_by": "mIoU"})
         assert chosen.evaluation.select_by == "mIoU"
 
-    def test_select_by_of_qvhighlights(self, tiny: Callable[..., Config]) -> None:
+    def test_select_by_of_qvhighlights(self, tiny: Callable[..., RunConfig]) -> None:
         with pytest.raises(ConfigError) as caught:
             tiny(evaluation={"metrics": "qvhighlights"})
         assert str(caught.value) == (

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mrnet.config import Config, LossConfig
+from mrnet.config import LossConfig, RunConfig
 from mrnet.losses import Losses, compute_losses, total_loss
 from mrnet.model.mrnet import Embeddings, MRNet
 from mrnet.temporal import iou_map, union_iou
@@ -17,7 +17,7 @@ MOMENTS = torch.tensor([[0.0, 8.0], [1.0, 9.0], [2.0, 5.0], [0.0, 10.0], [9.0, 2
 
 
 def setup(
-    tiny: Callable[..., Config], inputs: tuple[torch.Tensor, ...], mode: str
+    tiny: Callable[..., RunConfig], inputs: tuple[torch.Tensor, ...], mode: str
 ) -> tuple[Embeddings, torch.Tensor]:
     torch.manual_seed(0)
     model = MRNet(tiny().model)
@@ -63,7 +63,7 @@ def plain_losses(e: Embeddings, target: torch.Tensor, c: LossConfig) -> tuple[fl
 @pytest.mark.parametrize("mode", ["single", "joint"])
 @pytest.mark.parametrize("top_k", [1, 3])
 def test_agree_with_the_formulas(
-    mode: str, top_k: int, tiny: Callable[..., Config], batch_inputs: tuple[torch.Tensor, ...]
+    mode: str, top_k: int, tiny: Callable[..., RunConfig], batch_inputs: tuple[torch.Tensor, ...]
 ) -> None:
     embeddings, target = setup(tiny, batch_inputs, mode)
     config = LossConfig(top_k=top_k, min_iou=0.2, max_iou=0.8, margin=0.2, negative_iou=0.4, tau_sentence=0.2)
@@ -76,7 +76,7 @@ def test_agree_with_the_formulas(
 
 
 def test_overlapping_sentences_of_a_video_are_no_negatives(
-    tiny: Callable[..., Config], batch_inputs: tuple[torch.Tensor, ...]
+    tiny: Callable[..., RunConfig], batch_inputs: tuple[torch.Tensor, ...]
 ) -> None:
     """Queries 0 and 1 overlap by 7/9: raising the threshold above it makes them negatives of each other."""
     embeddings, target = setup(tiny, batch_inputs, "joint")
@@ -105,13 +105,13 @@ def test_total_by_hand(ratio: float | None, sparsity: float, full: bool, expecte
     assert total.item() == pytest.approx(expected)
 
 
-def test_sparsity_once_a_batch(tiny: Callable[..., Config], batch_inputs: tuple[torch.Tensor, ...]) -> None:
+def test_sparsity_once_a_batch(tiny: Callable[..., RunConfig], batch_inputs: tuple[torch.Tensor, ...]) -> None:
     embeddings, target = setup(tiny, batch_inputs, "single")
     losses = compute_losses(embeddings, target, MOMENTS, LossConfig(sparsity_per_video=False))
     assert losses.sparsity.item() == pytest.approx(embeddings.sparsity.item())
 
 
-def test_no_queries_share_a_video_with_themselves_only(tiny: Callable[..., Config]) -> None:
+def test_no_queries_share_a_video_with_themselves_only(tiny: Callable[..., RunConfig]) -> None:
     """A batch of one query: nothing to contrast with but its own proposals; every term stays finite."""
     torch.manual_seed(0)
     model = MRNet(tiny().model)

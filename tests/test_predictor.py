@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrnet.config import Config
+from mrnet.config import RunConfig
 from mrnet.data.sources import open_source
 from mrnet.errors import CheckpointError, DataError, FeatureError, FeatureShapeError, VideoError
 from mrnet.evaluation.run import predict
@@ -26,7 +26,7 @@ from mrnet.weights.native import save_checkpoint
 
 
 @pytest.fixture
-def config(tiny: Callable[..., Config]) -> Config:
+def config(tiny: Callable[..., RunConfig]) -> RunConfig:
     return tiny(
         model={"video_dim": ColorHogMotion.dim, "query_dim": HashedWords.dim},
         video_provenance=ColorHogMotion().provenance().model_dump(),
@@ -35,7 +35,7 @@ def config(tiny: Callable[..., Config]) -> Config:
 
 
 @pytest.fixture
-def checkpoint(config: Config, tmp_path: Path) -> Path:
+def checkpoint(config: RunConfig, tmp_path: Path) -> Path:
     torch.manual_seed(0)
     save_checkpoint(tmp_path / "checkpoint", config, MRNet(config.model).state_dict())
     return tmp_path / "checkpoint"
@@ -62,7 +62,7 @@ def test_answers_are_ranked_moments_of_the_video(checkpoint: Path, video: Path) 
     assert predictor.find(video, "a dog jumps", k=3) == moments  # encoded on the way, same answer
 
 
-def test_agrees_with_evaluation(config: Config, checkpoint: Path, video: Path, tmp_path: Path) -> None:
+def test_agrees_with_evaluation(config: RunConfig, checkpoint: Path, video: Path, tmp_path: Path) -> None:
     """What users get is what the benchmark measures."""
     (tmp_path / "videos").mkdir()
     video.rename(tmp_path / "videos" / "clip.mp4")
@@ -121,7 +121,7 @@ def test_bad_input_is_named(checkpoint: Path, video: Path, tmp_path: Path) -> No
         Predictor.load(tmp_path / "nowhere")
 
 
-def test_model_of_published_features_asks_for_features(config: Config, tmp_path: Path, video: Path) -> None:
+def test_model_of_published_features_asks_for_features(config: RunConfig, tmp_path: Path, video: Path) -> None:
     published = config.model_copy(
         update={"video_provenance": config.video_provenance.model_copy(update={"backbone": "c3d"})}  # type: ignore[union-attr]
     )
@@ -137,7 +137,7 @@ def test_model_of_published_features_asks_for_features(config: Config, tmp_path:
 
 
 def test_a_pca_travels_from_the_features_into_the_checkpoint(
-    tiny: Callable[..., Config], video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny: Callable[..., RunConfig], video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Features reduced before training: a raw video goes through the same backbone and the same PCA."""
     rows = encode_sources(ColorHogMotion(), [video])[0]
@@ -175,7 +175,7 @@ def test_a_pca_travels_from_the_features_into_the_checkpoint(
 
 
 @pytest.mark.parametrize("attention", ["all", "video"])
-def test_what_no_query_touches_is_computed_once(attention: str, tiny: Callable[..., Config]) -> None:
+def test_what_no_query_touches_is_computed_once(attention: str, tiny: Callable[..., RunConfig]) -> None:
     torch.manual_seed(0)
     config = tiny(model={"attention": attention})
     predictor = Predictor(MRNet(config.model), config, torch.device("cpu"))
@@ -192,7 +192,7 @@ def test_what_no_query_touches_is_computed_once(attention: str, tiny: Callable[.
     assert found[0] != found[1]
 
 
-def test_proposals_that_depend_on_a_query_have_none_of_their_own(tiny: Callable[..., Config]) -> None:
+def test_proposals_that_depend_on_a_query_have_none_of_their_own(tiny: Callable[..., RunConfig]) -> None:
     model = MRNet(tiny().model)
     with pytest.raises(ValueError, match="depend on the query"):
         model.embed_proposals(torch.zeros(1, 8, 8))

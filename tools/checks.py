@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mrnet.config import Config
+from mrnet.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def relative_difference(actual: float, expected: float) -> float:
     return abs(actual - expected) / (abs(expected) or 1.0)
 
 
-def without_dropout(config: Config) -> Config:
+def without_dropout(config: RunConfig) -> RunConfig:
     """The configuration that the released numbers were made with."""
     changes = {"dropout": 0.0, "attention_dropout": 0.0, "clip_dropout": 0.0}
     return config.model_copy(update={"model": config.model.model_copy(update=changes)})

@@ -29,8 +29,10 @@ from mrnet.evaluation.qvhighlights import qvhighlights_metrics
 from mrnet.losses import compute_losses, total_loss
 from mrnet.model.fast.routes import Route
 from mrnet.model.mrnet import MRNet
-from mrnet.retrieval.rank import fuse_scores, top_moments
-from mrnet.temporal import average_rows, iou_map, valid_cells
+from mrnet.retrieval.rank import rank
+from mrnet.retrieval.scorer import Candidates
+from mrnet.retrieval.trained import EncodedVideo, TrainedScorer, fuse_scores
+from mrnet.temporal import average_rows, cell_moments, iou_map, valid_cells
 from mrnet.weights.native import build_model, load_tensors, read_json
 from mrnet.weights.released import Rename, import_released, released_names
 from traces import trace_checks
@@ -52,10 +54,10 @@ def model_case(name: str, released: dict[str, Any], path: Path, route: Route) ->
     """Evaluation outputs, losses and gradients of one configuration."""
     tensors = load_tensors(path)
     weights = {key.removeprefix("weights."): value for key, value in tensors.items() if key.startswith("weights.")}
-    config, native = import_released(released["config"], weights, source=name)
-    config = without_dropout(config)
-    model = build_model(config, native, source=name)
-    model.proposal_head.route = route
+    imported = import_released(released["config"], weights, source=name)
+    config = without_dropout(imported.config)
+    model = build_model(config.model, imported.weights, source=name, route=route)
+    scorer = TrainedScorer(model, config.decode.score_power, "joint")
 
     query_features = numbered(tensors, "input.query_features")
     moments = torch.cat(numbered(tensors, "input.moments_seconds"))[:, None]
@@ -70,28 +72,35 @@ def model_case(name: str, released: dict[str, Any], path: Path, route: Route) ->
 
     yield check("validity mask", model.valid.float(), tensors["eval.valid_mask"].float())
     yield check("target IoU", targets, torch.cat(numbered(tensors, "target.iou_map")))
-    with torch.no_grad():
+    with torch.inference_mode():
         clips = model.encode_video(tensors["input.video_features"])
-        scores = model.score(model.match(clips, queries, mask))
+        scores = model.score(model.embed(clips, queries, mask, "joint"))
         embeddings_iou, _ = _proposal_embeddings(model, clips, queries, mask)
-    fused = fuse_scores(scores.iou, scores.contrastive, config.decode.score_power)
     released_iou = tensors["eval.proposal_embeddings_iou"][:, :, model.valid].transpose(1, 2)
     yield check("IoU embeddings", embeddings_iou, released_iou)
-    yield check("IoU scores", scores.iou, torch.cat(numbered(tensors, "eval.iou_scores")))
-    yield check("contrastive scores", scores.contrastive, torch.cat(numbered(tensors, "eval.contrastive_scores")))
-    yield check("fused scores", fused, torch.cat(numbered(tensors, "eval.fused_scores")))
-    expected_moments = torch.stack(
-        [top for video in range(len(counts)) for top in numbered(tensors, f"eval.top5_moments_seconds.{video}")]
-    )
-    k, threshold = expected_moments.shape[1], config.decode.nms_threshold
-    released_fused = torch.cat(numbered(tensors, "eval.fused_scores"))
-    yield check("top-5 moments", *_ranked(released_fused, expected_moments, durations, threshold))
-    # End to end by score: proposals equal but for rounding may swap places.
-    _, best = top_moments(fused, durations, k, threshold)
-    yield check("top-5 scores", best, top_moments(released_fused, durations, k, threshold)[1])
+    yield check("IoU scores", scores.iou, _valid_cells(tensors, "eval.iou_scores", model))
+    yield check("contrastive scores", scores.contrastive, _valid_cells(tensors, "eval.contrastive_scores", model))
+    released_fused = _valid_cells(tensors, "eval.fused_scores", model)
+    fused, moments_of, best_of, released_best = [], [], [], []
+    for video, (of_video, expected) in enumerate(
+        zip(query_features, torch.split(released_fused, counts.tolist()), strict=True)
+    ):
+        encoded = EncodedVideo(clips[video : video + 1], float(tensors["input.durations_seconds"][video]))
+        answered = scorer.candidates(encoded, of_video)
+        reference = Candidates(answered.spans_s, expected)
+        top = torch.stack(numbered(tensors, f"eval.top5_moments_seconds.{video}"))
+        k, threshold = top.shape[1], config.decode.nms_threshold
+        fused.append(answered.scores)
+        moments_of.append(_ranked(reference, top, threshold))
+        # End to end by score: proposals equal but for rounding may swap places.
+        best_of.append(torch.tensor(rank(answered, k, threshold))[..., 2])
+        released_best.append(torch.tensor(rank(reference, k, threshold))[..., 2])
+    yield check("fused scores", torch.cat(fused), released_fused)
+    yield check("top-5 moments", *(torch.cat(side) for side in zip(*moments_of, strict=True)))
+    yield check("top-5 scores", torch.cat(best_of), torch.cat(released_best))
 
     model.train()
-    embeddings = model(tensors["input.video_features"], queries, mask)
+    embeddings = model(tensors["input.video_features"], queries, mask, "joint")
     losses = compute_losses(embeddings, targets[:, model.valid], moments, config.loss)
     for part in ("iou", "video", "sentence", "sparsity"):
         actual, expected = getattr(losses, part).reshape(1).detach(), tensors[f"train.loss_{part}"]
@@ -107,16 +116,20 @@ def model_case(name: str, released: dict[str, Any], path: Path, route: Route) ->
     )
 
 
-def _ranked(fused: Tensor, expected: Tensor, durations: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Our moments and the released ones, up to the first tie that they break differently.
+def _valid_cells(tensors: dict[str, Tensor], prefix: str, model: MRNet) -> Tensor:
+    """``(n, v)`` of the released ``(n, t, t)`` maps."""
+    return torch.cat(numbered(tensors, prefix))[:, model.valid]
+
+
+def _ranked(released: Candidates, expected: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Our ranking of released scores and the released one, up to the first tie that they break differently.
 
     The released sort is not stable: of proposals with the very same score it takes any.
     """
-    moments, best = top_moments(fused, durations, expected.shape[1], threshold)
-    num_clips = fused.shape[-1]
-    cells = (expected * num_clips / durations[:, None, None]).round().long()
-    rows = torch.arange(len(fused))[:, None]
-    score = fused[rows, cells[..., 0], cells[..., 1] - 1]
+    rows = torch.tensor(rank(released, expected.shape[1], threshold))
+    moments, best = rows[..., :2], rows[..., 2]
+    nearest = (expected[:, :, None] - released.spans_s).abs().amax(dim=-1).argmin(dim=-1)
+    score = released.scores.gather(1, nearest)
     differs = (moments - expected).abs().amax(dim=-1) > 1e-3
     first = (differs.cumsum(dim=1) == 1) & differs
     tied = (first & (score == best)).cumsum(dim=1) > 0
@@ -206,8 +219,10 @@ def evaluation_case(path: Path) -> Iterator[Check]:
         fused = fuse_scores(
             tensors[f"{video}.iou_scores"], tensors[f"{video}.contrastive_scores"], case["score_power"]
         )
-        durations = torch.full((len(fused),), annotation["duration"])
-        moments, _ = top_moments(fused, durations, 5, case["nms_threshold"])
+        cells = fused.any(dim=0).nonzero()
+        spans = cell_moments(cells, annotation["duration"], fused.shape[-1])
+        ranked = rank(Candidates(spans, fused[:, cells[:, 0], cells[:, 1]]), 5, case["nms_threshold"])
+        moments = torch.tensor(ranked)[..., :2]
         expected = torch.tensor(case["top1_moments_seconds"][video])
         errors.append(scaled_error(moments[:, 0], expected))
         predictions.append(moments)

@@ -8,24 +8,23 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 
 from checks import Check, relative_difference, released_metrics, scaled_error, without_dropout
-from mrnet.config import Config, DataConfig
-from mrnet.data.dataset import Batch, MomentDataset, load_batches
+from mrnet.config import DataConfig
+from mrnet.data.dataset import MomentDataset, load_batches
 from mrnet.data.sources import open_source
 from mrnet.errors import CheckpointError, DataError
 from mrnet.evaluation.run import evaluate_predictions, predict
 from mrnet.model.fast.routes import Route
 from mrnet.model.mrnet import MRNet
-from mrnet.training import loop
+from mrnet.retrieval.trained import TrainedScorer
+from mrnet.training.trainer import Trainer
 from mrnet.weights.native import build_model, load_tensors, read_json
 from mrnet.weights.released import import_released
 
@@ -60,15 +59,16 @@ def trace_checks(directory: Path, route: Route) -> Iterator[Check]:
 
 def _follow(folder: Path, trace: dict[str, Any], data: Path, route: Route) -> list[Check]:
     name = folder.name
-    config, weights = import_released(trace["config"], load_tensors(folder / "initial.safetensors"), source=name)
-    config = without_dropout(config).model_copy(update={"data": _released_layout(data, trace["setting"])})
+    imported = import_released(trace["config"], load_tensors(folder / "initial.safetensors"), source=name)
+    config = without_dropout(imported.config)
+    config = config.model_copy(update={"data": _released_layout(data, trace["setting"])})
     source = open_source(config.data)
-    train_set = source.dataset(source.split(config.data, "train"), config)
-    test_set = source.dataset(source.split(config.data, "test"), config)
-    model = build_model(config, weights, source=name)
-    model.proposal_head.route = route
+    train_set = source.dataset(source.split("train"), config.model, imported.spec.provenances)
+    test_set = source.dataset(source.split("test"), config.model, imported.spec.provenances)
+    model = build_model(config.model, imported.weights, source=name, route=route)
     _take_float32_features(model)
-    trainer = _Trainer(model, config)
+    trainer = Trainer(model, config, Accelerator(cpu=True))
+    scorer = TrainedScorer(model, config.decode.score_power, "joint")
 
     batches = load_batches(train_set, [_indices(train_set, step["vids"]) for step in trace["steps"]])
     metrics = {record["epoch"]: record["metrics"] for record in trace["epochs"]}
@@ -81,13 +81,13 @@ def _follow(folder: Path, trace: dict[str, Any], data: Path, route: Route) -> li
                 errors[f"loss: {loss}"].append(relative_difference(record.losses[loss], expected[loss]))
             errors["gradient norm"].append(relative_difference(record.norm, expected["norm"]))
             errors["learning rate"].append(relative_difference(record.lr, expected["lr"]))
-        predictions = predict(model, test_set, config, torch.device("cpu"), "joint")
+        predictions = predict(scorer, test_set, config.decode.nms_threshold)
         found = evaluate_predictions(predictions, test_set.records, config.evaluation)
         found = released_metrics(found, config.evaluation.tious)
         for metric, value in metrics.get(epoch, {}).items():
             errors[metric].append(relative_difference(found[metric], value))
 
-    _, final = import_released(trace["config"], load_tensors(folder / "final.safetensors"), source=name)
+    final = import_released(trace["config"], load_tensors(folder / "final.safetensors"), source=name).weights
     state = model.state_dict()
     worst = {quantity: torch.tensor(each).max().item() for quantity, each in errors.items()}  # lets NaN through
     differences = torch.tensor([scaled_error(state[key], weight) for key, weight in final.items()])
@@ -95,50 +95,6 @@ def _follow(folder: Path, trace: dict[str, Any], data: Path, route: Route) -> li
         *(Check(name, quantity, error, TOLERANCE) for quantity, error in worst.items()),
         Check(name, "final weights", differences.max().item(), WEIGHT_TOLERANCE),
     ]
-
-
-@dataclass(frozen=True)
-class _StepRecord:
-    losses: dict[str, float]
-    norm: float
-    lr: float
-
-
-class _Trainer:
-    """The steps of the training loop."""
-
-    def __init__(self, model: MRNet, config: Config) -> None:
-        self.config = config
-        self.accelerator = Accelerator(cpu=True)
-        optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=config.train.lr,
-            betas=config.train.betas,
-            weight_decay=config.train.weight_decay,
-            fused=True,
-        )
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.epoch = 0
-        self.norm = float("nan")
-        clip = self.accelerator.clip_grad_norm_
-
-        def clip_and_keep(*arguments: Any) -> Tensor:
-            norm: Tensor = clip(*arguments)
-            self.norm = norm.item()
-            return norm
-
-        self.accelerator.clip_grad_norm_ = clip_and_keep
-
-    def begin_epoch(self, epoch: int) -> None:
-        loop._set_epoch(epoch, self.config.train, self.optimizer, 0)
-        self.model.train()
-        self.epoch = epoch
-
-    def step(self, batch: Batch) -> _StepRecord:
-        losses = loop._step(
-            self.model, batch, self.optimizer, self.accelerator, self.config, self.epoch, shared=False
-        )
-        return _StepRecord(losses, self.norm, self.optimizer.param_groups[0]["lr"])
 
 
 def _indices(dataset: MomentDataset, video_ids: list[str]) -> list[int]:
@@ -165,7 +121,7 @@ def _released_layout(data: Path, setting: str) -> DataConfig:
         raise DataError(f"{folder} should hold video features, text/ and annotations, but nothing else")
     train, test = (str(folder / f"{split}_audio_new.json") for split in ("train", "test"))
     return DataConfig(
-        train=train, val=test, test=test, video_features=str(videos[0]), query_features=str(folder / "text")
+        train=train, val=test, test=test, video_features=str(videos[0]), text_features=str(folder / "text")
     )
 
 

@@ -1,30 +1,28 @@
-"""The configuration of everything: one typed, validated tree that is saved beside the weights.
+"""The configuration: what a run depends on, and what is left of it in a checkpoint.
 
-A configuration comes from a recipe (``mrnet/recipes/NAME.yaml``), any field of which can be overridden
-by its dotted name (``model.layers=4``). Unknown keys and values out of range are refused. A run is
-reproducible from its saved configuration alone.
+A :class:`RunConfig` comes from a recipe (``mrnet/recipes/NAME.yaml``) or a file, any field of which can be overridden
+by its dotted name (``model.layers=4``). Unknown keys and values out of range are refused. A run is reproducible from
+its saved configuration alone. A :class:`ModelSpec` is the part that answering needs; it holds no path.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mrnet.errors import ConfigError
 from mrnet.grid import map_diagonals
-from mrnet.provenance import Provenance
-from mrnet.types import QueryKind
+from mrnet.provenance import Provenance, portable_name
+from mrnet.types import Modality, QueryKind, QueryProtocol
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Natural = Annotated[int, Field(ge=0, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
-
-QueryMode = Literal["single", "joint"]
 
 QVHIGHLIGHTS_METRICS = [
     "MR-full-mAP", "MR-full-mAP@0.5", "MR-full-mAP@0.75", "MR-full-R1@0.5", "MR-full-R1@0.7",
@@ -48,11 +46,6 @@ class ModelConfig(_Section):
     clip_dropout: Dropout = Field(0.5, description="dropout in the two blocks that project clips")
     dim: Count = Field(256, description="d: joint width of text and video")
 
-    query_mode: QueryMode = Field(
-        "single",
-        description="single: every query sees the video alone; joint: all queries of a video share one "
-        "sequence in order of their ground-truth start (released behaviour; leaks that order)",
-    )
     transformer: bool = Field(True, description="false leaves the transformer out, which is MMN")
     layers: Count = Field(2, description="maskable retention layers")
     heads: Count = Field(8, description="attention heads")
@@ -62,6 +55,10 @@ class ModelConfig(_Section):
     projections: Literal["modality", "shared"] = Field(
         "modality", description="form A: Q, K, V matrices of each modality; form B: one set for both"
     )
+    tied_initialisation: bool = Field(
+        False,
+        description="form B's Q, K, V and output matrices start as copies of one, as in the released code",
+    )
     attention: Literal["all", "video", "plain", "off"] = Field(
         "all",
         description="all: text and video together; video: clips only, text passes through; plain: together, "
@@ -70,6 +67,9 @@ class ModelConfig(_Section):
     mask: Literal["none", "decay", "sparse", "both"] = Field("both", description="mask between video clips")
     gamma: Fraction = Field(0.98, description="decay of retention per clip of distance")
     bidirectional: bool = Field(True, description="false keeps only the causal half of the decay")
+    doubled_diagonal: bool = Field(
+        True, description="quirk: the decay both ways is 2 for a clip and itself; false makes it 1"
+    )
     softmax: bool = Field(True, description="false gives linear retention")
     zero_linear_retention: bool = Field(
         False,
@@ -121,6 +121,10 @@ class ModelConfig(_Section):
             )
         if self.attention == "off" and self.mask != "none":
             raise ValueError("attention off takes mask none")
+        if self.tied_initialisation and self.projections != "shared":
+            raise ValueError("tied_initialisation needs projections shared")
+        if not self.doubled_diagonal and not (self.bidirectional and self.mask in ("decay", "both")):
+            raise ValueError("doubled_diagonal false needs bidirectional true and mask decay or both")
         if self.zero_linear_retention and (self.softmax or self.projections != "modality"):
             raise ValueError("zero_linear_retention needs softmax false and projections modality")
         if self.boundary_replaces_conv and (self.proposals, self.boundary) != ("conv", "add"):
@@ -177,10 +181,18 @@ class TrainConfig(_Section):
 
     lr: Positive = Field(description="learning rate of AdamW")
     batch_size: Count = Field(description="videos of a step, over all processes")
+    protocol: QueryProtocol = Field(
+        "single",
+        description="single: every query sees the video alone; joint: all queries of a video are one "
+        "sequence in order of their ground-truth start (released behaviour; leaks that order)",
+    )
     max_queries: Count | None = Field(
         None,
-        description="queries of a video in a step, drawn anew each epoch; none takes all. With query_mode single "
+        description="queries of a video in a step, drawn anew each epoch; none takes all. With protocol single "
         "each has a proposal map of its own",
+    )
+    validate_every: Count = Field(
+        1, description="epochs between two scores on the validation split; the last epoch is always scored"
     )
     epochs: Count = Field(description="passes over the training videos")
     milestones: list[Count] = Field(default=[], description="epochs after which lr is divided by 10")
@@ -197,32 +209,43 @@ class TrainConfig(_Section):
     workers: Natural = Field(0, description="processes that read features")
 
 
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Files = Annotated[list[str], BeforeValidator(_as_list)]
+
+
 class DataConfig(_Section):
     """Where annotations and features are. Paths are relative to the working directory."""
 
-    train: str | None = Field(None, description="annotations to train on")
-    val: str | None = Field(None, description="annotations to select a checkpoint on; none carves it out of train")
-    test: str | None = Field(None, description="annotations to report on")
-    val_fraction: Fraction = Field(0.1, description="share of training videos held out where val is none")
+    train: Files = Field([], description="annotations to train on: a file, or several read as one")
+    val: Files = Field([], description="annotations to select a checkpoint on; none holds some of train out")
+    test: Files = Field([], description="annotations to report on")
+    val_fraction: Fraction = Field(
+        0.1,
+        description="training videos held out where val is none, as a fraction; 0 holds none out, scores nothing while "
+        "training, and keeps the last epoch",
+    )
     video_features: str | None = Field(None, description="feature store, or folder of videos to encode")
     query_kinds: list[QueryKind] = Field(
-        default=["typed"],
+        default=["text"],
         min_length=1,
-        description="typed, spoken, or both, for one model that takes either: typed queries then fill the first "
-        "columns of model.query_dim, spoken ones the last",
+        description="text, speech, or both, for one model that takes either: features of text then fill the first "
+        "columns of model.query_dim, those of speech the last",
     )
-    query_features: str | None = Field(
+    text_features: str | None = Field(
         None,
-        description="typed queries: feature store keyed by the stem of the audio name or by qid; none encodes "
-        "the text",
+        description="of text queries: feature store keyed by the stem of the audio name or by qid; none encodes "
+        "the sentences",
     )
     speech_features: str | None = Field(
         None,
-        description="spoken queries: feature store keyed by the stem of the audio name, or folder of sound files "
+        description="of speech queries: feature store keyed by the stem of the audio name, or folder of sound files "
         "to encode",
     )
     video_backbone: str = Field("color-hog-motion", description="encoder of raw videos")
-    text_backbone: str = Field("hashed-words", description="encoder of typed queries")
+    text_backbone: str = Field("hashed-words", description="encoder of sentences")
     speech_backbone: str = Field("speech-embedding", description="encoder of sound files")
 
     @model_validator(mode="after")
@@ -230,6 +253,18 @@ class DataConfig(_Section):
         if len(set(self.query_kinds)) < len(self.query_kinds):
             raise ValueError(f"query_kinds {self.query_kinds} names a kind twice")
         return self
+
+    def without_paths(self) -> "DataConfig":
+        """What may be passed on: kinds, backbones by their portable names, and no place on anyone's disk."""
+        backbones = {key: portable_name(getattr(self, key)) for key in BACKBONE_FIELDS}
+        return DataConfig(val_fraction=self.val_fraction, query_kinds=self.query_kinds, **backbones)
+
+
+PATH_FIELDS = ("train", "val", "test", "video_features", "text_features", "speech_features")
+"""Fields of :class:`DataConfig` that hold paths."""
+
+BACKBONE_FIELDS = ("video_backbone", "text_backbone", "speech_backbone")
+"""Fields of :class:`DataConfig` that name encoders."""
 
 
 class EvaluationConfig(_Section):
@@ -249,8 +284,38 @@ class EvaluationConfig(_Section):
         return self
 
 
-class Config(_Section):
-    """Everything a run depends on."""
+class ModelSpec(_Section):
+    """What answering with a model needs, and nothing about whoever trained it: saved beside its weights.
+
+    Attributes:
+        name: of the dataset or experiment it was trained for.
+        model: architecture.
+        decode: from scores to ranked moments.
+        query_widths: kinds of query that it takes, with the width of their features, which add up to
+            ``model.query_dim``.
+        provenances: how the features it was trained on were made, where that is known.
+    """
+
+    name: str
+    model: ModelConfig
+    decode: DecodeConfig = DecodeConfig()
+    query_widths: dict[QueryKind, Count] = Field(min_length=1)
+    provenances: dict[Modality, Provenance] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        total = sum(self.query_widths.values())
+        if total != self.model.query_dim:
+            raise ValueError(f"query_widths add up to {total}, but model.query_dim is {self.model.query_dim}")
+        return self
+
+    @property
+    def query_kinds(self) -> list[QueryKind]:
+        return list(self.query_widths)
+
+
+class RunConfig(_Section):
+    """Everything a training run depends on."""
 
     name: str = Field(description="dataset or experiment")
     model: ModelConfig
@@ -259,9 +324,10 @@ class Config(_Section):
     train: TrainConfig
     data: DataConfig = DataConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    video_provenance: Provenance | None = Field(None, description="how the video features were made")
-    query_provenance: Provenance | None = Field(None, description="how the features of typed queries were made")
-    speech_provenance: Provenance | None = Field(None, description="how the features of spoken queries were made")
+
+    def without_paths(self) -> "RunConfig":
+        """The settings, for others to read and to train with."""
+        return self.model_copy(update={"data": self.data.without_paths()})
 
 
 def recipe_names() -> list[str]:
@@ -270,7 +336,7 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_recipe(name: str, overrides: Sequence[str] = (), overlay: Mapping[str, Any] | None = None) -> Config:
+def load_recipe(name: str, overrides: Sequence[str] = (), overlay: Mapping[str, Any] | None = None) -> RunConfig:
     """A shipped recipe with overrides.
 
     Args:
@@ -284,7 +350,23 @@ def load_recipe(name: str, overrides: Sequence[str] = (), overlay: Mapping[str, 
     if name not in recipe_names():
         raise ConfigError(f"unknown recipe {name!r}: choose one of {', '.join(recipe_names())}")
     text = (resources.files("mrnet") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-    tree, source = parse_yaml(text), f"recipe {name}"
+    return complete(parse_yaml(text), f"recipe {name}", overrides, overlay)
+
+
+def complete(
+    tree: dict[str, Any], source: str, overrides: Sequence[str] = (), overlay: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """A tree of plain values with the fields of a dataset and overrides set, validated.
+
+    Args:
+        tree: nested dict, as read from YAML or JSON.
+        source: where it is from, for messages.
+        overrides: as of :func:`load_recipe`.
+        overlay: as of :func:`load_recipe`.
+
+    Raises:
+        ConfigError: unknown key, or a value that is not allowed.
+    """
     if overlay is not None:
         tree, source = _merge(tree, overlay), f"{source} with the fields of the dataset"
     return parse_config(apply_overrides(tree, overrides), source)
@@ -316,22 +398,34 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str,
     return merged
 
 
-def parse_config(tree: Any, source: str) -> Config:
-    """Validate a tree of plain values.
+def parse_config(tree: Any, source: str) -> RunConfig:
+    """Validate a tree of plain values as the configuration of a run.
 
     Args:
         tree: nested dict, as read from YAML or JSON.
-        source: where it came from, for messages.
+        source: where it is from, for messages.
 
     Raises:
         ConfigError: naming the first offending key.
     """
+    return _parse(RunConfig, tree, source)
+
+
+def parse_spec(tree: Any, source: str) -> ModelSpec:
+    """As :func:`parse_config`, of the specification in a checkpoint."""
+    return _parse(ModelSpec, tree, source)
+
+
+_Tree = TypeVar("_Tree", bound=_Section)
+
+
+def _parse(kind: type[_Tree], tree: Any, source: str) -> _Tree:
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: the configuration is {tree!r}, not a mapping of keys: restore the file")
     try:
-        return Config.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_first_problem(error)}") from None
+        raise ConfigError(f"{source}: {_first_problem(kind, error)}") from None
 
 
 class _Yaml12Loader(yaml.SafeLoader):
@@ -359,12 +453,12 @@ def parse_yaml(text: str) -> Any:
     return yaml.load(text, Loader=_Yaml12Loader)
 
 
-def _first_problem(error: ValidationError) -> str:
+def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     problems = error.errors(include_url=False)
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = Config
+        known = kind
         for part in first["loc"][:-1]:
             known = known.model_fields[str(part)].annotation  # type: ignore[assignment]
         fields = ", ".join(known.model_fields) if hasattr(known, "model_fields") else ""

@@ -13,6 +13,10 @@ class ConfigError(MRNetError):
     """A configuration key is unknown, out of range or inconsistent with another."""
 
 
+class OutputError(MRNetError):
+    """A file or folder cannot be written, or is taken."""
+
+
 class DataError(MRNetError):
     """An annotation or prediction file is missing, malformed or inconsistent."""
 

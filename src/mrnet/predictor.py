@@ -1,7 +1,7 @@
 """Ask a video when something happens."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
 from typing import Self
 
@@ -10,37 +10,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mrnet.config import Config
-from mrnet.data.dataset import check_width
-from mrnet.data.queries import place
+from mrnet.config import ModelSpec
+from mrnet.data.queries import fill_columns
 from mrnet.data.sources import check_provenance
 from mrnet.device import choose_device
 from mrnet.errors import ConfigError, DataError, FeatureError, FeatureShapeError
-from mrnet.features.backbone import Backbone, Modality, encode_sources
+from mrnet.features.backbone import Backbone, encode_sources
 from mrnet.features.registry import extraction_command, make_backbone
 from mrnet.features.store.pca import Pca
 from mrnet.media.video import probe
 from mrnet.model.mrnet import MRNet
 from mrnet.provenance import Provenance
-from mrnet.retrieval.rank import fuse_scores, top_moments
-from mrnet.temporal import resample
-from mrnet.types import Moment, QueryKind
-from mrnet.weights.native import PCA_FILE, build_model, load_checkpoint, resolve_checkpoint
-
-
-@dataclass(frozen=True)
-class EncodedVideo:
-    """A video ready to be asked, made by :meth:`Predictor.encode_video`.
-
-    Attributes:
-        clips: ``(1, t, d)`` what the model keeps of it.
-        duration_s: its length in seconds.
-        proposals: the embeddings of its proposals, of a model whose clips no query touches.
-    """
-
-    clips: Tensor
-    duration_s: float
-    proposals: tuple[Tensor, Tensor] | None = None
+from mrnet.retrieval.rank import rank
+from mrnet.retrieval.trained import EncodedVideo, TrainedScorer
+from mrnet.temporal import check_width
+from mrnet.types import Modality, Moment, QueryKind
+from mrnet.weights.native import PCA_FILE, load_checkpoint
 
 
 class Predictor:
@@ -52,16 +37,26 @@ class Predictor:
         video = predictor.encode_video("holiday.mp4")          # once
         for moment in predictor.find(video, "a dog jumps", k=5):  # many times
             print(moment.start_s, moment.end_s, moment.score)
-        predictor.find(video, speech="question.wav")           # a model trained on spoken queries
+        predictor.find(video, speech="question.wav")           # a model that hears
 
     Every query is answered alone, whatever protocol the model was trained with.
     """
 
-    def __init__(self, model: MRNet, config: Config, device: torch.device, pca: Pca | None = None) -> None:
-        self.model = model.to(device).eval()
-        self.config = config
-        self.device = device
+    def __init__(
+        self, model: MRNet, spec: ModelSpec, *, pca: Pca | None = None, trusted: Collection[str] | None = None
+    ) -> None:
+        """Use :meth:`load` for a checkpoint on disk.
+
+        Args:
+            model: on its device.
+            spec: of the model.
+            pca: that the video features it was trained on went through, if any.
+            trusted: encoders that may be loaded, as of :func:`mrnet.features.registry.make_backbone`.
+        """
+        self.scorer = TrainedScorer(model, spec.decode.score_power)
+        self.spec = spec
         self._pca = pca
+        self._trusted = trusted
         self._backbones: dict[Modality, Backbone] = {}
 
     @classmethod
@@ -70,6 +65,7 @@ class Predictor:
         directory: str | Path,
         device: str | torch.device | None = None,
         *,
+        trusted: Collection[str] = (),
         memory_budget: int | None = None,
     ) -> Self:
         """Load a checkpoint folder, or the best epoch of a training run.
@@ -77,23 +73,19 @@ class Predictor:
         Args:
             directory: made by ``mrnet train``, ``mrnet demo`` or ``mrnet convert``.
             device: where to run; the best one there is if left out.
+            trusted: encoders that the checkpoint may have loaded beside the registered and well-known ones, such as
+                ``"hf:/models/clip"``, which is where the ``hf:clip`` of a checkpoint lies here.
             memory_budget: bytes that speed may cost, see :class:`mrnet.model.head.ProposalHead`.
 
         Raises:
             CheckpointError: nothing there, or damaged.
         """
-        config, weights = load_checkpoint(Path(directory))
-        model = build_model(config, weights, source=str(directory))
-        model.proposal_head.memory_budget = memory_budget
-        pca = resolve_checkpoint(Path(directory)) / PCA_FILE
-        return cls(
-            model,
-            config,
-            choose_device(None if device is None else str(device)),
-            Pca.load(pca) if pca.is_file() else None,
-        )
+        checkpoint = load_checkpoint(Path(directory))
+        model = checkpoint.build(memory_budget=memory_budget)
+        model = model.to(choose_device(None if device is None else str(device)))
+        pca = None if checkpoint.pca is None else Pca.load(checkpoint.pca)
+        return cls(model, checkpoint.spec, pca=pca, trusted=trusted)
 
-    @torch.inference_mode()
     def encode_video(
         self,
         video: str | Path | npt.NDArray[np.float32] | Tensor,
@@ -114,7 +106,7 @@ class Predictor:
             FeatureError: the model was trained on features that no registered backbone makes.
             DataError: the length is needed and not given, or not positive.
         """
-        trained_on = self.config.video_provenance
+        trained_on = self.spec.provenances.get("video")
         if isinstance(video, str | Path):
             path = Path(video)
             if duration_s is None:
@@ -122,18 +114,18 @@ class Predictor:
             rows = torch.from_numpy(self._project(self._encode("video", path)))
             where = str(path)
         else:
-            check_provenance(provenance, trained_on, "video", "encode_video")
+            check_provenance(provenance, trained_on, "video")
             array = np.ascontiguousarray(video) if isinstance(video, np.ndarray) else video
             rows, where = torch.as_tensor(array, dtype=torch.float32, device="cpu"), "the given array"
             if rows.ndim != 2 or not len(rows):
                 raise FeatureShapeError(f"{where} has shape {list(rows.shape)}: give (n, c), n at least 1")
-        if rows.shape[1] != self.config.model.video_dim:
+        if rows.shape[1] != self.spec.model.video_dim:
             label = (
                 "" if trained_on is None else f" of {trained_on.label}{extraction_command('video', trained_on)}"
             )
             raise FeatureShapeError(
                 f"{where} has features of width {rows.shape[1]}, the model was trained on width "
-                f"{self.config.model.video_dim}{label}"
+                f"{self.spec.model.video_dim}{label}"
             )
         if not torch.isfinite(rows).all():
             raise FeatureError(f"{where} holds NaN or infinity: extract them again")
@@ -144,10 +136,7 @@ class Predictor:
             duration_s = len(rows) / rate
         if not 0 < duration_s < math.inf:
             raise DataError(f"duration_s is {duration_s}: give the video's length in seconds")
-        resampled = resample(rows, self.config.model.num_pre_clips).to(self.device)
-        clips = self.model.encode_video(resampled[None])
-        shared = not self.config.model.video_depends_on_query
-        return EncodedVideo(clips, duration_s, self.model.embed_proposals(clips) if shared else None)
+        return self.scorer.encode_video(rows, duration_s)
 
     def find(
         self,
@@ -157,7 +146,7 @@ class Predictor:
         *,
         speech: str | Path | None = None,
     ) -> list[Moment]:
-        """The k best moments for a query, typed or spoken, best first.
+        """The k best moments for a query, written or said, best first.
 
         Args:
             video: from :meth:`encode_video`, or a video file to encode for this one query.
@@ -174,35 +163,25 @@ class Predictor:
         """
         if (query is None) == (speech is None):
             raise DataError("give either a sentence or a sound file, and not both")
-        kind: QueryKind = "typed" if speech is None else "spoken"
-        kinds = self.config.data.query_kinds
-        if kind not in kinds:
+        kind: QueryKind = "text" if speech is None else "speech"
+        widths = self.spec.query_widths
+        if kind not in widths:
             raise FeatureError(
-                f"the model was trained on {kinds[0]} queries and cannot be asked {kind} ones: use another "
-                "checkpoint, or train one for both with --set data.query_kinds=[typed,spoken]"
+                f"the model was trained on {self.spec.query_kinds[0]} queries and cannot be asked {kind} ones: use "
+                "another checkpoint, or train one for both with --set data.query_kinds=[text,speech]"
             )
-        rows = torch.from_numpy(
-            self._encode("text", query) if query is not None else self._encode("speech", Path(str(speech)))
-        )
-        features = place(rows, kind, self.config.model.query_dim) if len(kinds) > 1 else rows
+        rows = self._encode("text", query) if query is not None else self._encode("speech", Path(str(speech)))
+        features = fill_columns(torch.from_numpy(rows), kind, widths)
         encoded = video if isinstance(video, EncodedVideo) else self.encode_video(video)
         return self.find_features(encoded, features, k)
 
-    @torch.inference_mode()
     def find_features(self, video: EncodedVideo, query: Tensor, k: int = 5) -> list[Moment]:
         """:meth:`find` with ``(1, q)`` query features in place of a sentence."""
         if k < 1:
             raise DataError(f"k is {k}: ask for at least 1 moment")
-        check_width(query, self.config.model.query_dim, "the query", "model.query_dim")
-        queries = query.to(self.device)[None]
-        mask = torch.ones(1, 1, dtype=torch.bool, device=self.device)
-        scores = self.model.score(self.model.match(video.clips, queries, mask, "single", video.proposals))
-        fused = fuse_scores(scores.iou, scores.contrastive, self.config.decode.score_power)
-        duration = torch.tensor([video.duration_s], device=self.device)
-        k = min(k, int(self.model.valid.sum()))
-        moments, values = top_moments(fused, duration, k, self.config.decode.nms_threshold)
-        rows = torch.cat([moments[0], values[0, :, None]], dim=1).tolist()
-        return [Moment(*row) for row in rows if row[2] == row[2]]  # NaN marks ranks that are not there
+        check_width(query, self.spec.model.query_dim, "the query", "model.query_dim")
+        [moments] = rank(self.scorer.candidates(video, query), k, self.spec.decode.nms_threshold)
+        return moments
 
     def _encode(self, kind: Modality, source: str | Path) -> npt.NDArray[np.float32]:
         """``(n, c)`` features of a source from the backbone that made those the model was trained on."""
@@ -212,7 +191,8 @@ class Predictor:
 
     def _project(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The rows after the PCA that the training features went through, if they did."""
-        projection = self.config.video_provenance.projection if self.config.video_provenance else None
+        video = self.spec.provenances.get("video")
+        projection = video.projection if video else None
         if projection is None:
             return rows
         if self._pca is None:
@@ -223,18 +203,18 @@ class Predictor:
         return self._pca.apply(rows)
 
     def _make_backbone(self, kind: Modality) -> Backbone:
-        provenance = {
-            "video": self.config.video_provenance,
-            "text": self.config.query_provenance,
-            "speech": self.config.speech_provenance,
-        }[kind]
+        provenance = self.spec.provenances.get(kind)
         if provenance is None:
             raise FeatureError(
                 f"the checkpoint does not say which backbone made its {kind} features: give features, not raw input"
             )
         try:
             backbone = make_backbone(
-                kind, provenance.backbone, rate=provenance.rows_per_s, device=str(self.device)
+                kind,
+                provenance.backbone,
+                rate=provenance.rows_per_s,
+                device=str(self.scorer.device),
+                trusted=self._trusted,
             )
         except ConfigError as error:
             raise FeatureError(

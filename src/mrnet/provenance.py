@@ -1,6 +1,17 @@
 """How features were made: travels from the feature store into every checkpoint."""
 
+from pathlib import PurePath
+
 from pydantic import BaseModel, ConfigDict
+
+
+def portable_name(backbone: str) -> str:
+    """The name of a backbone as others may see it: of a local folder or file, ``hf:/home/ann/clip``, its own name
+    alone, ``hf:clip``. A hub id stays as it is."""
+    family, colon, model = backbone.partition(":")
+    path = PurePath(model)
+    is_path = family == "glove" or path.is_absolute() or len(path.parts) > 2 or model.startswith((".", "~"))
+    return f"{family}:{path.name}" if colon and is_path else backbone
 
 
 class Projection(BaseModel):

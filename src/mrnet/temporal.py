@@ -1,4 +1,4 @@
-"""Temporal geometry: overlap of moments, the proposal map, resampling to clips.
+"""Temporal geometry: overlap of moments, the proposal map, rows of features to clips.
 
 Everything here is a pure function of tensors. Axis letters are those of :mod:`mrnet.types`.
 """
@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mrnet.errors import FeatureShapeError
 from mrnet.grid import map_diagonals
 from mrnet.precision import at_least_float32
 
@@ -98,15 +99,15 @@ def valid_cells(num_clips: int, pooling_counts: list[int]) -> Tensor:
 def resample(rows: Tensor, num_rows: int) -> Tensor:
     """L2-normalise feature rows and average them into a fixed number of rows.
 
-    Cut points are ``round(i·n / num_rows)`` (half to even) clamped to n - 1; each output row is the mean
+    Cut points are ``round(i·r / num_rows)`` (half to even) clamped to r - 1; each output row is the mean
     of its input rows, or the single row at its cut point where the cell is empty.
 
     Args:
-        rows: ``(n, c)``, n >= 1.
-        num_rows: N_pre.
+        rows: ``(r, c)``, r >= 1.
+        num_rows: p, rows wanted.
 
     Returns:
-        ``(num_rows, c)`` float32.
+        ``(p, c)`` float32.
 
     Source: docs/method.md, section 2.
     """
@@ -124,3 +125,22 @@ def average_rows(rows: Tensor, num_rows: int) -> Tensor:
     gathered = rows[torch.arange(cell_of_row.numel()) + first]
     sums = rows.new_zeros(num_rows, rows.shape[1]).index_add_(0, cell_of_row, gathered)
     return sums / length[:, None]
+
+
+def check_width(rows: Tensor, width: int, where: str, key: str) -> None:
+    """Refuse features of another width than the model's.
+
+    Args:
+        rows: ``(..., c)``.
+        width: of the model.
+        where: what they are or where they lie, for the message.
+        key: field of the configuration that holds the width.
+
+    Raises:
+        FeatureShapeError: naming the source and the field to change.
+    """
+    if rows.shape[-1] != width:
+        raise FeatureShapeError(
+            f"{where} has features of width {rows.shape[-1]}, but {key} is {width}: use the features the model "
+            f"was made for, or train with --set {key}={rows.shape[-1]}"
+        )

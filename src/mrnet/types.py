@@ -4,10 +4,14 @@ Axis letters, used in every docstring::
 
     b  videos of a batch             s  queries of a video (padded to the longest)
     n  queries of a batch, flat      m  sequences given to the transformer
-    p  clips before pooling          t  clips, and either side of the proposal map
+    r  rows of features as stored    p  rows after resampling, before pooling
+    t  clips, and either side of the proposal map
     c  width of the video features   q  width of the query features
     d  joint width of the model      v  valid cells of the proposal map
-    w  ground-truth moments of a query (padded by repetition)
+    h  attention heads               w  ground-truth moments of a query (padded by repetition)
+    k  ranked moments, or positive proposals, of a query
+
+A word in place of a letter says what it counts: ``(tokens, dim)``, ``(frames, height, width, 3)``.
 
 ``m`` equals ``b`` when the queries of a video are encoded jointly (released behaviour) and
 ``n`` when every query sees the video alone (the default).
@@ -20,8 +24,16 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v", ".mpg", ".mpe
 """Endings of video files: looked for in folders, and dropped from names to make video ids."""
 
 
-QueryKind = Literal["typed", "spoken"]
-"""How a query is put: as a sentence, or as a sound file of someone saying it."""
+Modality = Literal["video", "text", "speech"]
+"""What a backbone encodes."""
+
+QueryKind = Literal["text", "speech"]
+"""What a query is made of: a sentence, or a sound file of someone saying it. In this order their features lie side
+by side where a model takes both."""
+
+QueryProtocol = Literal["single", "joint"]
+"""Whether each query of a video is asked alone, or all in one sequence in order of their ground-truth start (released
+behaviour, which leaks that order)."""
 
 
 class Moment(NamedTuple):
@@ -41,7 +53,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A sentence, typed or spoken, and the moments it describes.
+    """A sentence, written or said, and the moments it describes.
 
     Attributes:
         text: the sentence.
@@ -59,7 +71,7 @@ class Query:
     audio: str | None = None
     relevant_clips: tuple[int, ...] = ()
     saliency: tuple[tuple[int, ...], ...] = ()
-    kind: QueryKind = "typed"
+    kind: QueryKind = "text"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,15 @@
 """Which version of the package this is, and from which commit."""
 
-import subprocess
-from importlib import resources
-from pathlib import Path
-
 __version__ = "0.2.0"
 
 
 def git_commit() -> str | None:
     """The commit this package runs from or was built from; ``None`` where that is not known."""
+    # Slow to import for a line that only reports hold.
+    import subprocess
+    from importlib import resources
+    from pathlib import Path
+
     noted = resources.files("mrnet") / "commit.txt"
     if noted.is_file():
         return noted.read_text(encoding="utf-8").strip()

@@ -11,7 +11,7 @@ import torch
 from benchmarks import data, model
 from benchmarks.__main__ import main
 from benchmarks.timing import in_turn, relative_distance, relative_error, table
-from mrnet.config import Config
+from mrnet.config import RunConfig
 from mrnet.model.head import ProposalHead
 
 BY_RECIPE = {
@@ -26,7 +26,7 @@ BY_RECIPE = {
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., Config]) -> None:
+def small(monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., RunConfig]) -> None:
     for module in (model, data):
         monkeypatch.setattr(module, "load_recipe", lambda _: tiny(train={"batch_size": 2}))
     monkeypatch.setattr(data, "_NUM_QUERIES", 300)
@@ -47,8 +47,10 @@ def test_models(what: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_routes_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    dense = ProposalHead._dense
-    monkeypatch.setattr(ProposalHead, "_dense", lambda self, x: dense(self, x) * (1 + (self.route == "dense")))
+    convolve = ProposalHead.convolve
+    monkeypatch.setattr(
+        ProposalHead, "convolve", lambda self, x: convolve(self, x) * (1 + (self.stack.route == "dense"))
+    )
     row = model.bench_proposal_head("tacos", 1, torch.device("cpu"), None)
     assert row["max_relative_error"] > 1e-3
 
@@ -62,12 +64,12 @@ def test_gradients_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> N
     assert between < 1e-4
     assert 0 < of_dense < 1e-4
     assert 0 < of_fast < 1e-4
-    dense = ProposalHead._dense
+    convolve = ProposalHead.convolve
 
     def wrong(self: ProposalHead, x: torch.Tensor) -> torch.Tensor:
-        return dense(self, x) + (self.route == "dense" and x.dtype == torch.float32)
+        return convolve(self, x) + (self.stack.route == "dense" and x.dtype == torch.float32)
 
-    monkeypatch.setattr(ProposalHead, "_dense", wrong)
+    monkeypatch.setattr(ProposalHead, "convolve", wrong)
     between, of_dense, of_fast = step()
     assert between > 1e-2
     assert of_dense > 1e-2

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import mrnet.demo.story
 from mrnet import __version__
 from mrnet.cli import main
-from mrnet.config import Config
+from mrnet.config import RunConfig
 from mrnet.features.registry import make_backbone
 from mrnet.features.store.writer import write_store
 from mrnet.media.video import write_video
@@ -99,7 +99,7 @@ def data_set(dataset_files: dict[str, str]) -> list[str]:
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path, tiny: Callable[..., Config]) -> Path:
+def checkpoint(tmp_path: Path, tiny: Callable[..., RunConfig]) -> Path:
     """An untrained model of raw videos and typed queries."""
     video, text = (
         make_backbone("video", "color-hog-motion").provenance(),
@@ -282,7 +282,7 @@ class TestFind:
         ).replace("  ", " ")
 
     def test_features_that_cannot_be_made(
-        self, command: Command, tiny: Callable[..., Config], video: Path
+        self, command: Command, tiny: Callable[..., RunConfig], video: Path
     ) -> None:
         config = tiny().model_copy(update={"query_provenance": Provenance(backbone="released", dim=5)})
         save_checkpoint(command.folder / "model", config, MRNet(config.model).state_dict())
@@ -460,7 +460,7 @@ class TestTrainRefuses:
             ("folder", "bad.h5: no feature files in this folder; it should hold ID.h5, ID.npy or ID.pt"),
         ],
     )
-    @pytest.mark.parametrize("key", ["video_features", "query_features"])
+    @pytest.mark.parametrize("key", ["video_features", "text_features"])
     def test_features(
         self,
         command: Command,
@@ -857,7 +857,7 @@ class TestDemoRefuses:
         Path("out").mkdir()
         Path("out/thesis.txt").write_text("mine")
         assert command.refuses("demo", "--out", "out") == (
-            "mrnet: error: out already exists and is no demo: choose another --out"
+            "mrnet: error: out already exists and is not empty: choose another place or remove it"
         )
 
     def test_another_seed(self, command: Command) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrnet.config import Config, DataConfig
+from mrnet.config import DataConfig, RunConfig
 from mrnet.data.dataset import (
     Batch,
     Sample,
@@ -70,7 +70,7 @@ def test_batches_of_an_epoch_hold_every_video_once_and_differ_by_epoch() -> None
 
 
 def test_queries_are_drawn_anew_each_epoch_and_stay_in_order(
-    tiny: Callable[..., Config], dataset_files: dict[str, str]
+    tiny: Callable[..., RunConfig], dataset_files: dict[str, str]
 ) -> None:
     config = tiny(data=dataset_files)
     source = open_source(config.data)
@@ -100,7 +100,7 @@ def test_hold_out_splits_by_video_and_never_changes() -> None:
         hold_out(records[:1], 0.1)
 
 
-def test_dataset_reads_and_resamples(tiny: Callable[..., Config], dataset_files: dict[str, str]) -> None:
+def test_dataset_reads_and_resamples(tiny: Callable[..., RunConfig], dataset_files: dict[str, str]) -> None:
     config = tiny(data=dataset_files)
     source = open_source(config.data)
     dataset = source.dataset(source.records(dataset_files["train"]), config)
@@ -112,7 +112,9 @@ def test_dataset_reads_and_resamples(tiny: Callable[..., Config], dataset_files:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_workers_read_the_same(workers: int, tiny: Callable[..., Config], dataset_files: dict[str, str]) -> None:
+def test_workers_read_the_same(
+    workers: int, tiny: Callable[..., RunConfig], dataset_files: dict[str, str]
+) -> None:
     config = tiny(data=dataset_files)
     source = open_source(config.data)
     dataset = source.dataset(source.records(dataset_files["train"]), config)
@@ -121,7 +123,7 @@ def test_workers_read_the_same(workers: int, tiny: Callable[..., Config], datase
     torch.testing.assert_close(batches[1].video[1], dataset[2].video)
 
 
-def test_missing_features_are_named(tiny: Callable[..., Config], dataset_files: dict[str, str]) -> None:
+def test_missing_features_are_named(tiny: Callable[..., RunConfig], dataset_files: dict[str, str]) -> None:
     config = tiny(data=dataset_files)
     source = open_source(config.data)
     with pytest.raises(
@@ -131,7 +133,7 @@ def test_missing_features_are_named(tiny: Callable[..., Config], dataset_files: 
 
 
 def test_features_of_another_backbone_are_refused(
-    tiny: Callable[..., Config], dataset_files: dict[str, str]
+    tiny: Callable[..., RunConfig], dataset_files: dict[str, str]
 ) -> None:
     config = tiny(data=dataset_files, video_provenance={"backbone": "c3d", "dim": 6})
     source = open_source(config.data)
@@ -177,7 +179,9 @@ def test_a_refusal_says_which_command_makes_the_right_features() -> None:
     )
 
 
-def resampled(config: Config, monkeypatch: pytest.MonkeyPatch, folder: Path) -> tuple[list[Sample], list[Sample]]:
+def resampled(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> tuple[list[Sample], list[Sample]]:
     """The samples of a split before and after its features were resampled once, and may be read no more."""
     source = open_source(config.data)
     dataset = source.dataset(source.split(config.data, "train"), config)
@@ -191,7 +195,7 @@ def resampled(config: Config, monkeypatch: pytest.MonkeyPatch, folder: Path) -> 
 
 
 def test_features_are_resampled_once(
-    tiny: Callable[..., Config], dataset_files: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny: Callable[..., RunConfig], dataset_files: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "run").mkdir()
     before, after = resampled(tiny(data=dataset_files), monkeypatch, tmp_path / "run")
@@ -207,7 +211,7 @@ def test_features_are_resampled_once(
 @pytest.mark.parametrize("fault", ["little room", "no folder"])
 def test_without_room_features_are_read_each_time(
     fault: str,
-    tiny: Callable[..., Config],
+    tiny: Callable[..., RunConfig],
     dataset_files: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from mrnet.config import load_recipe, parse_yaml
 from mrnet.data.annotations import read_annotations
 from mrnet.data.own import init_dataset, load_dataset_overlay, split_videos
-from mrnet.errors import ConfigError, DataError, FeatureError, MRNetError
+from mrnet.errors import ConfigError, DataError, FeatureError, MRNetError, OutputError
 from mrnet.media.video import write_video
 from mrnet.types import Query, Span, VideoRecord
 
@@ -83,7 +84,7 @@ class TestInit:
                 "val": "val.jsonl",
                 "test": "test.jsonl",
                 "video_features": "videos",
-                "query_kinds": ["typed"],
+                "query_kinds": ["text"],
                 "video_backbone": "color-hog-motion",
                 "text_backbone": "hashed-words",
             },
@@ -176,16 +177,16 @@ class TestAgain:
         )
 
     def test_a_full_disk_leaves_nothing(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        write_text = Path.write_text
+        write_bytes = Path.write_bytes
 
-        def full(path: Path, text: str, **options: Any) -> int:
+        def full(path: Path, content: bytes) -> int:
             if "test" in path.name:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return write_text(path, text, **options)
+            return write_bytes(path, content)
 
-        monkeypatch.setattr(Path, "write_text", full)
-        assert _refused(DataError, folder) == (
-            f"{folder}: cannot be written to (No space left on device); mend that, and run this again"
+        monkeypatch.setattr(Path, "write_bytes", full)
+        assert _refused(OutputError, folder) == (
+            f"{folder}: cannot be written (No space left on device); choose another place"
         )
 
 
@@ -225,9 +226,9 @@ class TestRefuses:
 
     def test_half_a_character(self, folder: Path) -> None:
         (folder / "a.jsonl").write_text('{"video": "v1", "start": 0, "end": 1, "query": "a \\ud83d"}\n')
-        assert _refused(DataError, folder) == (
-            f"{folder}: a sentence or an id holds '\\ud83d', half a character; write it anew"
-        )
+        message = _refused(OutputError, folder)
+        assert message.startswith(f"{folder}{os.sep}")
+        assert message.endswith(".jsonl: its text holds '\\ud83d', half a character; write that anew")
 
     def test_backbone(self, folder: Path) -> None:
         assert "no video backbone is named" in _refused(ConfigError, folder, video_backbone="c4d")

@@ -22,8 +22,8 @@ def test_stored_queries_go_by_the_sound_file_then_by_qid(tmp_path: Path) -> None
         torch.save(torch.full((1, 3), value), tmp_path / f"{stem}.pt")
     features = StoredQueries(open_store(tmp_path))
     queries = [
-        Query("spoken", (Span(0, 1),), "X#0", audio="X_train_1.wav"),
-        Query("typed", (Span(0, 1),), "X#1"),
+        Query("speech", (Span(0, 1),), "X#0", audio="X_train_1.wav"),
+        Query("text", (Span(0, 1),), "X#1"),
     ]
     assert features(queries).tolist() == [[1, 1, 1], [2, 2, 2]]
 
@@ -63,36 +63,36 @@ def test_either_kind_has_columns_of_its_own(tmp_path: Path) -> None:
     features = JointQueries(
         stored(tmp_path / "typed.h5", v_0=1.0, v_1=2.0), stored(tmp_path / "spoken.h5", v_0=3.0, v_1=4.0)
     )
-    (record,) = with_kinds([spoken_record()], ["typed", "spoken"])
+    (record,) = with_kinds([spoken_record()], ["text", "speech"])
     assert [(query.qid, query.kind) for query in record.queries] == [
-        ("v#0 (typed)", "typed"),
-        ("v#0 (spoken)", "spoken"),
-        ("v#1 (typed)", "typed"),
-        ("v#1 (spoken)", "spoken"),
+        ("v#0 (typed)", "text"),
+        ("v#0 (spoken)", "speech"),
+        ("v#1 (typed)", "text"),
+        ("v#1 (spoken)", "speech"),
     ]
     assert features.dim == 4
     assert features(record.queries).tolist() == [[1, 1, 0, 0], [0, 0, 3, 3], [2, 2, 0, 0], [0, 0, 4, 4]]
-    assert place(torch.tensor([[7.0]]), "spoken", 3).tolist() == [[0, 0, 7]]
+    assert place(torch.tensor([[7.0]]), "speech", 3).tolist() == [[0, 0, 7]]
 
 
 def test_a_query_of_one_kind_keeps_its_qid() -> None:
-    (record,) = with_kinds([spoken_record()], ["spoken"])
-    assert [(query.qid, query.kind) for query in record.queries] == [("v#0", "spoken"), ("v#1", "spoken")]
+    (record,) = with_kinds([spoken_record()], ["speech"])
+    assert [(query.qid, query.kind) for query in record.queries] == [("v#0", "speech"), ("v#1", "speech")]
 
 
 def test_spoken_queries_need_sound_files() -> None:
     typed = VideoRecord("v", 10.0, (Query("a dog", (Span(0, 1),), "v#0"),))
-    assert with_kinds([typed], ["typed"]) == [typed]
+    assert with_kinds([typed], ["text"]) == [typed]
     with pytest.raises(
         DataError, match=r"^query 'v#0' has no sound file: spoken queries need annotations with `aud"
     ):
-        with_kinds([typed], ["spoken"])
+        with_kinds([typed], ["speech"])
 
 
 def test_a_source_of_spoken_queries_alone(tmp_path: Path) -> None:
     write_store(tmp_path / "videos.h5", [("v", np.ones((3, 2)))], Provenance(backbone="b", dim=2))
     stored(tmp_path / "spoken.h5", v_0=3.0, v_1=4.0)
-    data = DataConfig(video_features=str(tmp_path / "videos.h5"), query_kinds=["spoken"])
+    data = DataConfig(video_features=str(tmp_path / "videos.h5"), query_kinds=["speech"])
     with pytest.raises(
         ConfigError, match=r"^data\.speech_features is not set: spoken queries need --set data\.spe"
     ):

@@ -21,7 +21,7 @@ from mrnet.demo.sentences import (
     Look,
 )
 from mrnet.demo.voices import TEST_VOICES, TRAIN_VOICES, can_speak
-from mrnet.errors import DataError
+from mrnet.errors import OutputError
 from mrnet.media.audio import read_audio
 from mrnet.media.video import probe
 
@@ -211,9 +211,9 @@ def test_written_files(tmp_path: Path) -> None:
 
 def test_an_occupied_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(OutputError) as caught:
         render_benchmark(tmp_path, 0, train=1, val=0, test=0)
-    assert str(caught.value) == (f"{tmp_path}: exists already; name a new folder for the benchmark, or remove it")
+    assert str(caught.value) == f"{tmp_path} already exists and is not empty: choose another place or remove it"
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 

@@ -12,7 +12,7 @@ from mrnet.demo.benchmark import render_benchmark
 from mrnet.demo.page import curve
 from mrnet.demo.story import run_demo
 from mrnet.demo.voices import can_speak
-from mrnet.errors import CheckpointError, FeatureError
+from mrnet.errors import FeatureError, OutputError
 from mrnet.predictor import Predictor
 
 SMALL = ["train.epochs=1", "train.milestones=[]", "model.layers=1", "model.head_layers=2"]
@@ -34,7 +34,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def typed(demo: Path) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads((demo / "report.json").read_text())["typed"]
+    report: dict[str, Any] = json.loads((demo / "report.json").read_text())["text"]
     return report
 
 
@@ -71,7 +71,7 @@ def test_checkpoint_answers_a_typed_query(demo: Path) -> None:
 
 @speaking
 def test_a_second_model_answers_a_spoken_query(demo: Path) -> None:
-    report = json.loads((demo / "report.json").read_text())["spoken"]
+    report = json.loads((demo / "report.json").read_text())["speech"]
     assert set(report["metrics"]) == {"single"}
     assert report["baselines"] == typed(demo)["baselines"]
     assert report["config"]["speech_provenance"]["backbone"] == "speech-embedding"
@@ -92,7 +92,7 @@ def test_one_model_takes_either_kind(demo: Path, tmp_path: Path, capsys: pytest.
     benchmark = demo / "benchmark"
     data = [f"data.{split}={benchmark / f'{split}.json'}" for split in ("train", "val", "test")]
     data += [f"data.video_features={benchmark / 'videos'}", f"data.speech_features={benchmark / 'speech'}"]
-    data += ["data.query_kinds=[typed,spoken]", f"model.query_dim={512 + 1152}", "train.max_queries=3"]
+    data += ["data.query_kinds=[text,speech]", f"model.query_dim={512 + 1152}", "train.max_queries=3"]
     sets = [word for override in (*data, *SMALL) for word in ("--set", override)]
     run = str(tmp_path / "both")
     assert main(["train", "--recipe", "demo", "--cpu", "--out", run, *sets]) == 0
@@ -102,10 +102,10 @@ def test_one_model_takes_either_kind(demo: Path, tmp_path: Path, capsys: pytest.
     assert "model, spoken, single" in table
     kinds = [
         json.loads((tmp_path / "both" / "test" / kind / "report.json").read_text())["query_kind"]
-        for kind in ("typed", "spoken")
+        for kind in ("text", "speech")
     ]
-    assert kinds == ["typed", "spoken"]
-    asked = json.loads((demo / "report.json").read_text())["spoken"]["example"]
+    assert kinds == ["text", "speech"]
+    asked = json.loads((demo / "report.json").read_text())["speech"]["example"]
     predictor = Predictor.load(run, device="cpu")
     video = predictor.encode_video(asked["video"])
     by_text, by_ear = (
@@ -130,10 +130,10 @@ def test_run_again_trains_nothing(demo: Path) -> None:
 
 
 def test_other_folders_are_left_alone(demo: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds the demo of another seed"):
+    with pytest.raises(OutputError, match="holds the demo of another seed"):
         run_demo(demo, 4)
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(CheckpointError, match="already exists and is no demo"):
+    with pytest.raises(OutputError, match="already exists and is not empty"):
         run_demo(tmp_path, 0)
 
 

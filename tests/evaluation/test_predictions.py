@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrnet.errors import DataError
+from mrnet.errors import DataError, OutputError
 from mrnet.evaluation.predictions import Prediction, align, read_predictions, write_predictions
 from mrnet.types import Moment, Query, Span, VideoRecord
 
@@ -54,9 +54,10 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"out\.jsonl: cannot be written \(No such file or directory\)"):
-        write_predictions(tmp_path / "none" / "out.jsonl", [PREDICTION])
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"out\.jsonl: cannot be written \(File exists\)"):
+        write_predictions(tmp_path / "file" / "out.jsonl", [PREDICTION])
 
 
 @pytest.mark.parametrize(

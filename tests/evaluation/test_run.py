@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrnet.config import Config
+from mrnet.config import RunConfig
 from mrnet.data.sources import open_source
 from mrnet.evaluation import run
 from mrnet.evaluation.run import evaluate, git_commit, metric_table, predict
@@ -22,7 +22,7 @@ from mrnet.retrieval.rank import fuse_scores, top_moments
 def test_predictions_do_not_depend_on_how_queries_are_grouped(
     mode: str,
     maps_at_once: int,
-    tiny: Callable[..., Config],
+    tiny: Callable[..., RunConfig],
     dataset_files: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -47,7 +47,7 @@ def test_predictions_do_not_depend_on_how_queries_are_grouped(
 
 
 def test_videos_whose_queries_share_a_map_are_computed_once(
-    tiny: Callable[..., Config], dataset_files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    tiny: Callable[..., RunConfig], dataset_files: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny(data=dataset_files, model={"attention": "video"}, train={"batch_size": 99})
     source = open_source(config.data)
@@ -61,7 +61,7 @@ def test_videos_whose_queries_share_a_map_are_computed_once(
 
 
 def test_withheld_answers_are_predicted_and_not_scored(
-    tiny: Callable[..., Config], dataset_files: dict[str, str]
+    tiny: Callable[..., RunConfig], dataset_files: dict[str, str]
 ) -> None:
     config = tiny(data=dataset_files)
     source = open_source(config.data)
@@ -76,7 +76,7 @@ def test_withheld_answers_are_predicted_and_not_scored(
 
 
 def test_report_holds_what_is_needed_to_trust_it(
-    tiny: Callable[..., Config], dataset_files: dict[str, str]
+    tiny: Callable[..., RunConfig], dataset_files: dict[str, str]
 ) -> None:
     config = tiny(data=dataset_files, train={"seed": 7})
     source = open_source(config.data)

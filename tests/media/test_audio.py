@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from mrnet.errors import AudioError
+from mrnet.errors import AudioError, OutputError
 from mrnet.media.audio import SAMPLE_RATE, audio_windows, read_audio, write_audio
 from mrnet.media.video import write_video
 
@@ -149,10 +149,7 @@ def test_wav_from_a_pipe_does_not_state_its_length(tmp_path: Path, samples: Make
 
 
 def test_writing_fails_without_a_trace(tmp_path: Path, samples: Make) -> None:
-    path = tmp_path / "no" / "a.wav"
-    with pytest.raises(AudioError, match=r"a\.wav: cannot write the sound: no such file or directory$"):
-        write_audio(path, samples(1))
     (tmp_path / "a.wav").mkdir()
-    with pytest.raises(AudioError, match=r"a\.wav: cannot write the sound: "):
+    with pytest.raises(OutputError, match=r"a\.wav: is a folder, where a file should be written"):
         write_audio(tmp_path / "a.wav", samples(1))
     assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]

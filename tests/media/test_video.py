@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from mrnet.errors import VideoError
+from mrnet.errors import OutputError, VideoError
 from mrnet.media.video import VideoInfo, probe, sample_frames, write_video
 
 
@@ -414,9 +414,11 @@ def test_write_errors(tmp_path: Path) -> None:
         write_video(path, [grey(0, width=65)], 8)
     with pytest.raises(VideoError, match=r"frame 1 has shape \(48, 32, 3\), the first one \(48, 64, 3\)"):
         write_video(path, [grey(0), grey(0, width=32)], 8)
-    with pytest.raises(VideoError, match="cannot write the video: no such file or directory"):
-        write_video(tmp_path / "none" / "new.mp4", [grey(0)], 8)
     assert list(tmp_path.iterdir()) == []
+    path.mkdir()
+    with pytest.raises(OutputError, match=r"new\.mp4: is a folder, where a file should be written"):
+        write_video(path, [grey(0)], 8)
+    assert list(tmp_path.rglob("*")) == [path]
 
 
 def _matroska(path: Path, video_s: int, audio_s: int) -> None:

@@ -2,11 +2,13 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
 
 from mrnet.config import ModelConfig
+from mrnet.model.fast.routes import Route
 from mrnet.model.mrnet import MRNet
 
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -90,30 +92,75 @@ VARIANTS = [
     {"attention": "off", "mask": "none"},
     {"transformer": False},
     {"bidirectional": False},
+    {"projections": "shared", "tied_initialisation": True},
+    {"mask": "decay", "doubled_diagonal": False},
+    *({"softmax": False, "zero_linear_retention": True, "attention": attention} for attention in ("all", "video")),
     *({"proposals": p, "boundary": b} for p in ("pool", "conv") for b in ("none", "add", "concat")),
     {"num_clips": 5, "num_pre_clips": 10, "pooling_counts": [2, 1], "head_kernel": 5, "head_layers": 1},
     {"dim": 6, "heads": 3, "layers": 1, "head_hidden": 4, "head_kernel": 1, "head_layers": 3},
 ]
 
 
+def untrained(config: ModelConfig) -> set[str]:
+    """Weights without a gradient, each for a reason."""
+    # Batch norm removes these biases, so they are not trained.
+    names = {f"proposal_head.convs.{i}.bias" for i in range(config.head_layers)}
+    for layer in range(config.layers):
+        retention = f"transformer.layers.{layer}.retention"
+        if config.zero_linear_retention:  # the quirk multiplies all that goes through attention by 0
+            attending = ("video", "text") if config.attention == "all" else ("video",)
+            names |= {f"{retention}.projections.{who}.{which}.weight" for who in attending for which in "qkv"}
+            names |= {f"{retention}.output.weight"}
+            if config.attention == "all":  # then nothing goes past it but the sums that layers add to
+                names |= {f"transformer.layers.{layer}.norm1.{kind}" for kind in ("weight", "bias")}
+        unmasked = config.mask == "none" or config.attention == "plain"
+        if config.projections == "shared" and config.softmax and unmasked:
+            names |= {f"{retention}.projections.shared.k.bias"}  # adds the same to all of a softmax's logits
+    return names
+
+
 @pytest.mark.parametrize("changes", VARIANTS, ids=lambda c: "-".join(str(v) for v in c.values()))
+@pytest.mark.parametrize("mode", ["single", "joint"])
 def test_every_variant_trains_every_weight(
-    changes: dict[str, object], tiny_model: Callable[..., ModelConfig], batch_inputs: Inputs
+    changes: dict[str, object],
+    mode: Literal["single", "joint"],
+    tiny_model: Callable[..., ModelConfig],
+    batch_inputs: Inputs,
 ) -> None:
-    """Each parameter gets a finite gradient in both modes: none is created and then left out."""
+    """Each parameter gets a gradient that is not zero, but for those that cannot have one."""
     config = tiny_model(**changes)
-    for mode in ("single", "joint"):
-        model = build(config).train()
-        video, queries, mask = batch_inputs
-        embeddings = model(video[:, : config.num_pre_clips], queries, mask, mode)
-        scores = model.score(embeddings)
-        (scores.iou.sum() + scores.contrastive.sum() + embeddings.sparsity).backward()
-        untrained = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-        assert untrained == {f"proposal_head.convs.{i}.bias" for i in range(config.head_layers)}
-        for name, parameter in model.named_parameters():
-            if name not in untrained:
-                assert parameter.grad is not None, name
-                assert parameter.grad.isfinite().all(), name
+    model = build(config).double().train()
+    video, queries, mask = batch_inputs
+    embeddings = model(video[:, : config.num_pre_clips].double(), queries.double(), mask, mode)
+    scores = model.score(embeddings)
+    (scores.iou.sum() + scores.contrastive.sum() + embeddings.sparsity).backward()
+    zero = set()
+    for name, parameter in model.named_parameters():
+        largest = 0.0 if parameter.grad is None else float(parameter.grad.abs().max())
+        assert largest < 1e6, name
+        if largest < 1e-12:
+            zero.add(name)
+    assert zero == untrained(config)
+
+
+@pytest.mark.parametrize("route", ["dense", "tiled"])
+def test_double_precision_is_kept(
+    route: Route, tiny_model: Callable[..., ModelConfig], batch_inputs: Inputs
+) -> None:
+    torch.manual_seed(0)
+    model = MRNet(tiny_model(), route=route).double().eval()
+    video, queries, mask = batch_inputs
+    embeddings = model(video.double(), queries.double(), mask)
+    lengths = embeddings.iou_proposals.norm(dim=-1)
+    assert lengths.dtype == embeddings.contrastive_queries.dtype == embeddings.sparsity.dtype == torch.float64
+    torch.testing.assert_close(lengths, torch.ones_like(lengths), rtol=0, atol=1e-14)
+
+
+def test_route_and_budget_reach_the_head(tiny_model: Callable[..., ModelConfig]) -> None:
+    stack = MRNet(tiny_model(), route="tiled", memory_budget=123).proposal_head.stack
+    assert (stack.route, stack.memory_budget) == ("tiled", 123)
+    stack = MRNet(tiny_model()).proposal_head.stack
+    assert (stack.route, stack.memory_budget) == ("auto", None)
 
 
 @pytest.mark.gpu

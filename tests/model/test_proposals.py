@@ -1,13 +1,9 @@
-"""The proposal map and its head, by hand and against plain loops."""
+"""The proposal map, by hand and against plain loops."""
 
 from typing import Any
 
-import pytest
 import torch
-import torch.nn.functional as F
 
-from mrnet.model.fast.routes import Route
-from mrnet.model.head import ProposalHead
 from mrnet.model.proposals import ProposalMap
 from mrnet.temporal import valid_cells
 
@@ -69,44 +65,3 @@ def test_released_quirk_of_learned_proposals_with_added_boundary() -> None:
     assert found[2, 2] == 4.0
     assert found[2, 5] == 4.0 + 9.0
     assert found[0, 7] == 3.0 + 6.0
-
-
-@pytest.mark.parametrize("route", ["dense", "tiled"])
-def test_head_agrees_with_a_masked_loop(route: Route) -> None:
-    """Window counts, batch norm and growth of the valid set, written out cell by cell."""
-    torch.manual_seed(0)
-    valid = valid_cells(6, [2, 1])
-    head = ProposalHead(valid=valid, filled=False, dim=2, hidden=3, kernel=3, layers=2).eval()
-    head.route = route
-    for norm in head.norms:
-        norm.running_mean.normal_()
-        norm.running_var.uniform_(0.5, 2)
-        norm.weight.data.normal_()
-        norm.bias.data.normal_()
-    x = torch.randn(1, 2, 6, 6) * valid
-    found = head(x)
-
-    x, support = F.pad(x, (2, 2, 2, 2)), F.pad(valid.float(), (2, 2, 2, 2))
-    for conv, norm in zip(head.convs, head.norms, strict=True):
-        size = len(support) - 2
-        out, grown = torch.zeros(1, 3, size, size), torch.zeros(size, size)
-        for i in range(size):
-            for j in range(size):
-                window = x[0, :, i : i + 3, j : j + 3]
-                count = support[i : i + 3, j : j + 3].sum()
-                value = (conv.weight * window).sum(dim=(1, 2, 3)) + conv.bias
-                value = (value - norm.running_mean) / (
-                    norm.running_var + norm.eps
-                ).sqrt() * norm.weight + norm.bias
-                grown[i, j] = float(count > 0)
-                out[0, :, i, j] = value.relu() / count if count > 0 else 0.0
-        x, support = out, grown
-    torch.testing.assert_close(found[0], head.iou(x)[:, :, valid].transpose(1, 2))
-    torch.testing.assert_close(found[1], head.contrastive(x)[:, :, valid].transpose(1, 2))
-
-
-@pytest.mark.parametrize(("kernel", "layers"), [(1, 1), (3, 1), (2, 2), (5, 3), (9, 4)])
-def test_head_keeps_the_size_of_the_map(kernel: int, layers: int) -> None:
-    valid = valid_cells(8, [3])
-    head = ProposalHead(valid=valid, filled=False, dim=2, hidden=2, kernel=kernel, layers=layers)
-    assert head(torch.randn(1, 2, 8, 8))[0].shape == (1, valid.sum(), 2)

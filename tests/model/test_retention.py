@@ -1,4 +1,4 @@
-"""Masks, positions and retention against hand-worked values."""
+"""Masks and retention against hand-worked values."""
 
 import math
 from typing import Any
@@ -6,29 +6,52 @@ from typing import Any
 import pytest
 import torch
 
-from mrnet.model.positions import XPos, sine_positions
 from mrnet.model.retention import MaskableRetention, decay_mask
 
 
 def retention(**changes: Any) -> MaskableRetention:
     settings: dict[str, Any] = {
-        "num_clips": 3, "dim": 4, "heads": 2, "projections": "modality", "attention": "all", "mask": "both",
-        "gamma": 0.5, "bidirectional": True, "softmax": True, "zero_linear_retention": False, "dropout": 0.0,
+        "num_clips": 3, "dim": 4, "heads": 2, "projections": "modality", "tied_initialisation": False,
+        "attention": "all", "mask": "both", "gamma": 0.5, "bidirectional": True, "doubled_diagonal": True,
+        "softmax": True, "zero_linear_retention": False, "dropout": 0.0,
     }  # fmt: skip
     torch.manual_seed(0)
     return MaskableRetention(**(settings | changes))
 
 
-def test_decay_both_ways_has_two_on_the_diagonal() -> None:
-    assert decay_mask(3, 0.5, True).tolist() == [[2, 0.5, 0.25], [0.5, 2, 0.5], [0.25, 0.5, 2]]
-
-
-def test_causal_decay() -> None:
-    assert decay_mask(3, 0.5, False).tolist() == [[1, 0, 0], [0.5, 1, 0], [0.25, 0.5, 1]]
+@pytest.mark.parametrize(
+    ("bidirectional", "doubled_diagonal", "expected"),
+    [
+        (True, True, [[2, 0.5, 0.25], [0.5, 2, 0.5], [0.25, 0.5, 2]]),
+        (True, False, [[1, 0.5, 0.25], [0.5, 1, 0.5], [0.25, 0.5, 1]]),
+        (False, True, [[1, 0, 0], [0.5, 1, 0], [0.25, 0.5, 1]]),
+    ],
+)
+def test_decay(bidirectional: bool, doubled_diagonal: bool, expected: list[list[float]]) -> None:
+    found = decay_mask(3, 0.5, bidirectional=bidirectional, doubled_diagonal=doubled_diagonal)
+    assert found.tolist() == expected
 
 
 def test_no_decay_at_gamma_one() -> None:
-    assert decay_mask(3, 1.0, False).tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    found = decay_mask(3, 1.0, bidirectional=False, doubled_diagonal=True)
+    assert found.tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+
+
+def test_the_diagonal_of_a_layer_is_single_where_asked() -> None:
+    mask = retention(num_clips=2, mask="decay", doubled_diagonal=False).video_mask()
+    assert mask is not None
+    assert mask.tolist() == [[1, 0.5], [0.5, 1]]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_tied_matrices_start_equal_and_are_four(tied: bool) -> None:
+    layer = retention(projections="shared", tied_initialisation=tied)
+    linears = [module for module in layer.modules() if isinstance(module, torch.nn.Linear)]
+    assert len(linears) == 4
+    for name in ("weight", "bias"):
+        tensors = [getattr(linear, name) for linear in linears]
+        assert [torch.equal(tensor, tensors[0]) for tensor in tensors] == [True, tied, tied, tied]
+        assert len({tensor.data_ptr() for tensor in tensors}) == 4
 
 
 @pytest.mark.parametrize(
@@ -58,30 +81,6 @@ def test_sparsity_is_the_mean_over_the_whole_table() -> None:
     assert retention(mask="decay").sparsity() is None
 
 
-def test_sine_positions_by_hand() -> None:
-    found = sine_positions(torch.tensor([[True, True]]), 4)
-    angles = [2 * math.pi * p / (2 + 1e-6) for p in (1, 2)]
-    expected = [[math.sin(a), math.cos(a), math.sin(a / 100), math.cos(a / 100)] for a in angles]
-    torch.testing.assert_close(found[0], torch.tensor(expected), atol=1e-6, rtol=1e-5)
-
-
-def test_padding_does_not_move_sine_positions() -> None:
-    full = sine_positions(torch.tensor([[True, True]]), 4)
-    padded = sine_positions(torch.tensor([[True, True, False]]), 4)
-    torch.testing.assert_close(padded[:, :2], full)
-
-
-def test_xpos_by_hand() -> None:
-    # dim 2: one pair, ζ = 0.4·2 / (1.4·2) = 2/7, angle = position.
-    positions = XPos(length=2, dim=2)
-    q, k = positions(torch.tensor([[[1.0, 0.0], [1.0, 2.0]]]))
-    scale = (2 / 7) ** (1 / 512)
-    rotated = torch.tensor([math.cos(1) - 2 * math.sin(1), 2 * math.cos(1) + math.sin(1)])
-    torch.testing.assert_close(q[0, 0], torch.tensor([1.0, 0.0]))
-    torch.testing.assert_close(q[0, 1], rotated * scale)
-    torch.testing.assert_close(k[0, 1], rotated / scale)
-
-
 def test_linear_retention_by_hand() -> None:
     """One head, projections set to identity, one clip at position 0: no rotation, scale 1."""
     layer = retention(num_clips=1, dim=2, heads=1, attention="video", mask="none", softmax=False)
@@ -104,13 +103,6 @@ def test_zero_linear_retention_leaves_the_output_bias() -> None:
     layer = retention(softmax=False, zero_linear_retention=True, attention="video")
     _, clips = layer(torch.randn(1, 1, 4), torch.randn(1, 3, 4), torch.ones(1, 1, dtype=torch.bool))
     torch.testing.assert_close(clips, layer.output.bias.expand(1, 3, 4))
-
-
-def test_off_is_identity() -> None:
-    layer = retention(attention="off", mask="none")
-    text, clips = torch.randn(1, 2, 4), torch.randn(1, 3, 4)
-    assert layer(text, clips, torch.ones(1, 2, dtype=torch.bool)) == (text, clips)
-    assert not list(layer.parameters())
 
 
 def test_plain_ignores_the_mask() -> None:

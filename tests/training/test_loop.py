@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mrnet.config import Config
+from mrnet.config import RunConfig
 from mrnet.errors import ConfigError, TrainingError
 from mrnet.predictor import Predictor
 from mrnet.training.loop import train
@@ -24,8 +24,8 @@ from mrnet.training.state import Run
 
 
 @pytest.fixture
-def config(tiny: Callable[..., Config], dataset_files: dict[str, str]) -> Callable[..., Config]:
-    def make(**changes: Any) -> Config:
+def config(tiny: Callable[..., RunConfig], dataset_files: dict[str, str]) -> Callable[..., RunConfig]:
+    def make(**changes: Any) -> RunConfig:
         with_dropout = {"dropout": 0.3, "clip_dropout": 0.3} | changes.pop("model", {})
         return tiny(data=dataset_files, model=with_dropout, **changes)
 
@@ -58,7 +58,7 @@ def interrupt_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_resumed_run_ends_at_the_same_bits(
-    epoch: int, config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    epoch: int, config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(config(), tmp_path / "whole", cpu=True)
     with monkeypatch.context() as patch:
@@ -143,7 +143,7 @@ def test_two_processes_reach_the_result_of_one(mode: str, dataset_files: dict[st
 
 
 def test_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
-    config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt_after(1, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
@@ -161,7 +161,7 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
 
 
 def test_gradient_that_is_not_finite_never_reaches_the_weights(
-    config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Accelerator, "clip_grad_norm_", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(TrainingError, match="the gradient is not finite in epoch 1"):
@@ -170,7 +170,7 @@ def test_gradient_that_is_not_finite_never_reaches_the_weights(
 
 
 def test_drawn_queries_survive_a_resume(
-    config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = config(train={"max_queries": 1})
     train(drawn, tmp_path / "whole", cpu=True)
@@ -182,7 +182,7 @@ def test_drawn_queries_survive_a_resume(
     assert_same_to_the_bit(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_checkpoint_is_selected_on_validation(config: Callable[..., Config], tmp_path: Path) -> None:
+def test_checkpoint_is_selected_on_validation(config: Callable[..., RunConfig], tmp_path: Path) -> None:
     changed = config(evaluation={"select_by": "mIoU"}, train={"epochs": 5})
     run = train(changed, tmp_path / "run", cpu=True)
     scores = [record["val"]["mIoU"] for record in run.history]
@@ -190,7 +190,7 @@ def test_checkpoint_is_selected_on_validation(config: Callable[..., Config], tmp
     assert {path.name for path in run.checkpoints.iterdir()} == {run.best, "epoch-0005"}
 
 
-def test_learning_rate_and_scalars(config: Callable[..., Config], tmp_path: Path) -> None:
+def test_learning_rate_and_scalars(config: Callable[..., RunConfig], tmp_path: Path) -> None:
     run = train(config(), tmp_path / "run", cpu=True)
     assert [record["lr"] for record in run.history] == pytest.approx([0.01, 0.01, 0.001])
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
@@ -199,13 +199,13 @@ def test_learning_rate_and_scalars(config: Callable[..., Config], tmp_path: Path
     assert {"val/mIoU", "lr", "loss/sparsity"} <= set(events.Tags()["scalars"])
 
 
-def test_training_lowers_the_loss(config: Callable[..., Config], tmp_path: Path) -> None:
+def test_training_lowers_the_loss(config: Callable[..., RunConfig], tmp_path: Path) -> None:
     quiet = config(model={"dropout": 0.0, "clip_dropout": 0.0}, train={"epochs": 25, "full_loss_epochs": 25})
     history = train(quiet, tmp_path / "run", cpu=True).history
     assert history[-1]["loss"]["iou"] < 0.7 * history[0]["loss"]["iou"]
 
 
-def test_taken_folder_is_refused(config: Callable[..., Config], tmp_path: Path) -> None:
+def test_taken_folder_is_refused(config: Callable[..., RunConfig], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("keep")
     with pytest.raises(TrainingError, match="already holds something: pass --resume"):
@@ -215,14 +215,14 @@ def test_taken_folder_is_refused(config: Callable[..., Config], tmp_path: Path) 
     assert (tmp_path / "run" / "mine.txt").read_text() == "keep"
 
 
-def test_resuming_with_another_configuration_is_refused(config: Callable[..., Config], tmp_path: Path) -> None:
+def test_resuming_with_another_configuration_is_refused(config: Callable[..., RunConfig], tmp_path: Path) -> None:
     train(config(), tmp_path / "run", cpu=True)
     with pytest.raises(ConfigError, match=r"was begun with train\.lr=0\.01, not 0\.5: resume without changing it"):
         train(config(train={"lr": 0.5}), tmp_path / "run", resume=True, cpu=True)
 
 
 def test_features_of_another_width_are_refused_before_anything_is_written(
-    config: Callable[..., Config], tmp_path: Path
+    config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     from mrnet.errors import FeatureShapeError
 
@@ -234,6 +234,6 @@ def test_features_of_another_width_are_refused_before_anything_is_written(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_cuda_trains(precision: str, config: Callable[..., Config], tmp_path: Path) -> None:
+def test_cuda_trains(precision: str, config: Callable[..., RunConfig], tmp_path: Path) -> None:
     run = train(config(train={"precision": precision}), tmp_path / "run")
     assert run.epoch == 3

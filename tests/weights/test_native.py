@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from mrnet.config import Config
+from mrnet.config import RunConfig
 from mrnet.errors import CheckpointError, ConfigError
 from mrnet.model.mrnet import MRNet
 from mrnet.provenance import Provenance
@@ -28,26 +28,26 @@ from mrnet.weights.native import (
     read_json,
     resolve_checkpoint,
     save_checkpoint,
-    write_atomically,
+    write_text,
 )
 
-Make = Callable[..., Config]
+Make = Callable[..., RunConfig]
 
 
 @pytest.fixture
-def config(tiny: Make) -> Config:
+def config(tiny: Make) -> RunConfig:
     provenance = Provenance(backbone="random", dim=6, rows_per_s=1.0, details={"seed": "0"})
     return tiny().model_copy(update={"video_provenance": provenance})
 
 
 @pytest.fixture
-def weights(config: Config) -> dict[str, Tensor]:
+def weights(config: RunConfig) -> dict[str, Tensor]:
     torch.manual_seed(5)
     return MRNet(config.model).state_dict()
 
 
 @pytest.fixture
-def saved(tmp_path: Path, config: Config, weights: dict[str, Tensor]) -> Path:
+def saved(tmp_path: Path, config: RunConfig, weights: dict[str, Tensor]) -> Path:
     folder = tmp_path / "saved"
     save_checkpoint(folder, config, weights)
     return folder
@@ -80,7 +80,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 class TestRoundTrip:
     def test_weights_and_configuration_are_identical(
-        self, saved: Path, config: Config, weights: dict[str, Tensor]
+        self, saved: Path, config: RunConfig, weights: dict[str, Tensor]
     ) -> None:
         loaded_config, loaded = load_checkpoint(saved)
         assert loaded_config == config
@@ -92,7 +92,7 @@ class TestRoundTrip:
     def test_the_model_computes_the_same(
         self,
         saved: Path,
-        config: Config,
+        config: RunConfig,
         weights: dict[str, Tensor],
         batch_inputs: tuple[Tensor, Tensor, Tensor],
     ) -> None:
@@ -112,14 +112,14 @@ class TestRoundTrip:
         assert document["format"] == 1
         assert document["config"]["video_provenance"]["backbone"] == "random"
 
-    def test_transposed_weights_are_stored_as_they_read(self, tmp_path: Path, config: Config) -> None:
+    def test_transposed_weights_are_stored_as_they_read(self, tmp_path: Path, config: RunConfig) -> None:
         turned = torch.arange(6.0).reshape(2, 3).T  # safetensors refuses what is not contiguous
         save_checkpoint(tmp_path / "a", config, {"w": turned})
         assert load_tensors(tmp_path / "a" / "model.safetensors")["w"].tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
 class TestWeightsThatDoNotFit:
-    def test_missing(self, config: Config, weights: dict[str, Tensor]) -> None:
+    def test_missing(self, config: RunConfig, weights: dict[str, Tensor]) -> None:
         del weights["query_encoder.bias"]
         with pytest.raises(CheckpointError) as caught:
             build_model(config, weights, source="here")
@@ -127,19 +127,19 @@ class TestWeightsThatDoNotFit:
             "here has no weight 'query_encoder.bias': the weights and the configuration do not belong together"
         )
 
-    def test_several_missing(self, config: Config, weights: dict[str, Tensor]) -> None:
+    def test_several_missing(self, config: RunConfig, weights: dict[str, Tensor]) -> None:
         del weights["query_encoder.weight"], weights["query_encoder.bias"]
         with pytest.raises(CheckpointError, match=r"^here has no weight 'query_encoder\.weight' and 1 more: "):
             build_model(config, weights, source="here")
 
-    def test_extra(self, config: Config, weights: dict[str, Tensor]) -> None:
+    def test_extra(self, config: RunConfig, weights: dict[str, Tensor]) -> None:
         with pytest.raises(CheckpointError) as caught:
             build_model(config, weights | {"stray": torch.zeros(1)}, source="here")
         assert text_of(caught) == (
             "here has an unexpected weight 'stray': the weights and the configuration do not belong together"
         )
 
-    def test_misshapen(self, config: Config, weights: dict[str, Tensor]) -> None:
+    def test_misshapen(self, config: RunConfig, weights: dict[str, Tensor]) -> None:
         with pytest.raises(CheckpointError) as caught:
             build_model(config, weights | {"query_encoder.weight": torch.zeros(8, 7)}, source="here")
         assert text_of(caught) == (
@@ -241,7 +241,7 @@ class TestDamagedFiles:
 class TestSaving:
     @pytest.mark.parametrize("kind", ["folder", "file"])
     def test_never_over_something(
-        self, tmp_path: Path, config: Config, weights: dict[str, Tensor], kind: str
+        self, tmp_path: Path, config: RunConfig, weights: dict[str, Tensor], kind: str
     ) -> None:
         target = tmp_path / "taken"
         kept = target / "notes.txt" if kind == "folder" else target
@@ -254,7 +254,7 @@ class TestSaving:
         assert sorted(tmp_path.rglob("*")) == sorted({target, kept})
 
     def test_into_an_empty_folder_and_new_parents(
-        self, tmp_path: Path, config: Config, weights: dict[str, Tensor]
+        self, tmp_path: Path, config: RunConfig, weights: dict[str, Tensor]
     ) -> None:
         (tmp_path / "empty").mkdir()
         save_checkpoint(tmp_path / "empty", config, weights)
@@ -263,7 +263,7 @@ class TestSaving:
 
     @pytest.mark.parametrize(("umask", "folder", "file"), [(0o022, 0o755, 0o644), (0o077, 0o700, 0o600)])
     def test_who_may_read_it_is_left_to_the_umask(
-        self, tmp_path: Path, config: Config, weights: dict[str, Tensor], umask: int, folder: int, file: int
+        self, tmp_path: Path, config: RunConfig, weights: dict[str, Tensor], umask: int, folder: int, file: int
     ) -> None:
         before = os.umask(umask)
         try:
@@ -273,7 +273,7 @@ class TestSaving:
         modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
         assert modes == {"new": folder, "model.safetensors": file, "mrnet.json": file}
 
-    def test_below_a_file(self, tmp_path: Path, config: Config, weights: dict[str, Tensor]) -> None:
+    def test_below_a_file(self, tmp_path: Path, config: RunConfig, weights: dict[str, Tensor]) -> None:
         (tmp_path / "file").write_text("")
         target = tmp_path / "file" / "checkpoint"
         with pytest.raises(CheckpointError) as caught:
@@ -281,20 +281,20 @@ class TestSaving:
         assert text_of(caught).startswith(f"cannot write {target}: ")
 
     def test_nothing_half_written_when_the_disk_is_full(
-        self, tmp_path: Path, config: Config, weights: dict[str, Tensor]
+        self, tmp_path: Path, config: RunConfig, weights: dict[str, Tensor]
     ) -> None:
         with no_room(), pytest.raises((OSError, SafetensorError, CheckpointError)):
             save_checkpoint(tmp_path / "new", config, weights)
         assert list(tmp_path.iterdir()) == []
 
     def test_full_disk_is_an_error_to_mend(
-        self, tmp_path: Path, config: Config, weights: dict[str, Tensor]
+        self, tmp_path: Path, config: RunConfig, weights: dict[str, Tensor]
     ) -> None:
         with no_room(), pytest.raises(CheckpointError, match="File too large"):
             save_checkpoint(tmp_path / "new", config, weights)
 
     def test_nothing_half_written_when_interrupted(
-        self, tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def interrupted(directory: Path, *rest: object) -> None:  # noqa: ARG001
             (directory / "model.safetensors").write_bytes(b"half")
@@ -348,7 +348,7 @@ class TestResolve:
     def test_a_checkpoint_is_itself(self, saved: Path) -> None:
         assert resolve_checkpoint(saved) == saved
 
-    def test_a_run_is_its_best_epoch(self, tmp_path: Path, saved: Path, config: Config) -> None:
+    def test_a_run_is_its_best_epoch(self, tmp_path: Path, saved: Path, config: RunConfig) -> None:
         run = self.run(tmp_path / "run", saved, best="epoch-0002", last="epoch-0003")
         assert resolve_checkpoint(run) == run / "checkpoints" / "epoch-0002"
         assert load_checkpoint(run)[0] == config
@@ -398,14 +398,14 @@ class TestResolve:
 class TestWriteAtomically:
     def test_replaces(self, tmp_path: Path) -> None:
         path = tmp_path / "a.json"
-        write_atomically(path, "old")
-        write_atomically(path, "new é")
+        write_text(path, "old")
+        write_text(path, "new é")
         assert path.read_bytes() == "new é".encode()
         assert list(tmp_path.iterdir()) == [path]
 
     def test_keeps_the_old_file_when_writing_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "a.json"
-        write_atomically(path, "old")
+        write_text(path, "old")
         real = Path.write_text
 
         def fail(self: Path, text: str, **options: Any) -> int:
@@ -414,15 +414,15 @@ class TestWriteAtomically:
 
         monkeypatch.setattr(Path, "write_text", fail)
         with pytest.raises((OSError, CheckpointError), match="No space left"):
-            write_atomically(path, "new text")
+            write_text(path, "new text")
         monkeypatch.undo()
         assert path.read_text() == "old"
         assert list(tmp_path.iterdir()) == [path]
 
     def test_keeps_the_old_file_when_the_text_cannot_be_encoded(self, tmp_path: Path) -> None:
         path = tmp_path / "a.json"
-        write_atomically(path, "old")
+        write_text(path, "old")
         with pytest.raises(UnicodeEncodeError):
-            write_atomically(path, "half \ud800")
+            write_text(path, "half \ud800")
         assert path.read_text() == "old"
         assert list(tmp_path.iterdir()) == [path]

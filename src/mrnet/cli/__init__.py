@@ -5,39 +5,58 @@ with the input, said in one line; 130 interrupted.
 """
 
 import argparse
+import importlib
 import logging
 import os
 import sys
 from collections.abc import Sequence
 
-from tqdm import tqdm
-
-from mrnet import __version__
-from mrnet.cli import convert, data, demo, evaluate, features, find, train
 from mrnet.cli.common import Parser
 from mrnet.errors import MRNetError
+from mrnet.version import __version__
+
+COMMANDS = {
+    "find": "find the moments of a video that a sentence, written or said, describes",
+    "demo": "render a small synthetic benchmark, train on it, evaluate, and write a report",
+    "train": "train a model from a recipe",
+    "evaluate": "score a model, or predictions made elsewhere, beside the baselines",
+    "features": "encode videos, sentences and speech",
+    "data": "check a dataset, or make one of your own videos",
+    "convert": "turn a released checkpoint into a native one",
+    "config": "say what the fields of the configuration mean",
+}
+"""Command -> what it does; each has a module of its name, imported when it is asked for."""
 
 
 class _ProgressAwareHandler(logging.Handler):
     """Writes records to standard error without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command."""
+def build_parser(commands: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """The parser of the whole command line.
+
+    Args:
+        commands: those whose arguments are wanted; of the others only the name and what they do are known.
+    """
     parser = Parser(prog="mrnet", description="Find the moment in a video that a sentence describes.")
     parser.add_argument("--version", action="version", version=f"mrnet {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (demo, find, train, evaluate, features, convert, data):
-        module.add_parser(commands)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary)
+        if name in commands:
+            importlib.import_module(f"mrnet.cli.{name}").add_arguments(subparser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    arguments = build_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = build_parser(argv[:1]).parse_args(argv)
     handler = _ProgressAwareHandler()
     log = logging.getLogger("mrnet")
     log.handlers = [handler]

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from pathlib import Path
 from typing import Any, NoReturn
 
 Subparsers = Any  # argparse's own type is private
@@ -24,6 +25,29 @@ def add_set(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="override a field of the configuration, e.g. --set model.layers=4 (repeatable)",
+    )
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """``--data DIR``."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder whose dataset.yaml says where annotations and features lie, e.g. one made by `mrnet data init`",
+    )
+
+
+def add_encoder(parser: argparse.ArgumentParser) -> None:
+    """``--encoder NAME``, any number of times."""
+    parser.add_argument(
+        "--encoder",
+        dest="encoders",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="an encoder you trust that the checkpoint names, e.g. hf:/models/clip (repeatable; registered and "
+        "well-known ones need no word)",
     )
 
 

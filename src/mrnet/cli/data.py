@@ -4,11 +4,11 @@ import argparse
 import shlex
 from pathlib import Path
 
-from mrnet.cli.common import Subparsers, positive
+from mrnet.cli.common import positive
 
 
-def add_parser(commands: Subparsers) -> None:
-    parser = commands.add_parser("data", help="look at a dataset", description="Commands on datasets.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Commands on datasets."
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     check = actions.add_parser(
         "check",

@@ -3,17 +3,15 @@
 import argparse
 from pathlib import Path
 
-from mrnet.cli.common import Subparsers, add_set
+from mrnet.cli.common import add_set
 from mrnet.demo import DEFAULT_OUT
 
 
-def add_parser(commands: Subparsers) -> None:
-    parser = commands.add_parser(
-        "demo",
-        help="render a small synthetic benchmark, train on it, evaluate, and write a report",
-        description="Renders a small SYNTHETIC benchmark of real .mp4 files, extracts features from the decoded "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Renders a small SYNTHETIC benchmark of real .mp4 files, extracts features from the decoded "
         "pixels, trains a small MRNet from scratch, evaluates it beside the baselines and answers a typed "
-        "query. Needs no download and no GPU. Run again after an interruption, it goes on where it stopped.",
+        "query. Needs no download and no GPU. Run again after an interruption, it goes on where it stopped."
     )
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the benchmark and the training (default: 0)")

@@ -3,18 +3,18 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from mrnet.cli.common import Subparsers, add_memory_budget, add_set
+from mrnet.cli.common import add_data, add_encoder, add_memory_budget, add_set
+from mrnet.config import RunConfig, complete
 from mrnet.errors import ConfigError
+from mrnet.types import QueryKind, QueryProtocol
 
 
-def add_parser(commands: Subparsers) -> None:
-    parser = commands.add_parser(
-        "evaluate",
-        help="score a model, or predictions made elsewhere, beside the baselines",
-        description="Scores a checkpoint on a split (--checkpoint), or a file of predictions against annotations "
-        "(--predictions and --annotations).",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Scores a checkpoint on a split (--checkpoint), or a file of predictions against annotations "
+        "(--predictions and --annotations)."
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--checkpoint", type=Path, help="checkpoint or training run")
@@ -32,10 +32,12 @@ def add_parser(commands: Subparsers) -> None:
     )
     model.add_argument(
         "--queries",
-        choices=["typed", "spoken"],
+        choices=get_args(QueryKind),
         help="which kind to ask (default: each kind that the model was trained on)",
     )
+    add_data(parser)
     add_set(parser)
+    add_encoder(parser)
     add_memory_budget(parser)
     model.add_argument(
         "--out", type=Path, help="folder for report.json and predictions (default: CHECKPOINT/SPLIT)"
@@ -60,65 +62,58 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate_checkpoint(arguments: argparse.Namespace) -> int:
-    from mrnet.config import QueryMode, apply_overrides, parse_config
-    from mrnet.data.sources import open_source
-    from mrnet.device import choose_device
-    from mrnet.evaluation.predictions import write_predictions
-    from mrnet.evaluation.run import evaluate
-    from mrnet.types import QueryKind
-    from mrnet.weights.native import (
-        build_model,
-        load_checkpoint,
-        make_directory,
-        resolve_checkpoint,
-        write_atomically,
-    )
+    config = _settings(arguments)
+    protocols: list[QueryProtocol] = ["single", "joint"] if arguments.protocol == "both" else [arguments.protocol]
+    from mrnet.evaluation.report import evaluate_checkpoint, write_evaluation
 
-    folder = resolve_checkpoint(arguments.checkpoint)
-    config, weights = load_checkpoint(folder)
+    evaluations = evaluate_checkpoint(
+        arguments.checkpoint,
+        config,
+        arguments.split,
+        protocols,
+        None if arguments.queries is None else [arguments.queries],
+        trusted=arguments.encoders,
+        memory_budget=arguments.memory_budget,
+    )
+    out: Path = arguments.out or arguments.checkpoint / arguments.split
+    several = len(evaluations) > 1
+    rows: dict[str, dict[str, float]] = {}
+    reports: dict[str, dict[str, Any]] = {}
+    for kind, evaluation in evaluations.items():
+        path = write_evaluation(out / kind if several else out, evaluation)
+        report = reports[kind] = evaluation.report
+        rows |= {
+            f"model, {kind}, {name}" if several else f"model, {name}": values
+            for name, values in report["metrics"].items()
+        }
+    if not rows:
+        print(f"the answers of this split are withheld: nothing is scored; predictions are in {out}")
+        return 0
+    document = reports if several else report
+    _print(document if arguments.json else None, rows | _titled(report["baselines"], arguments.protocol))
+    if not arguments.json:
+        print(f"report: {out if several else path}")
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> RunConfig:
+    """What the checkpoint was trained with, as far as evaluation may change it: with other data, for one."""
+    from mrnet.weights.native import find_run_config
+
+    changeable = ("data", "decode", "evaluation", "train")
     for override in arguments.overrides:
-        if override.partition("=")[0].split(".")[0] not in ("data", "decode", "evaluation", "train"):
+        if override.partition("=")[0].split(".")[0] not in changeable:
             raise ConfigError(
                 f"--set {override}: of a checkpoint's configuration only data.*, decode.*, evaluation.* and "
                 "train.* can be changed"
             )
-    tree = apply_overrides(config.model_dump(mode="json"), arguments.overrides)
-    config = parse_config(tree, source=str(folder))
-    kinds: list[QueryKind] = config.data.query_kinds if arguments.queries is None else [arguments.queries]
-    if not set(kinds) <= set(config.data.query_kinds):
-        raise ConfigError(f"--queries {kinds[0]}: the model takes {config.data.query_kinds[0]} queries alone")
-    source = open_source(config.data)
-    device = choose_device(None)
-    model = build_model(config, weights, source=str(folder)).to(device)
-    model.proposal_head.memory_budget = arguments.memory_budget
-    protocols: list[QueryMode] = ["single", "joint"] if arguments.protocol == "both" else [arguments.protocol]
-    out = arguments.out or arguments.checkpoint / arguments.split
-    reports: dict[str, dict[str, Any]] = {}
-    for kind in kinds:
-        dataset = source.dataset(source.split(config.data, arguments.split, [kind]), config)
-        train = source.split(config.data, "train", [kind])
-        report, predictions = evaluate(
-            model, dataset, train, config, device, protocols, split=arguments.split, kind=kind
-        )
-        report["checkpoint"] = str(folder)
-        reports[kind] = report
-        place = make_directory(out / kind if len(kinds) > 1 else out)
-        for protocol, ranked in predictions.items():
-            write_predictions(place / f"predictions.{protocol}.jsonl", ranked)
-        write_atomically(place / "report.json", json.dumps(report, indent=2) + "\n")
-    if not report["metrics"]:
-        print(f"the answers of this split are withheld: nothing is scored; predictions are in {out}")
-        return 0
-    rows = {
-        f"model, {kind}, {name}" if len(kinds) > 1 else f"model, {name}": values
-        for kind in kinds
-        for name, values in reports[kind]["metrics"].items()
-    }
-    document = reports if len(kinds) > 1 else report
-    _print(document if arguments.json else None, rows | _titled(report["baselines"], arguments.protocol))
-    if not arguments.json:
-        print(f"report: {place / 'report.json' if len(kinds) == 1 else out}")
-    return 0
+    overlay = None
+    if arguments.data is not None:
+        from mrnet.data.own import load_dataset_overlay
+
+        overlay = {key: tree for key, tree in load_dataset_overlay(arguments.data).items() if key in changeable}
+    tree = find_run_config(arguments.checkpoint).model_dump(mode="json")
+    return complete(tree, str(arguments.checkpoint), arguments.overrides, overlay)
 
 
 def _score_predictions(arguments: argparse.Namespace) -> int:

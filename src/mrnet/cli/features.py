@@ -23,10 +23,8 @@ _SOURCES: dict[Modality, str] = {
 }
 
 
-def add_parser(commands: Subparsers) -> None:
-    parser = commands.add_parser(
-        "features", help="encode videos, sentences and speech", description="Commands on features."
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Commands on features."
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     for kind in get_args(Modality):
         _add_extraction(actions, kind)

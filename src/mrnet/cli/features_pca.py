@@ -38,12 +38,13 @@ def add_parser(actions: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
-    from mrnet.features.store.pca import Pca, fit_store, project_store
+    from mrnet.features.store.pca import Pca, check_outputs, fit_store, project_store
     from mrnet.features.store.reader import open_store
 
-    store = open_store(arguments.store)
     out: Path = arguments.out
     pca_file: Path = arguments.apply or out.with_name(f"{out.stem}.pca.safetensors")
+    check_outputs(out, pca_file if arguments.apply is None else None)
+    store = open_store(arguments.store)
     if arguments.apply is None:
         fit_store(store, *_fitted_on(arguments, store), arguments.dim).save(pca_file)
     left_out = project_store(store, pca_file, out)

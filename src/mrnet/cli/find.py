@@ -4,17 +4,13 @@ import argparse
 import json
 from pathlib import Path
 
-from mrnet.cli.common import Subparsers, add_memory_budget, positive
+from mrnet.cli.common import add_encoder, add_memory_budget, positive
 from mrnet.demo import DEFAULT_RUNS
 from mrnet.errors import CheckpointError
 
 
-def add_parser(commands: Subparsers) -> None:
-    parser = commands.add_parser(
-        "find",
-        help="find the moments of a video that a sentence, typed or spoken, describes",
-        description="Prints the best moments.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Prints the best moments."
     parser.add_argument("video", type=Path, help="video file")
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("query", nargs="?", help="a sentence, in quotes")
@@ -26,20 +22,21 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        help=f"checkpoint or training run (default: that of `mrnet demo`, {DEFAULT_RUNS['typed']} or, with --speech, "
-        f"{DEFAULT_RUNS['spoken']})",
+        help=f"checkpoint or training run (default: that of `mrnet demo`, {DEFAULT_RUNS['text']} or, with --speech, "
+        f"{DEFAULT_RUNS['speech']})",
     )
+    add_encoder(parser)
     add_memory_budget(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    checkpoint = arguments.checkpoint or DEFAULT_RUNS["typed" if arguments.speech is None else "spoken"]
+    checkpoint = arguments.checkpoint or DEFAULT_RUNS["text" if arguments.speech is None else "speech"]
     if arguments.checkpoint is None and not checkpoint.exists():
         raise CheckpointError("no checkpoint: give one with --checkpoint, or run `mrnet demo` here first")
     from mrnet.predictor import Predictor
 
-    predictor = Predictor.load(checkpoint, memory_budget=arguments.memory_budget)
+    predictor = Predictor.load(checkpoint, trusted=arguments.encoders, memory_budget=arguments.memory_budget)
     moments = predictor.find(arguments.video, arguments.query, arguments.k, speech=arguments.speech)
     if arguments.json:
         document = {

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from mrnet.config import ModelConfig
 from mrnet.data.queries import QueryFeatures
-from mrnet.errors import DataError, FeatureShapeError
+from mrnet.errors import DataError
 from mrnet.features.store.reader import FeatureStore
-from mrnet.temporal import resample
+from mrnet.temporal import check_width, resample
 from mrnet.types import VideoRecord
 
 log = logging.getLogger(__name__)
@@ -178,36 +178,31 @@ class MomentDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         record = self.records[index]
-        queries = self.query_features(record.queries)
-        check_width(queries, self.model.query_dim, f"queries of video {record.video_id!r}", "model.query_dim")
         known = all(query.moments for query in record.queries)
         return Sample(
             video=self._video(record.video_id),
-            queries=queries,
+            queries=self.query_rows(record),
             moments=stack_moments([torch.tensor(query.moments) for query in record.queries]) if known else None,
             record=record,
         )
+
+    def query_rows(self, record: VideoRecord) -> Tensor:
+        """``(s, q)`` features of the queries of a video."""
+        queries = self.query_features(record.queries)
+        check_width(queries, self.model.query_dim, f"queries of video {record.video_id!r}", "model.query_dim")
+        return queries
+
+    def video_rows(self, video_id: str) -> Tensor:
+        """``(r, c)`` features of a video as they are stored."""
+        rows = torch.from_numpy(self.video_store.read(video_id))
+        check_width(rows, self.model.video_dim, f"{self.video_store.path}: video {video_id!r}", "model.video_dim")
+        return rows
 
     def _video(self, video_id: str) -> Tensor:
         """``(p, c)`` resampled features."""
         if video_id in self._resampled:
             return torch.from_numpy(self._resampled[video_id])
-        rows = torch.from_numpy(self.video_store.read(video_id))
-        check_width(rows, self.model.video_dim, f"{self.video_store.path}: video {video_id!r}", "model.video_dim")
-        return resample(rows, self.model.num_pre_clips)
-
-
-def check_width(rows: Tensor, width: int, where: str, key: str) -> None:
-    """Refuse features of another width than the model's.
-
-    Raises:
-        FeatureShapeError: naming the source and the field to change.
-    """
-    if rows.shape[-1] != width:
-        raise FeatureShapeError(
-            f"{where} has features of width {rows.shape[-1]}, but {key} is {width}: use the features the model "
-            f"was made for, or train with --set {key}={rows.shape[-1]}"
-        )
+        return resample(self.video_rows(video_id), self.model.num_pre_clips)
 
 
 def epoch_batches(num_videos: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -220,7 +215,7 @@ def _epoch_generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
 
 
-def share(batch: list[int], process: int, num_processes: int) -> list[int]:
+def part_of(batch: list[int], process: int, num_processes: int) -> list[int]:
     """The contiguous part of a batch that one process takes: all of it where there is not one video each."""
     if len(batch) < num_processes:
         return batch

@@ -1,6 +1,5 @@
 """A dataset of one's own: from a folder of videos and annotations to splits and settings to train with."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,22 +9,22 @@ from typing import Any
 
 import yaml
 
-from mrnet.config import parse_yaml
+from mrnet.config import PATH_FIELDS, parse_yaml
 from mrnet.data.annotations import read_annotations
 from mrnet.data.check import CheckReport, check_dataset
+from mrnet.data.splits import split_videos
 from mrnet.errors import ConfigError, DataError
 from mrnet.features.extraction.extract import video_files
 from mrnet.features.registry import make_backbone
+from mrnet.files import write_together
 from mrnet.media.video import probe
 from mrnet.types import VideoRecord
 
 SETTINGS = "dataset.yaml"
-"""What `mrnet train --data` reads: fields of the configuration, paths relative to the folder."""
+"""What `--data DIR` reads: fields of the configuration, paths relative to the folder."""
 
 _SPLIT_FILES = {split: f"{split}.jsonl" for split in ("train", "val", "test")}
 _ANNOTATIONS = (".csv", ".jsonl", ".vtt", ".eaf", ".json")
-_TRAIN_END, _VAL_END = 0.70, 0.85
-_PATHS = ("train", "val", "test", "video_features", "query_features", "speech_features")
 _HEADER = "# Written by `mrnet data init`: the fields that this dataset sets, for `mrnet train --data`.\n"
 
 
@@ -64,6 +63,7 @@ def init_dataset(
     Raises:
         DataError: there are no videos, no annotations or too few of them, an annotation file as a whole cannot be
             read, or a file is in the way.
+        OutputError: the files cannot be written.
         ConfigError: a backbone cannot be made.
         FeatureError: two videos have one id.
     """
@@ -87,35 +87,14 @@ def init_dataset(
     settings["data"] = {
         **_SPLIT_FILES,
         "video_features": os.path.relpath(videos, folder),
-        "query_kinds": ["typed"],
+        "query_kinds": ["text"],
         "video_backbone": video_backbone,
         "text_backbone": text_backbone,
     }
     texts = {_SPLIT_FILES[split]: "".join(_lines(members, files)) for split, members in splits.items()}
     texts[SETTINGS] = _HEADER + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-    _write_together(folder, texts)
+    write_together(folder, texts)
     return InitResult(report, splits)
-
-
-def split_videos(records: Sequence[VideoRecord], seed: int) -> dict[str, list[VideoRecord]]:
-    """Training, validation and test videos, about 70, 15 and 15 of 100.
-
-    Where a video goes depends on its id and the seed alone, so that it stays there when others are added. Of few
-    videos some go elsewhere, so that half of them are to train on and no split is empty.
-
-    Raises:
-        DataError: fewer than three videos.
-    """
-    count = len(records)
-    if count < 3:
-        raise DataError(f"{count} annotated videos are too few for train, val and test: annotate at least 3")
-    places = {record.video_id: _place(record.video_id, seed) for record in records}
-    ranked = sorted(records, key=lambda record: places[record.video_id])
-    train_end = sum(place < _TRAIN_END for place in places.values())
-    train_end = min(max(train_end, count // 2), count - 2)
-    val_end = sum(place < _VAL_END for place in places.values())
-    val_end = min(max(val_end, train_end + 1), count - 1)
-    return {"train": ranked[:train_end], "val": ranked[train_end:val_end], "test": ranked[val_end:]}
 
 
 def load_dataset_overlay(folder: Path) -> dict[str, Any]:
@@ -128,17 +107,25 @@ def load_dataset_overlay(folder: Path) -> dict[str, Any]:
     try:
         tree = parse_yaml(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(f"{path}: no such file; make it with `mrnet data init {folder}`") from None
+        raise ConfigError(
+            f"{path}: no such file; make it with `mrnet data init {folder}`, or write one that names the files"
+        ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(
             f"{path}: cannot be read ({error}); make it anew, with `mrnet data init --force`"
         ) from None
     data = tree.get("data") if isinstance(tree, dict) else None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: has no section `data`; make it anew, with `mrnet data init --force`")
+        raise ConfigError(
+            f"{path}: has no section `data`; write one, or make it anew with `mrnet data init --force`"
+        )
     root = folder.resolve()
-    absolute = {key: str(root / data[key]) for key in _PATHS if isinstance(data.get(key), str)}
-    return {**tree, "data": {**data, **absolute}}
+
+    def absolute(value: Any) -> Any:
+        return [absolute(item) for item in value] if isinstance(value, list) else str(root / str(value))
+
+    paths = {key: absolute(data[key]) for key in PATH_FIELDS if data.get(key) is not None}
+    return {**tree, "data": {**data, **paths}}
 
 
 def _refuse_to_overwrite(folder: Path, force: bool) -> None:
@@ -202,12 +189,6 @@ def _refuse_unanswered(records: Sequence[VideoRecord]) -> None:
         )
 
 
-def _place(video_id: str, seed: int) -> float:
-    """A number in [0, 1)."""
-    digest = hashlib.sha256(f"{seed}:{video_id}".encode(errors="surrogatepass")).digest()
-    return int.from_bytes(digest[:6]) / 2**48
-
-
 def _lines(records: Sequence[VideoRecord], files: Mapping[str, Path]) -> Iterator[str]:
     """A row for every moment; those of one query share its qid."""
     for record in records:
@@ -222,26 +203,3 @@ def _lines(records: Sequence[VideoRecord], files: Mapping[str, Path]) -> Iterato
                     "qid": query.qid,
                 }
                 yield json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def _write_together(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write these files, the settings last; they are not there while the others are not all there."""
-    temporaries = {name: folder / f".{name}.tmp{os.getpid()}" for name in texts}
-    try:
-        try:
-            for name, temporary in temporaries.items():
-                temporary.write_text(texts[name], encoding="utf-8")
-            (folder / SETTINGS).unlink(missing_ok=True)
-            for name, temporary in temporaries.items():
-                temporary.replace(folder / name)
-        finally:
-            for temporary in temporaries.values():
-                temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be written to ({error.strerror}); mend that, and run this again"
-        ) from error
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{folder}: a sentence or an id holds {error.object[error.start]!a}, half a character; write it anew"
-        ) from error

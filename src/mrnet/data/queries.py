@@ -1,6 +1,6 @@
-"""Features of queries, typed and spoken, from stores or from the sentences themselves."""
+"""Features of queries of every kind, from stores or from the sentences themselves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -63,38 +63,51 @@ class EncodedQueries:
         return torch.stack([self._cache[query.text] for query in queries])
 
 
-class JointQueries:
-    """Either kind of query in one space: typed features first, spoken ones last, zeros for the other.
+class CombinedQueries:
+    """Queries of several kinds in one space: the features of each kind fill columns of their own, zeros the others.
 
-    The model's first linear layer is then one layer for each kind, side by side, and all else is shared.
+    The model's first linear layer is then one layer for each kind, side by side, and all else is common to them.
+
+    Args:
+        of: kind -> features of its queries.
     """
 
-    def __init__(self, typed: QueryFeatures, spoken: QueryFeatures) -> None:
-        self._of: dict[QueryKind, QueryFeatures] = {"typed": typed, "spoken": spoken}
-        self.dim = typed.dim + spoken.dim
+    def __init__(self, of: Mapping[QueryKind, QueryFeatures]) -> None:
+        self._of = of
+        self.widths = {kind: features.dim for kind, features in of.items()}
+        self.dim = sum(self.widths.values())
 
     def __call__(self, queries: Sequence[Query]) -> Tensor:
         """``(s, dim)`` float32, one row a query."""
-        features = torch.empty(len(queries), self.dim)
-        for kind in self._of:
+        features = torch.empty(len(queries), self.dim, dtype=torch.float32)
+        for kind, of_kind in self._of.items():
             indices = [index for index, query in enumerate(queries) if query.kind == kind]
             if indices:
-                rows = self._of[kind]([queries[index] for index in indices])
-                features[indices] = place(rows, kind, self.dim)
+                features[indices] = fill_columns(of_kind([queries[index] for index in indices]), kind, self.widths)
         return features
 
 
-def place(rows: Tensor, kind: QueryKind, dim: int) -> Tensor:
-    """``(s, q)`` features of one kind in the ``(s, dim)`` space of both."""
-    missing = dim - rows.shape[1]
-    return pad(rows, (0, missing) if kind == "typed" else (missing, 0))
+def fill_columns(rows: Tensor, kind: QueryKind, widths: Mapping[QueryKind, int]) -> Tensor:
+    """Features of one kind of query in the space of all kinds that a model takes.
+
+    Args:
+        rows: ``(n, widths[kind])``.
+        kind: theirs.
+        widths: kind -> width of its features, in the order of their columns.
+
+    Returns:
+        ``(n, sum of widths)``.
+    """
+    kinds = list(widths)
+    before, after = kinds[: kinds.index(kind)], kinds[kinds.index(kind) + 1 :]
+    return pad(rows, (sum(widths[k] for k in before), sum(widths[k] for k in after)))
 
 
 def with_kinds(records: Sequence[VideoRecord], kinds: Sequence[QueryKind]) -> list[VideoRecord]:
     """The queries of some videos, each asked in every one of these kinds.
 
     Raises:
-        DataError: spoken queries are wanted of annotations that name no sound files.
+        DataError: speech queries are wanted of annotations that name no sound files.
     """
     return [
         replace(record, queries=tuple(_ask(query, kind, kinds) for query in record.queries for kind in kinds))
@@ -103,9 +116,9 @@ def with_kinds(records: Sequence[VideoRecord], kinds: Sequence[QueryKind]) -> li
 
 
 def _ask(query: Query, kind: QueryKind, kinds: Sequence[QueryKind]) -> Query:
-    if kind == "spoken" and query.audio is None:
+    if kind == "speech" and query.audio is None:
         raise DataError(
-            f"query {query.qid!r} has no sound file: spoken queries need annotations with `audios` (ActivityNet "
+            f"query {query.qid!r} has no sound file: speech queries need annotations with `audios` (ActivityNet "
             "Speech and the other *_audio_new.json have them)"
         )
     several = len(kinds) > 1

@@ -2,43 +2,48 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from mrnet.config import Config, DataConfig
+from mrnet.config import DataConfig, ModelConfig
 from mrnet.data.annotations import read_annotations
 from mrnet.data.dataset import MomentDataset
-from mrnet.data.queries import EncodedQueries, JointQueries, QueryFeatures, StoredQueries, with_kinds
-from mrnet.errors import ConfigError, DataError, FeatureShapeError
-from mrnet.features.backbone import Modality
+from mrnet.data.queries import CombinedQueries, EncodedQueries, QueryFeatures, StoredQueries, with_kinds
+from mrnet.data.splits import hold_out
+from mrnet.errors import ConfigError, FeatureShapeError
 from mrnet.features.extraction.extract import encode_videos, sound_files, video_files
 from mrnet.features.registry import extraction_command, make_backbone
 from mrnet.features.store.reader import FeatureStore, open_store
 from mrnet.media.video import probe
 from mrnet.provenance import Provenance
-from mrnet.types import QueryKind, VideoRecord
+from mrnet.types import Modality, QueryKind, VideoRecord
 
 log = logging.getLogger(__name__)
 
+SplitName = Literal["train", "val", "test"]
+
 
 @dataclass(frozen=True)
-class Source:
-    """Features of videos and of queries, with how they were made.
+class DataSource:
+    """Features of videos and of queries, with how they were made, and the annotations that go with them.
 
     Attributes:
+        data: where everything lies.
         videos: store of video features.
-        queries: features of queries.
-        provenances: field of the configuration -> how its features were made; ``None`` for published files
-            that do not say.
+        queries: features of queries, of all kinds that ``data.query_kinds`` names.
+        query_widths: kind of query -> width of its features.
+        provenances: how the features were made; none for published files that do not say.
         files: video id -> file, where the features were made from a folder of videos; else empty.
         pca: file of the PCA that the video features went through, if any and if it is there.
     """
 
+    data: DataConfig
     videos: FeatureStore
     queries: QueryFeatures
-    provenances: Mapping[str, Provenance | None]
+    query_widths: Mapping[QueryKind, int]
+    provenances: Mapping[Modality, Provenance]
     files: Mapping[str, Path]
     pca: Path | None = None
 
@@ -48,20 +53,12 @@ class Source:
             return probe(self.files[video_id]).duration_s
         return self.videos.duration_s(video_id)
 
-    def records(self, path: str) -> list[VideoRecord]:
-        """Annotations of a split; durations they lack come from the videos."""
-        return read_annotations(Path(path), durations=self.duration_s)
+    def split(self, name: SplitName, kinds: Sequence[QueryKind] | None = None) -> list[VideoRecord]:
+        """Annotations of a split; durations they lack come from the videos.
 
-    def split(
-        self,
-        data: DataConfig,
-        name: Literal["train", "val", "test"],
-        kinds: Sequence[QueryKind] | None = None,
-    ) -> list[VideoRecord]:
-        """Annotations of a split. Without ``data.val`` a share of the training videos is held out for it.
+        Without ``data.val`` a fraction of the training videos is held out for it, none where that is 0.
 
         Args:
-            data: where the annotations are.
             name: of the split.
             kinds: of queries; ``data.query_kinds`` if left out.
 
@@ -69,36 +66,42 @@ class Source:
             ConfigError: its annotations are not set.
             DataError: they cannot be read, are too few to hold any out, or name no sound files.
         """
-        if name == "test" or data.val is not None:
-            records = self.records(_required(data, name))
-        else:
-            train, val = hold_out(self.records(_required(data, "train")), data.val_fraction)
+        files: list[str] = getattr(self.data, "train" if name == "val" and not self.data.val else name)
+        if not files:
+            raise ConfigError(f"data.{name} is not set: add --set data.{name}=ANNOTATIONS")
+        records = read_annotations([Path(file) for file in files], durations=self.duration_s)
+        if name != "test" and not self.data.val:
+            train, val = hold_out(records, self.data.val_fraction)
             records = train if name == "train" else val
-        return with_kinds(records, kinds or data.query_kinds)
+        return with_kinds(records, kinds or self.data.query_kinds)
 
-    def dataset(self, records: Sequence[VideoRecord], config: Config) -> MomentDataset:
+    def dataset(
+        self, records: Sequence[VideoRecord], model: ModelConfig, expected: Mapping[Modality, Provenance]
+    ) -> MomentDataset:
         """A dataset of these features.
+
+        Args:
+            records: its videos and queries.
+            model: the widths and lengths that the features must have.
+            expected: how the features that the model was trained on were made, where that is known.
 
         Raises:
             FeatureShapeError: the features do not come from the backbone that the model was trained on.
             DataError, FeatureError: as :class:`mrnet.data.dataset.MomentDataset`.
         """
-        for field, (kind, key) in _PROVENANCES.items():
-            check_provenance(self.provenances[field], getattr(config, field), kind, key)
-        return MomentDataset(records, self.videos, self.queries, config.model)
+        for modality, found in self.provenances.items():
+            check_provenance(found, expected.get(modality), modality)
+        return MomentDataset(records, self.videos, self.queries, model)
 
 
-_PROVENANCES: dict[str, tuple[Modality, str]] = {
-    "video_provenance": ("video", "data.video_features"),
-    "query_provenance": ("text", "data.query_features"),
-    "speech_provenance": ("speech", "data.speech_features"),
-}
-
-
-def open_source(data: DataConfig) -> Source:
+def open_source(data: DataConfig, trusted: Collection[str] | None = None) -> DataSource:
     """Open the features that a configuration names.
 
     A folder of videos, or of sound files, is encoded once, into ``FOLDER.BACKBONE.h5`` beside it.
+
+    Args:
+        data: where they are.
+        trusted: as of :func:`mrnet.features.registry.make_backbone`.
 
     Raises:
         ConfigError: features that are needed are not named.
@@ -110,29 +113,38 @@ def open_source(data: DataConfig) -> Source:
         )
     folder = Path(data.video_features)
     files = video_files(folder)
-    videos = _open_or_encode(folder, files, "video", data.video_backbone)
-    queries: dict[QueryKind, QueryFeatures] = {}
-    provenances: dict[str, Provenance | None] = dict.fromkeys(_PROVENANCES)
-    provenances["video_provenance"] = videos.provenance
-    if "typed" in data.query_kinds:
-        if data.query_features is not None:
-            store = open_store(Path(data.query_features))
-            queries["typed"], provenances["query_provenance"] = StoredQueries(store), store.provenance
-        else:
-            backbone = make_backbone("text", data.text_backbone)
-            queries["typed"], provenances["query_provenance"] = EncodedQueries(backbone), backbone.provenance()
-    if "spoken" in data.query_kinds:
-        if data.speech_features is None:
-            raise ConfigError(
-                "data.speech_features is not set: spoken queries need --set data.speech_features=PATH (a store, or "
-                "a folder of sound files)"
-            )
-        folder = Path(data.speech_features)
-        store = _open_or_encode(folder, sound_files(folder), "speech", data.speech_backbone)
-        queries["spoken"], provenances["speech_provenance"] = StoredQueries(store), store.provenance
-    several = len(queries) > 1
-    features = JointQueries(queries["typed"], queries["spoken"]) if several else next(iter(queries.values()))
-    return Source(videos, features, provenances, files, _pca_file(videos))
+    videos = _open_or_encode(folder, files, "video", data.video_backbone, trusted)
+    opened = {kind: _OPEN_QUERIES[kind](data, trusted) for kind in get_args(QueryKind) if kind in data.query_kinds}
+    provenances: dict[Modality, Provenance | None] = {"video": videos.provenance}
+    provenances |= {kind: provenance for kind, (_, provenance) in opened.items()}
+    queries = CombinedQueries({kind: features for kind, (features, _) in opened.items()})
+    known = {modality: provenance for modality, provenance in provenances.items() if provenance is not None}
+    return DataSource(data, videos, queries, queries.widths, known, files, _pca_file(videos))
+
+
+def _open_text(data: DataConfig, trusted: Collection[str] | None) -> tuple[QueryFeatures, Provenance | None]:
+    if data.text_features is None:
+        backbone = make_backbone("text", data.text_backbone, trusted=trusted)
+        return EncodedQueries(backbone), backbone.provenance()
+    store = open_store(Path(data.text_features))
+    return StoredQueries(store), store.provenance
+
+
+def _open_speech(data: DataConfig, trusted: Collection[str] | None) -> tuple[QueryFeatures, Provenance | None]:
+    if data.speech_features is None:
+        raise ConfigError(
+            "data.speech_features is not set: speech queries need --set data.speech_features=PATH (a store, or "
+            "a folder of sound files)"
+        )
+    folder = Path(data.speech_features)
+    store = _open_or_encode(folder, sound_files(folder), "speech", data.speech_backbone, trusted)
+    return StoredQueries(store), store.provenance
+
+
+_OPEN_QUERIES: dict[QueryKind, Callable[..., tuple[QueryFeatures, Provenance | None]]] = {
+    "text": _open_text,
+    "speech": _open_speech,
+}
 
 
 def _pca_file(store: FeatureStore) -> Path | None:
@@ -151,11 +163,13 @@ def _pca_file(store: FeatureStore) -> Path | None:
     return None
 
 
-def _open_or_encode(path: Path, files: Mapping[str, Path], kind: Modality, backbone: str) -> FeatureStore:
+def _open_or_encode(
+    path: Path, files: Mapping[str, Path], kind: Modality, backbone: str, trusted: Collection[str] | None
+) -> FeatureStore:
     """The store at ``path``; where ``path`` holds media files instead, the store made of them beside it."""
     if files:
         path = path.with_name(f"{path.name}.{file_name(backbone)}.h5")
-        encode_videos(files, make_backbone(kind, backbone), path)
+        encode_videos(files, make_backbone(kind, backbone, trusted=trusted), path)
     return open_store(path)
 
 
@@ -164,7 +178,7 @@ def file_name(backbone: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in backbone)
 
 
-def check_provenance(found: Provenance | None, expected: Provenance | None, kind: Modality, key: str) -> None:
+def check_provenance(found: Provenance | None, expected: Provenance | None, modality: Modality) -> None:
     """Refuse features made by another backbone, or revision of it, than the model's, where both are known.
 
     Raises:
@@ -173,38 +187,6 @@ def check_provenance(found: Provenance | None, expected: Provenance | None, kind
     if found is None or expected is None or found.same_encoder(expected):
         return
     raise FeatureShapeError(
-        f"the {kind} features come from {found.label}, the model was trained on {expected.label}: point {key} at "
-        f"features of that backbone{extraction_command(kind, expected)}"
-    )
-
-
-def _required(data: DataConfig, split: str) -> str:
-    """The annotation path of a split.
-
-    Raises:
-        ConfigError: it is not set.
-    """
-    path: str | None = getattr(data, split)
-    if path is None:
-        raise ConfigError(f"data.{split} is not set: add --set data.{split}=ANNOTATIONS")
-    return path
-
-
-def hold_out(records: Sequence[VideoRecord], fraction: float) -> tuple[list[VideoRecord], list[VideoRecord]]:
-    """Split videos into training and validation by a hash of their id, so that it never changes.
-
-    Raises:
-        DataError: too few videos for either side.
-    """
-    ranked = sorted(records, key=lambda record: hashlib.sha256(record.video_id.encode()).digest())
-    count = max(1, round(fraction * len(ranked)))
-    if len(ranked) <= count:
-        raise DataError(
-            f"{len(ranked)} training videos are too few to hold out {count} for validation: "
-            "set data.val, or annotate more videos"
-        )
-    held = {record.video_id for record in ranked[:count]}
-    return (
-        [record for record in records if record.video_id not in held],
-        [record for record in records if record.video_id in held],
+        f"the {modality} features come from {found.label}, the model was trained on {expected.label}: point "
+        f"data.{modality}_features at features of that backbone{extraction_command(modality, expected)}"
     )

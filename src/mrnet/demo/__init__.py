@@ -7,5 +7,5 @@ from mrnet.types import QueryKind
 DEFAULT_OUT = Path("mrnet-demo")
 """Where the demo puts everything."""
 
-DEFAULT_RUNS: dict[QueryKind, Path] = {"typed": DEFAULT_OUT / "run", "spoken": DEFAULT_OUT / "run-spoken"}
+DEFAULT_RUNS: dict[QueryKind, Path] = {"text": DEFAULT_OUT / "run", "speech": DEFAULT_OUT / "run-speech"}
 """Where ``mrnet find`` looks for a checkpoint, by the kind of query."""

@@ -8,7 +8,6 @@ nothing about accuracy on filmed video, and its scores compare with no published
 import json
 import multiprocessing
 import random
-import shutil
 import signal
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -27,7 +26,7 @@ from mrnet.demo.sentences import (
     Writer,
 )
 from mrnet.demo.voices import TEST_VOICES, TRAIN_VOICES, VAL_VOICES, Manner, speak
-from mrnet.errors import DataError
+from mrnet.files import new_directory
 from mrnet.media.audio import write_audio
 from mrnet.media.video import write_video
 
@@ -92,30 +91,15 @@ def render_benchmark(
         speech: whether to say every sentence, too: ``speech/ID_n.wav``, named in the annotations' ``audios``.
 
     Raises:
-        DataError: ``directory`` holds something already, or cannot be made.
-        VideoError, AudioError: a file cannot be written.
+        OutputError: ``directory`` holds something already, or a file cannot be written.
         ConfigError: there is nothing to speak with.
     """
-    directory = Path(directory)
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise DataError(f"{directory}: exists already; name a new folder for the benchmark, or remove it")
     splits = plan_benchmark(seed, train=train, val=val, test=test)
-    part = directory.with_name(f".{directory.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)  # left by a kill
-        for folder in ("videos", "speech") if speech else ("videos",):
-            (part / folder).mkdir(parents=True)
+    with new_directory(directory) as part:
         for split, plans in splits.items():
             text = json.dumps(_annotation(plans, speech=speech), indent=1)
             (part / f"{split}.json").write_text(text + "\n", encoding="utf-8")
         _render_all([plan for plans in splits.values() for plan in plans], part, workers, speech=speech)
-        if directory.exists():
-            directory.rmdir()
-        part.rename(directory)
-    except OSError as error:
-        raise DataError(f"{directory}: cannot make the benchmark: {error.strerror}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def plan_benchmark(seed: int, *, train: int, val: int, test: int) -> dict[str, list[VideoPlan]]:

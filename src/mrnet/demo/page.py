@@ -53,7 +53,7 @@ def render_report(
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     source = (resources.files("mrnet.demo") / "page.html.j2").read_text(encoding="utf-8")
-    select_by = report["typed"]["config"]["evaluation"]["select_by"]
+    select_by = report["text"]["config"]["evaluation"]["select_by"]
     return environment.from_string(source).render(
         report=report,
         halves={kind: report[kind] for kind in histories},
@@ -71,7 +71,7 @@ def render_report(
         },
         select_by=select_by,
         plot={"width": _PLOT_WIDTH, "height": _PLOT_HEIGHT},
-        sound=_sound_uri(report["spoken"]["example"]["speech"]) if "spoken" in histories else None,
+        sound=_sound_uri(report["speech"]["example"]["speech"]) if "speech" in histories else None,
         examples=[_picture(example) for example in examples],
     )
 

@@ -10,21 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mrnet.config import Config, load_recipe
-from mrnet.data.sources import open_source
+from mrnet.config import RunConfig, load_recipe
 from mrnet.demo import DEFAULT_OUT, DEFAULT_RUNS
 from mrnet.demo.benchmark import render_benchmark
 from mrnet.demo.page import Example, render_report
 from mrnet.demo.voices import can_speak
-from mrnet.errors import CheckpointError
+from mrnet.errors import OutputError
 from mrnet.evaluation.predictions import write_predictions
-from mrnet.evaluation.run import evaluate, metric_table
+from mrnet.evaluation.report import evaluate_checkpoint
+from mrnet.evaluation.run import metric_table
+from mrnet.features.extraction.extract import video_files
 from mrnet.features.registry import make_backbone
-from mrnet.predictor import EncodedVideo, Predictor
+from mrnet.files import check_new, write_text
+from mrnet.predictor import Predictor
+from mrnet.retrieval.trained import EncodedVideo
 from mrnet.training.loop import train
 from mrnet.training.state import Run
-from mrnet.types import Moment, Query, QueryKind, VideoRecord
-from mrnet.weights.native import RUN_FILE, make_directory, write_atomically
+from mrnet.types import Moment, Query, QueryKind, QueryProtocol, VideoRecord
+from mrnet.weights.native import RUN_FILE
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,7 @@ NOTICE = (
 )
 _EXAMPLES = 4
 # Sounds are told apart after fewer epochs than hashed words, which start further from each other.
-_SPOKEN = ["train.epochs=24", "train.milestones=[16,21]", "train.full_loss_epochs=24"]
+_SPEECH = ["train.epochs=24", "train.milestones=[16,21]", "train.full_loss_epochs=24"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def run_demo(out: Path, seed: int, overrides: Sequence[str] = ()) -> str:
     nothing to speak with.
 
     Args:
-        out: folder for everything: ``benchmark/``, ``run/``, ``run-spoken/``, ``report.html``, ``report.json``.
+        out: folder for everything: ``benchmark/``, ``run/``, ``run-speech/``, ``report.html``, ``report.json``.
         seed: of the benchmark and the training.
         overrides: of fields of the demo recipe, ``"dotted.key=value"``.
 
@@ -69,22 +72,22 @@ def run_demo(out: Path, seed: int, overrides: Sequence[str] = ()) -> str:
         a summary for the terminal.
 
     Raises:
-        CheckpointError: ``out`` holds something else, or the demo of another seed.
+        OutputError: ``out`` holds something else, or the demo of another seed.
     """
     started = time.perf_counter()
     benchmark = out / "benchmark"
     fields = [f"data.{split}={json.dumps(str(benchmark / f'{split}.json'))}" for split in ("train", "val", "test")]
     fields += [f"data.video_features={json.dumps(str(benchmark / 'videos'))}", f"train.seed={seed}"]
-    configs: dict[QueryKind, Config] = {"typed": load_recipe("demo", [*fields, *overrides])}
+    configs: dict[QueryKind, RunConfig] = {"text": load_recipe("demo", [*fields, *overrides])}
     _claim(out, seed)
     log.info("%s", NOTICE)
     if not benchmark.exists():
         log.info("rendering videos ...")
         render_benchmark(benchmark, seed, workers=os.cpu_count() or 1, speech=can_speak())
     if (benchmark / "speech").is_dir():
-        fields += ["data.query_kinds=[spoken]", f"data.speech_features={json.dumps(str(benchmark / 'speech'))}"]
-        width = make_backbone("speech", configs["typed"].data.speech_backbone).dim
-        configs["spoken"] = load_recipe("demo", [*fields, f"model.query_dim={width}", *_SPOKEN, *overrides])
+        fields += ["data.query_kinds=[speech]", f"data.speech_features={json.dumps(str(benchmark / 'speech'))}"]
+        width = make_backbone("speech", configs["text"].data.speech_backbone).dim
+        configs["speech"] = load_recipe("demo", [*fields, f"model.query_dim={width}", *_SPEECH, *overrides])
     else:
         log.info("the spoken half is left out: for it, pip install 'mrnet[demo]' and choose another --out")
     halves: dict[QueryKind, Half] = {}
@@ -93,13 +96,13 @@ def run_demo(out: Path, seed: int, overrides: Sequence[str] = ()) -> str:
         folder = out / DEFAULT_RUNS[kind].name
         run = train(config, folder, resume=(folder / RUN_FILE).exists(), cpu=True)
         log.info("evaluating ...")
-        halves[kind] = _evaluate(Predictor.load(folder, device="cpu"), run, kind, out)
+        halves[kind] = _evaluate(run, kind, out)
     report = {"synthetic": NOTICE, "seconds": round(time.perf_counter() - started, 1), "seed": seed}
     report |= {kind: half.report for kind, half in halves.items()}
     rows = _rows(halves)
     html = render_report(report, rows, {kind: half.history for kind, half in halves.items()}, _examples(halves))
-    write_atomically(out / "report.json", json.dumps(report, indent=2) + "\n")
-    write_atomically(out / "report.html", html)
+    write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
+    write_text(out / "report.html", html)
     return _summary(report, {title: values for title, (values, _) in rows.items()}, out)
 
 
@@ -109,40 +112,31 @@ def _claim(out: Path, seed: int) -> None:
     claim = json.dumps({"demo": 1, "seed": seed}) + "\n"
     if marker.is_file():
         if marker.read_text(encoding="utf-8") != claim:
-            raise CheckpointError(f"{out} holds the demo of another seed: choose another --out")
+            raise OutputError(f"{out} holds the demo of another seed: choose another --out")
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"{out} already exists and is no demo: choose another --out")
-    make_directory(out)
-    write_atomically(marker, claim)
+    check_new(out)
+    write_text(marker, claim)
 
 
-def _evaluate(predictor: Predictor, run: Run, kind: QueryKind, out: Path) -> Half:
-    config = predictor.config
-    source = open_source(config.data)
-    records = source.split(config.data, "test")
-    report, predictions = evaluate(
-        predictor.model,
-        source.dataset(records, config),
-        source.split(config.data, "train"),
-        config,
-        predictor.device,
-        ["single", "joint"] if kind == "typed" else ["single"],
-        split="test",
-        kind=kind,
-    )
+def _evaluate(run: Run, kind: QueryKind, out: Path) -> Half:
+    predictor = Predictor.load(run.directory, device="cpu")
+    config = run.config
+    protocols: list[QueryProtocol] = ["single", "joint"] if kind == "text" else ["single"]
+    evaluation = evaluate_checkpoint(run.directory, config, protocols=protocols, device="cpu")[kind]
+    report, predictions, records = dict(evaluation.report), evaluation.predictions, evaluation.records
+    files = video_files(Path(str(config.data.video_features)))
     for protocol, ranked in predictions.items():
         write_predictions(out / f"predictions.{kind}.{protocol}.jsonl", ranked)
-    videos = [(source.files[record.video_id], record) for record in records[:_EXAMPLES]]
+    videos = [(files[record.video_id], record) for record in records[:_EXAMPLES]]
     answers: dict[str, Moment] = {}
     for path, record in videos:
         video = predictor.encode_video(path)
         for query in record.queries:
-            if found := _find(predictor, video, query):
+            if found := _find(predictor, video, config, query):
                 answers[query.qid] = found[0]
     path, record = videos[0]
     asked = record.queries[0]
-    words = [asked.text] if kind == "typed" else ["--speech", str(_sound(config, asked))]
+    words = [asked.text] if kind == "text" else ["--speech", str(_sound(config, asked))]
     checkpoint = [] if out == DEFAULT_OUT else ["--checkpoint", str(run.directory)]
     report |= {
         "epochs": run.epoch,
@@ -150,7 +144,7 @@ def _evaluate(predictor: Predictor, run: Run, kind: QueryKind, out: Path) -> Hal
         "example": {
             "video": str(path),
             "query": asked.text,
-            "speech": None if kind == "typed" else str(_sound(config, asked)),
+            "speech": None if kind == "text" else str(_sound(config, asked)),
             "command": shlex.join(["mrnet", "find", str(path), *words, *checkpoint]),
             "truth": list(asked.moments[0]),
             "answer": answers[asked.qid]._asdict(),
@@ -159,20 +153,20 @@ def _evaluate(predictor: Predictor, run: Run, kind: QueryKind, out: Path) -> Hal
     return Half(report, run.history, videos, answers)
 
 
-def _find(predictor: Predictor, video: EncodedVideo, query: Query) -> list[Moment]:
-    if query.kind == "typed":
+def _find(predictor: Predictor, video: EncodedVideo, config: RunConfig, query: Query) -> list[Moment]:
+    if query.kind == "text":
         return predictor.find(video, query.text, k=1)
-    return predictor.find(video, speech=_sound(predictor.config, query), k=1)
+    return predictor.find(video, speech=_sound(config, query), k=1)
 
 
-def _sound(config: Config, query: Query) -> Path:
+def _sound(config: RunConfig, query: Query) -> Path:
     return Path(str(config.data.speech_features)) / str(query.audio)
 
 
 def _examples(halves: Mapping[QueryKind, Half]) -> list[Example]:
     return [
         Example(path, record, {kind: half.answers for kind, half in halves.items()})
-        for path, record in halves["typed"].videos
+        for path, record in halves["text"].videos
     ]
 
 
@@ -183,7 +177,7 @@ def _rows(halves: Mapping[QueryKind, Half]) -> dict[str, tuple[dict[str, float],
         for kind, half in halves.items()
         for protocol, metrics in half.report["metrics"].items()
     }
-    baselines = halves["typed"].report["baselines"]
+    baselines = halves["text"].report["baselines"]
     rows["best constant moment"] = (baselines["constant"], {})
     rows["rank only (for joint)"] = (baselines["rank_only"], {})
     return rows
@@ -191,7 +185,7 @@ def _rows(halves: Mapping[QueryKind, Half]) -> dict[str, tuple[dict[str, float],
 
 def _summary(report: dict[str, Any], rows: dict[str, dict[str, float]], out: Path) -> str:
     lines = ["", NOTICE, "", metric_table(rows)]
-    for kind in ("typed", "spoken"):
+    for kind in ("text", "speech"):
         if kind in report:
             asked = report[kind]["example"]
             start_s, end_s = asked["truth"]

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from mrnet.errors import DataError
 from mrnet.evaluation.metrics import pad_moments
+from mrnet.files import write_text
 from mrnet.types import Moment, Query, VideoRecord
-from mrnet.weights.native import write_atomically
 
 _NAMED = 3  # qids spelt out in an error
 
@@ -48,12 +48,10 @@ class Aligned(NamedTuple):
     Attributes:
         predictions: ``(n, k, 2)``, in seconds, best first, padded with NaN.
         truth: ``(n, w, 2)``, in seconds, padded with NaN.
-        video_ids: the video of each query.
     """
 
     predictions: NDArray[np.float64]
     truth: NDArray[np.float64]
-    video_ids: list[str]
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -101,16 +99,13 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
         predictions: one a query.
 
     Raises:
-        DataError: a number is NaN or infinite, or the folder cannot be written to.
+        DataError: a number is NaN or infinite.
+        OutputError: the file cannot be written.
     """
-    text = "".join(f"{_line(prediction)}\n" for prediction in predictions)
-    try:
-        write_atomically(path, text)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+    write_text(path, "".join(f"{_line(prediction)}\n" for prediction in predictions))
 
 
-def match(predictions: Sequence[Prediction], records: Sequence[VideoRecord]) -> list[Prediction]:
+def in_order(predictions: Sequence[Prediction], records: Sequence[VideoRecord]) -> list[Prediction]:
     """Put predictions in the order of the records' queries.
 
     Raises:
@@ -161,11 +156,10 @@ def align(predictions: Sequence[Prediction], records: Sequence[VideoRecord]) -> 
         DataError: queries and predictions are not the same set, or ground truth is withheld.
     """
     queries = queries_with_answers(records)
-    ranked = match(predictions, records)
+    ranked = in_order(predictions, records)
     return Aligned(
         predictions=pad_moments([[window[:2] for window in prediction.windows] for prediction in ranked]),
         truth=pad_moments([query.moments for query in queries]),
-        video_ids=[record.video_id for record in records for _ in record.queries],
     )
 
 

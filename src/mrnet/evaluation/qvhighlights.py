@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mrnet.errors import DataError
 from mrnet.evaluation.metrics import pad_moments, tiou
-from mrnet.evaluation.predictions import Prediction, match, queries_with_answers
+from mrnet.evaluation.predictions import Prediction, in_order, queries_with_answers
 from mrnet.types import Query, VideoRecord
 
 Array = NDArray[np.float64]
@@ -52,7 +52,7 @@ def qvhighlights_metrics(
             withheld, or some predictions carry saliency scores and others none.
     """
     queries = queries_with_answers(records)
-    ranked = match(predictions, records)
+    ranked = in_order(predictions, records)
     if not queries:
         raise DataError("there is no query to evaluate; check that the split is not empty")
 
@@ -89,7 +89,7 @@ def per_query_scores(predictions: Sequence[Prediction], records: Sequence[VideoR
     Returns:
         ``"MR-full-mAP"``, ... -> ``(n,)`` in [0, 1], in the order of the records' queries.
     """
-    windows, truth = _windows_and_truth(match(predictions, records), queries_with_answers(records))
+    windows, truth = _windows_and_truth(in_order(predictions, records), queries_with_answers(records))
     precision = _average_precision(windows, truth)
     recall = _recall_at_one(windows[:, 0, :2], truth).astype(np.float64)
     return {

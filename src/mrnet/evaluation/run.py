@@ -1,86 +1,44 @@
-"""Run a model over a split, score its predictions, and report with baselines and protocol."""
+"""Let a scorer answer a split, and score what it answers beside the baselines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from mrnet.config import Config, DecodeConfig, EvaluationConfig, QueryMode
-from mrnet.data.dataset import Batch, MomentDataset, load_batches
+from mrnet.config import EvaluationConfig, RunConfig
+from mrnet.data.dataset import MomentDataset
 from mrnet.evaluation.baselines import BaselineKind, baseline_predictions
 from mrnet.evaluation.metrics import bootstrap_intervals, per_query_hits
 from mrnet.evaluation.predictions import Prediction, align
 from mrnet.evaluation.qvhighlights import per_query_scores, qvhighlights_metrics
-from mrnet.model.mrnet import MRNet
-from mrnet.retrieval.rank import fuse_scores, top_moments
-from mrnet.types import Moment, QueryKind, VideoRecord
-from mrnet.version import __version__, git_commit
+from mrnet.progress import track
+from mrnet.retrieval.rank import rank
+from mrnet.retrieval.scorer import Scorer, Video
+from mrnet.types import Moment, VideoRecord
 
-_MAPS_AT_ONCE = 16
 MOMENTS_PER_QUERY = 10
 """Ranked moments kept of each query: what QVHighlights scores, and more than R@5 needs."""
 
 _BASELINES: tuple[BaselineKind, ...] = ("constant", "rank_only")
 
 
-@torch.inference_mode()
-def predict(
-    model: MRNet,
-    dataset: MomentDataset,
-    config: Config,
-    device: torch.device,
-    query_mode: QueryMode | None = None,
-) -> list[Prediction]:
-    """Ranked moments of every query of a dataset.
+def predict(scorer: Scorer[Video], dataset: MomentDataset, nms_threshold: float) -> list[Prediction]:
+    """Ranked moments of every query of a dataset, video by video.
 
     Args:
-        model: on ``device``; left in evaluation mode.
+        scorer: answers the queries of a video in one call, in their order.
         dataset: videos with their queries.
-        config: batch size, decoding.
-        device: where the model is.
-        query_mode: protocol; the model's own where ``None``.
+        nms_threshold: of :func:`mrnet.retrieval.rank.rank`.
     """
-    model.eval()
-    size = config.train.batch_size
-    batches = [list(range(i, min(i + size, len(dataset)))) for i in range(0, len(dataset), size)]
     predictions: list[Prediction] = []
-    for batch in tqdm(
-        load_batches(dataset, batches, config.train.workers),
-        total=len(batches), desc="predicting", unit="batch", disable=None, leave=False,
-    ):  # fmt: skip
-        batch = batch.to(device)
-        rows = _rank(model, batch, config.decode, query_mode or config.model.query_mode).cpu().numpy()
-        asked = [(record, query) for record in batch.records for query in record.queries]
-        for (record, query), ranked in zip(asked, rows, strict=True):
-            windows = tuple(Moment(*row) for row in ranked[~np.isnan(ranked[:, 2])].tolist())
-            predictions.append(Prediction(query.qid, query.text, record.video_id, windows))
+    for record in track(dataset.records, len(dataset.records), "predicting", "video"):
+        video = scorer.encode_video(dataset.video_rows(record.video_id), record.duration_s)
+        candidates = scorer.candidates(video, dataset.query_rows(record))
+        ranked = rank(candidates, MOMENTS_PER_QUERY, nms_threshold)
+        for query, moments in zip(record.queries, ranked, strict=True):
+            predictions.append(Prediction(query.qid, query.text, record.video_id, tuple(moments)))
     return predictions
-
-
-def _rank(model: MRNet, batch: Batch, config: DecodeConfig, query_mode: QueryMode) -> torch.Tensor:
-    """``(n, k, 3)`` start, end and score of the ranked moments of a batch, video by video.
-
-    Where every query needs a map of its own, queries are taken a few columns of the batch at a time, so
-    that memory does not grow with the queries of a video.
-    """
-    clips = model.encode_video(batch.video)
-    num_videos, longest = batch.query_mask.shape
-    own_maps = query_mode == "single" and model.config.video_depends_on_query
-    width = max(1, _MAPS_AT_ONCE // num_videos) if own_maps else longest
-    position = batch.query_mask.flatten().cumsum(0).view_as(batch.query_mask) - 1
-    ranked = clips.new_empty(len(batch.duration_s), MOMENTS_PER_QUERY, 3)
-    for start in range(0, longest, width):
-        columns = slice(start, start + width)
-        mask = batch.query_mask[:, columns]
-        flat = position[:, columns][mask]
-        scores = model.score(model.match(clips, batch.queries[:, columns], mask, query_mode))
-        fused = fuse_scores(scores.iou, scores.contrastive, config.score_power)
-        moments, values = top_moments(fused, batch.duration_s[flat], MOMENTS_PER_QUERY, config.nms_threshold)
-        ranked[flat] = torch.cat([moments, values[..., None]], dim=-1).to(ranked.dtype)
-    return ranked
 
 
 def evaluate_predictions(
@@ -140,54 +98,40 @@ def evaluate_baselines(
 
 
 def evaluate(
-    model: MRNet,
+    scorers: Mapping[str, Scorer[Video]],
     dataset: MomentDataset,
     train: Sequence[VideoRecord],
-    config: Config,
-    device: torch.device,
-    protocols: Sequence[QueryMode],
-    split: str,
-    kind: QueryKind = "typed",
+    config: RunConfig,
 ) -> tuple[dict[str, Any], dict[str, list[Prediction]]]:
-    """Evaluate a model under one or both protocols, beside the baselines.
+    """Evaluate scorers on a split, beside the baselines.
 
     Args:
-        model: on ``device``.
+        scorers: name, that of a protocol for one, -> what answers.
         dataset: the split.
-        train: annotations of the training split, for the baselines.
-        config: of the model.
-        device: where the model is.
-        protocols: ``"single"``, ``"joint"`` or both.
-        split: its name or path, for the report.
-        kind: of the split's queries, for the report.
+        train: annotations that the baselines are fitted on; none where there are none, and then no baselines.
+        config: decoding, metrics and the seed of the intervals.
 
     Returns:
-        the report, ready for JSON, and the predictions by protocol. For a split whose answers are withheld
-        the report holds no metrics.
+        the report, ready for JSON, and the predictions by name. For a split whose answers are withheld the report
+        holds no metrics.
     """
-    answered = all(query.moments for record in dataset.records for query in record.queries)
+    records = dataset.records
+    answered = all(query.moments for record in records for query in record.queries)
     metrics: dict[str, dict[str, float]] = {}
     bounds: dict[str, dict[str, list[float]]] = {}
     predictions: dict[str, list[Prediction]] = {}
-    for protocol in protocols:
-        predictions[protocol] = predict(model, dataset, config, device, protocol)
+    for name, scorer in scorers.items():
+        predictions[name] = predict(scorer, dataset, config.decode.nms_threshold)
         if not answered:
             continue
-        metrics[protocol] = evaluate_predictions(predictions[protocol], dataset.records, config.evaluation)
-        bounds[protocol] = intervals(predictions[protocol], dataset.records, config.evaluation, config.train.seed)
+        metrics[name] = evaluate_predictions(predictions[name], records, config.evaluation)
+        bounds[name] = intervals(predictions[name], records, config.evaluation, config.train.seed)
     report = {
-        "split": split,
-        "query_kind": kind,
-        "protocols": list(protocols),
-        "videos": len(dataset.records),
-        "queries": sum(len(record.queries) for record in dataset.records),
+        "videos": len(records),
+        "queries": sum(len(record.queries) for record in records),
         "metrics": metrics,
         "intervals_95": bounds,
-        "baselines": evaluate_baselines(train, dataset.records, config.evaluation) if answered else {},
-        "seed": config.train.seed,
-        "commit": git_commit(),
-        "version": __version__,
-        "config": config.model_dump(mode="json"),
+        "baselines": evaluate_baselines(train, records, config.evaluation) if answered and train else {},
     }
     return report, predictions
 

@@ -7,15 +7,15 @@ inputs and runs in worker threads; ``encode`` turns a batch of inputs, of any so
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from mrnet.provenance import Provenance
+from mrnet.types import Modality as Modality
 
 Rows = npt.NDArray[np.float32]
-Modality = Literal["video", "text", "speech"]
 
 
 class Backbone(Protocol):
@@ -65,7 +65,7 @@ def encode_sources(backbone: Backbone, sources: Sequence[str | Path]) -> list[Ro
         sources: files, or sentences.
 
     Returns:
-        ``(n, dim)`` float32 of each source; n is 1 for text and speech.
+        ``(r, dim)`` float32 of each source; r is 1 for text and speech.
 
     Raises:
         VideoError, AudioError, DataError: the first source that cannot be encoded.

@@ -6,6 +6,7 @@ that a heavy dependency is loaded only by those who ask for it.
 """
 
 import importlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import cast
 
@@ -87,7 +88,14 @@ REGISTRY = (
 )  # fmt: skip
 
 
-def make_backbone(kind: Modality, name: str, *, rate: float | None = None, device: str | None = None) -> Backbone:
+def make_backbone(
+    kind: Modality,
+    name: str,
+    *,
+    rate: float | None = None,
+    device: str | None = None,
+    trusted: Collection[str] | None = None,  # noqa: ARG001
+) -> Backbone:
     """Make a registered backbone.
 
     Args:

@@ -1,7 +1,6 @@
 """Decode sound files, and soundtracks of videos, to what speech encoders hear: 16 kHz mono."""
 
 import math
-import uuid
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,8 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from mrnet.errors import AudioError
-from mrnet.media.container import media_reason, open_media, stated_duration
+from mrnet.files import replacing
+from mrnet.media.container import open_media, stated_duration
 
 Samples = npt.NDArray[np.float32]
 
@@ -85,22 +85,14 @@ def write_audio(path: str | Path, samples: Samples) -> None:
         samples: (n,) float32 at 16 kHz; what is outside [-1, 1] is clipped.
 
     Raises:
-        AudioError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
-    path = Path(path)
     scaled = np.clip(np.rint(samples * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype("<i2")
-    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part.wav")
-    try:
-        with part.open("wb") as stream, wave.open(stream, "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(SAMPLE_RATE)
-            file.writeframes(scaled.tobytes())
-        part.replace(path)
-    except OSError as error:
-        raise AudioError(f"{path}: cannot write the sound: {media_reason(error)}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(Path(path)) as part, part.open("wb") as stream, wave.open(stream, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(scaled.tobytes())
 
 
 def _decode(path: Path) -> Iterator[Samples]:

@@ -31,7 +31,7 @@ def open_media(path: Path, noun: str, error: type[MRNetError]) -> Iterator[Input
     if path.is_dir():
         raise error(f"{path}: is a directory; name a {noun} file")
     try:
-        container = av.open(media_url(path))
+        container = av.open(media_url(path), metadata_errors="replace")  # tags need not be UTF-8
     except FileNotFoundError:
         raise error(f"{path}: no such file; check the path of the {noun}") from None
     except (av.FFmpegError, OSError) as failure:

@@ -6,7 +6,6 @@ timestamp of the video stream.
 
 import itertools
 import math
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +21,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from mrnet.errors import VideoError
+from mrnet.files import replacing
 from mrnet.media.container import media_reason, media_url, open_media, stated_duration
 from mrnet.media.cores import CORES
 from mrnet.media.sampling import Ticks, UnexpectedFrames, decode_all, decode_shown
@@ -138,7 +138,8 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> Non
         fps: frames a second.
 
     Raises:
-        VideoError: there are no frames, the frames cannot be encoded or the file not written.
+        VideoError: there are no frames, or they cannot be encoded.
+        OutputError: the file cannot be written.
     """
     path = Path(path)
     iterator = iter(frames)
@@ -148,9 +149,8 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> Non
     height, width = first.shape[:2]
     if height % 2 or width % 2:
         raise VideoError(f"{path}: frames are {width}x{height}; H.264 needs an even width and height")
-    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part.mp4")
     try:
-        with av.open(media_url(part), "w") as container:
+        with replacing(path) as part, av.open(media_url(part), "w", format="mp4") as container:
             stream = container.add_stream("libx264", rate=fps, options=_H264)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             # One thread: the bytes then depend on the frames alone, not on the machine.
@@ -160,11 +160,8 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> Non
                     raise VideoError(f"{path}: frame {index} has shape {array.shape}, the first one {first.shape}")
                 container.mux(stream.encode(VideoFrame.from_ndarray(array, format="rgb24")))
             container.mux(stream.encode())
-        part.replace(path)
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: cannot write the video: {media_reason(error)}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    except av.FFmpegError as error:
+        raise VideoError(f"{path}: cannot encode the video: {media_reason(error)}") from error
 
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:

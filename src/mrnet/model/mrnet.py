@@ -1,7 +1,6 @@
 """MRNet, assembled."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,16 +8,18 @@ from torch import Tensor, nn
 
 from mrnet.config import ModelConfig
 from mrnet.model.clips import ClipEncoder
+from mrnet.model.fast.routes import Route
 from mrnet.model.head import ProposalHead
 from mrnet.model.proposals import ProposalMap
 from mrnet.model.transformer import RetentionTransformer
 from mrnet.precision import at_least_float32
 from mrnet.temporal import valid_cells
+from mrnet.types import QueryProtocol
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What the losses and the scores are made of. Embeddings are L2-normalised float32.
+    """What the losses and the scores are made of. Embeddings are L2-normalised, float32 (float64 of such a model).
 
     Attributes:
         iou_proposals: ``(m, v, d)`` IoU embeddings of the valid cells.
@@ -52,8 +53,8 @@ class Embeddings:
 
 
 @dataclass(frozen=True)
-class ScoreMaps:
-    """Scores of every proposal, 0 in invalid cells: both ``(n, t, t)`` float32."""
+class Scores:
+    """Scores of the valid cells of each query's map, in row-major order: both ``(n, v)`` float32."""
 
     iou: Tensor
     contrastive: Tensor
@@ -64,11 +65,13 @@ class MRNet(nn.Module):
 
     Args:
         config: architecture.
+        route: of the proposal head's convolutions, see :class:`mrnet.model.fast.stack.TiledStack`, as for the next.
+        memory_budget: bytes that speed may cost.
 
     Source: docs/method.md, sections 4 to 7.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, route: Route = "auto", memory_budget: int | None = None) -> None:
         super().__init__()
         self.config = config
         valid = valid_cells(config.num_clips, config.pooling_counts)
@@ -100,6 +103,8 @@ class MRNet(nn.Module):
             hidden=config.head_hidden,
             kernel=config.head_kernel,
             layers=config.head_layers,
+            route=route,
+            memory_budget=memory_budget,
         )
 
     def encode_video(self, video: Tensor) -> Tensor:
@@ -108,7 +113,7 @@ class MRNet(nn.Module):
         return clips
 
     def embed_proposals(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """The part of :meth:`match` that all queries of a video share, for models whose clips no query touches.
+        """The part of :meth:`embed` that all queries of a video share, for models whose clips no query touches.
 
         Args:
             clips: ``(b, t, d)`` from :meth:`encode_video`.
@@ -133,7 +138,7 @@ class MRNet(nn.Module):
         video: Tensor,
         queries: Tensor,
         query_mask: Tensor,
-        query_mode: Literal["single", "joint"] | None = None,
+        protocol: QueryProtocol,
     ) -> Embeddings:
         """Embed videos and their queries.
 
@@ -141,26 +146,26 @@ class MRNet(nn.Module):
             video: ``(b, p, c)`` resampled features.
             queries: ``(b, s, q)`` query features, padded.
             query_mask: ``(b, s)`` bool, true for real queries (they come first).
-            query_mode: overrides the configuration's.
+            protocol: whether each query has the video to itself, or shares one sequence with the video's others.
 
         Returns:
             Embeddings with the queries flat, video by video.
         """
-        return self.match(self.encode_video(video), queries, query_mask, query_mode)
+        return self.embed(self.encode_video(video), queries, query_mask, protocol)
 
-    def match(
+    def embed(
         self,
         clips: Tensor,
         queries: Tensor,
         query_mask: Tensor,
-        query_mode: Literal["single", "joint"] | None = None,
+        protocol: QueryProtocol,
         proposals: tuple[Tensor, Tensor] | None = None,
     ) -> Embeddings:
         """:meth:`forward` from clips that :meth:`encode_video` gave, and from what :meth:`embed_proposals` did."""
         text = self.query_encoder(queries)
         num_videos = len(clips)
         video_of_query = query_mask.nonzero()[:, 0]
-        if (query_mode or self.config.query_mode) == "single" and self.config.video_depends_on_query:
+        if protocol == "single" and self.config.video_depends_on_query:
             text, clips = text[query_mask][:, None], clips[video_of_query]
             mask_of_map = query_mask.new_ones(len(text), 1)
             video_of_map = video_of_query
@@ -178,8 +183,8 @@ class MRNet(nn.Module):
         return Embeddings(
             iou_proposals=iou_proposals,
             contrastive_proposals=contrastive_proposals,
-            iou_queries=F.normalize(at_least_float32(self.query_iou(text)), dim=-1),
-            contrastive_queries=F.normalize(at_least_float32(text), dim=-1),
+            iou_queries=_normalise(self.query_iou(text)),
+            contrastive_queries=_normalise(text),
             map_of_query=map_of_query,
             video_of_query=video_of_query,
             video_of_map=video_of_map,
@@ -187,23 +192,18 @@ class MRNet(nn.Module):
             num_videos=num_videos,
         )
 
-    def score(self, embeddings: Embeddings) -> ScoreMaps:
-        """Score maps of the embedded queries. Source: docs/method.md, section 7."""
-        return ScoreMaps(
-            iou=self._scatter(embeddings.iou_logits().sigmoid()),
-            contrastive=self._scatter(embeddings.contrastive_scores()),
-        )
+    def score(self, embeddings: Embeddings) -> Scores:
+        """Scores of the embedded queries. Source: docs/method.md, section 7."""
+        return Scores(embeddings.iou_logits().sigmoid(), embeddings.contrastive_scores())
 
     def _proposals(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """``(m, t, d)`` to the normalised IoU and contrastive embeddings of the valid cells, ``(m, v, d)``."""
         iou, contrastive = self.proposal_head(self.proposal_map(clips))
-        return F.normalize(at_least_float32(iou), dim=-1), F.normalize(at_least_float32(contrastive), dim=-1)
+        return _normalise(iou), _normalise(contrastive)
 
-    def _scatter(self, scores: Tensor) -> Tensor:
-        """``(n, v)`` to ``(n, t, t)``."""
-        maps = scores.new_zeros(len(scores), *self.valid.shape)
-        maps[:, self.valid] = scores
-        return maps
+
+def _normalise(x: Tensor) -> Tensor:
+    return F.normalize(at_least_float32(x), dim=-1)
 
 
 def _cosine(queries: Tensor, proposals: Tensor, map_of_query: Tensor) -> Tensor:

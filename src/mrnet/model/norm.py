@@ -19,11 +19,11 @@ class MapNorm(nn.BatchNorm2d):
         """``(m, c, h, w)`` in and out."""
         if not self.training or self.total is None:
             return super().forward(input)
-        values = input.float().movedim(1, -1)
-        mean, scale = self.moments(values, values[..., 0].numel())
+        values = input.to(torch.promote_types(input.dtype, torch.float32)).movedim(1, -1)
+        mean, scale = self.mean_and_scale(values, values[..., 0].numel())
         return ((values - mean) * scale + self.bias).movedim(-1, 1).to(input.dtype)
 
-    def moments(self, values: Tensor, count: int, offset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def mean_and_scale(self, values: Tensor, count: int, offset: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The mean and the scale of the norm, ``(values - mean) · scale + bias``.
 
         In training they are those of the values, and the running ones follow.

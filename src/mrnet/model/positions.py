@@ -49,7 +49,7 @@ class XPos(nn.Module):
         self.cos: Tensor
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """``(b, t, d)`` clips to the inputs of Q (scaled) and of K (scaled by the inverse), same shape."""
+        """``(m, t, d)`` clips to the inputs of Q (scaled) and of K (scaled by the inverse), same shape."""
         even, odd = clips[..., ::2], clips[..., 1::2]
         rotated_even = even * self.cos - odd * self.sin
         rotated_odd = odd * self.cos + even * self.sin

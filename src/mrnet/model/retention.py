@@ -9,17 +9,23 @@ from torch import Tensor, nn
 from mrnet.model.positions import XPos, sine_positions
 
 
-def decay_mask(length: int, gamma: float, bidirectional: bool) -> Tensor:
+def decay_mask(length: int, gamma: float, *, bidirectional: bool, doubled_diagonal: bool) -> Tensor:
     """``(t, t)`` decay with distance, γ^|i-j|.
 
-    Deviation: none. As in the released code the bidirectional form is the causal matrix plus its
-    transpose, so its diagonal is 2.
+    Args:
+        length: t.
+        gamma: γ.
+        bidirectional: else 0 above the diagonal.
+        doubled_diagonal: released quirk: the bidirectional form is the causal matrix plus its transpose, so that its
+            diagonal is 2, not 1.
 
     Source: docs/method.md, section 5.
     """
     position = torch.arange(length, dtype=torch.get_default_dtype())
     causal = (gamma ** (position[:, None] - position).clamp(min=0)).tril()
-    return causal + causal.T if bidirectional else causal
+    if not bidirectional:
+        return causal
+    return causal + (causal.T if doubled_diagonal else causal.T.triu(diagonal=1))
 
 
 class _ModalityProjections(nn.Module):
@@ -76,10 +82,12 @@ class MaskableRetention(nn.Module):
         dim: d.
         heads: attention heads, a divisor of d.
         projections: ``"modality"`` (form A) or ``"shared"`` (form B).
-        attention: ``"all"``, ``"video"``, ``"plain"`` or ``"off"``.
+        tied_initialisation: form B's matrices and biases of Q, K, V and output start as copies of one.
+        attention: ``"all"``, ``"video"`` or ``"plain"``.
         mask: ``"none"``, ``"decay"``, ``"sparse"`` or ``"both"``.
         gamma: decay per clip of distance.
         bidirectional: decay both ways in time.
+        doubled_diagonal: released quirk, see :func:`decay_mask`.
         softmax: false gives linear retention.
         zero_linear_retention: released quirk, see :class:`mrnet.config.ModelConfig`.
         dropout: on attention weights.
@@ -94,10 +102,12 @@ class MaskableRetention(nn.Module):
         dim: int,
         heads: int,
         projections: Literal["modality", "shared"],
-        attention: Literal["all", "video", "plain", "off"],
+        tied_initialisation: bool,
+        attention: Literal["all", "video", "plain"],
         mask: Literal["none", "decay", "sparse", "both"],
         gamma: float,
         bidirectional: bool,
+        doubled_diagonal: bool,
         softmax: bool,
         zero_linear_retention: bool,
         dropout: float,
@@ -110,14 +120,13 @@ class MaskableRetention(nn.Module):
         self.sparse_logits = (
             nn.Parameter(torch.randn(num_clips, num_clips)) if mask in ("sparse", "both") else None
         )
-        self.register_buffer(
-            "decay",
-            decay_mask(num_clips, gamma, bidirectional) if mask in ("decay", "both") else None,
-            persistent=False,
+        decay = (
+            decay_mask(num_clips, gamma, bidirectional=bidirectional, doubled_diagonal=doubled_diagonal)
+            if mask in ("decay", "both")
+            else None
         )
+        self.register_buffer("decay", decay, persistent=False)
         self.decay: Tensor | None
-        if attention == "off":
-            return
         self.projections: _ModalityProjections | _SharedProjections | _NoProjections
         if projections == "shared":
             self.projections = _SharedProjections(dim)
@@ -128,6 +137,10 @@ class MaskableRetention(nn.Module):
         self.positions = XPos(num_clips, dim)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(dim, dim)
+        if tied_initialisation:
+            assert isinstance(self.projections, _SharedProjections)
+            for linear in self.projections.shared.values():
+                linear.load_state_dict(self.output.state_dict())
 
     def sparse_mask(self) -> Tensor | None:
         """``(t, t)`` learned mask R off the diagonal, which is 0 here; ``None`` where it is not used."""
@@ -162,8 +175,6 @@ class MaskableRetention(nn.Module):
         Returns:
             text and clips, same shapes.
         """
-        if self.attention == "off":
-            return text, clips
         q_clips, k_clips = self.positions(clips)
         if self.attention == "video":
             mixed = self._attend(

@@ -1,5 +1,7 @@
 """The stack of maskable retention layers."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -8,26 +10,14 @@ from mrnet.model.retention import MaskableRetention
 
 
 class RetentionLayer(nn.Module):
-    """Pre-norm residual block: maskable retention, then a feed-forward network.
+    """Pre-norm residual block: maskable retention, or nothing where attention is off, then a feed-forward network.
 
     Source: docs/method.md, section 5.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.retention = MaskableRetention(
-            num_clips=config.num_clips,
-            dim=config.dim,
-            heads=config.heads,
-            projections=config.projections,
-            attention=config.attention,
-            mask=config.mask,
-            gamma=config.gamma,
-            bidirectional=config.bidirectional,
-            softmax=config.softmax,
-            zero_linear_retention=config.zero_linear_retention,
-            dropout=config.attention_dropout,
-        )
+        self.retention = None if config.attention == "off" else _retention(config, config.attention)
         self.norm1 = nn.LayerNorm(config.dim)
         self.norm2 = nn.LayerNorm(config.dim)
         self.ffn = nn.Sequential(
@@ -37,12 +27,32 @@ class RetentionLayer(nn.Module):
 
     def forward(self, text: Tensor, clips: Tensor, query_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Shapes as :meth:`MaskableRetention.forward`."""
-        mixed = self.retention(self.norm1(text), self.norm1(clips), query_mask)
+        mixed = self.norm1(text), self.norm1(clips)
+        if self.retention is not None:
+            mixed = self.retention(*mixed, query_mask)
         return self._feed(text + self.dropout(mixed[0])), self._feed(clips + self.dropout(mixed[1]))
 
     def _feed(self, x: Tensor) -> Tensor:
         fed: Tensor = x + self.dropout(self.ffn(self.norm2(x)))
         return fed
+
+
+def _retention(config: ModelConfig, attention: Literal["all", "video", "plain"]) -> MaskableRetention:
+    return MaskableRetention(
+        num_clips=config.num_clips,
+        dim=config.dim,
+        heads=config.heads,
+        projections=config.projections,
+        tied_initialisation=config.tied_initialisation,
+        attention=attention,
+        mask=config.mask,
+        gamma=config.gamma,
+        bidirectional=config.bidirectional,
+        doubled_diagonal=config.doubled_diagonal,
+        softmax=config.softmax,
+        zero_linear_retention=config.zero_linear_retention,
+        dropout=config.attention_dropout,
+    )
 
 
 class RetentionTransformer(nn.Module):

@@ -20,17 +20,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mrnet.config import Config, parse_config
-from mrnet.errors import CheckpointError, ConfigError, TrainingError
+from mrnet.config import ModelSpec, RunConfig, parse_config
+from mrnet.errors import CheckpointError, ConfigError, OutputError, TrainingError
+from mrnet.files import check_new, make_directory, new_directory, write_text
 from mrnet.weights.native import (
     CHECKPOINTS,
     RUN_FILE,
-    load_checkpoint,
+    WEIGHTS_FILE,
     load_tensors,
-    new_directory,
     read_json,
     save_tensors,
-    write_atomically,
     write_checkpoint,
 )
 
@@ -44,6 +43,7 @@ class Run:
     Attributes:
         directory: the run's folder.
         config: what it trains.
+        spec: what its checkpoints say.
         history: a record per finished epoch, ``{"epoch": 1, "loss": ..., "val": {...}, ...}``.
         best: name of the best epoch's folder.
         last: name of the last finished epoch's folder.
@@ -51,7 +51,8 @@ class Run:
     """
 
     directory: Path
-    config: Config
+    config: RunConfig
+    spec: ModelSpec
     history: list[dict[str, Any]] = field(default_factory=list)
     best: str | None = None
     last: str | None = None
@@ -67,31 +68,30 @@ class Run:
         return self.directory / CHECKPOINTS
 
     @classmethod
-    def start(cls, directory: Path, config: Config) -> "Run":
+    def start(cls, directory: Path, config: RunConfig, spec: ModelSpec) -> "Run":
         """Begin a run in a new or empty folder.
 
         Raises:
-            TrainingError: the folder holds something already, or cannot be made.
+            OutputError: the folder holds something already, or cannot be made.
         """
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise TrainingError(
-                f"{directory} already holds something: pass --resume to continue that run, or another --out"
+        if (directory / RUN_FILE).is_file():
+            raise OutputError(
+                f"{directory} holds a run already: continue it with --resume, or choose another --out"
             )
-        run = cls(directory, config)
-        try:
-            run.checkpoints.mkdir(parents=True)
-        except OSError as error:
-            raise TrainingError(f"cannot write {directory}: {error.strerror}") from None
+        check_new(directory)
+        run = cls(directory, config, spec)
+        make_directory(run.checkpoints)
         run.write()
         return run
 
     @classmethod
-    def resume(cls, directory: Path, config: Config) -> "Run":
+    def resume(cls, directory: Path, config: RunConfig, spec: ModelSpec) -> "Run":
         """Pick a run up after its last finished epoch.
 
         Args:
             directory: the run's folder.
             config: what to train.
+            spec: what its checkpoints will say.
 
         Raises:
             TrainingError: there is no run.
@@ -100,7 +100,7 @@ class Run:
         path, document = directory / RUN_FILE, _read_run(directory)
         saved = parse_config(document.get("config"), source=str(path))
         refuse_changes(saved, config, path)
-        run = cls(directory, saved)
+        run = cls(directory, saved, spec)
         try:
             run.history = list(document["history"])  # type: ignore[call-overload]
             run.best, run.last = document["best"], document["last"]  # type: ignore[assignment]
@@ -119,7 +119,7 @@ class Run:
             "history": self.history,
             "config": self.config.model_dump(mode="json"),
         }
-        write_atomically(self.directory / RUN_FILE, json.dumps(document, indent=2) + "\n")
+        write_text(self.directory / RUN_FILE, json.dumps(document, indent=2) + "\n")
 
     def save_epoch(
         self, record: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, *, best: bool
@@ -130,7 +130,7 @@ class Run:
         if target.exists():  # finished, but killed before run.json said so
             shutil.rmtree(target)
         with new_directory(target) as temporary:
-            write_checkpoint(temporary, self.config, model.state_dict(), self.pca)
+            write_checkpoint(temporary, self.spec, self.config, model.state_dict(), self.pca)
             save_tensors(temporary / _OPTIMIZER_FILE, dict(_optimizer_tensors(model, optimizer)))
         self.history.append(record)
         self.last = name
@@ -144,8 +144,7 @@ class Run:
         if self.last is None:
             return
         folder = self.checkpoints / self.last
-        _, weights = load_checkpoint(folder)
-        model.load_state_dict(weights)
+        model.load_state_dict(load_tensors(folder / WEIGHTS_FILE))
         saved = load_tensors(folder / _OPTIMIZER_FILE)
         for name, parameter in model.named_parameters():
             prefix = f"{name}|"
@@ -162,7 +161,7 @@ class Run:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def load_run_config(directory: Path) -> Config:
+def load_run_config(directory: Path) -> RunConfig:
     """What a run trains.
 
     Raises:
@@ -184,18 +183,13 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> It
             yield f"{name}|{key}", value
 
 
-def refuse_changes(saved: Config, wanted: Config, path: Path) -> None:
+def refuse_changes(saved: RunConfig, wanted: RunConfig, path: Path) -> None:
     """A resumed run trains what it began with.
-
-    Feature provenance is filled in when a run starts, so it is left out of the comparison.
 
     Raises:
         ConfigError: naming the first field that differs.
     """
-    before, after = (
-        config.model_dump(mode="json", exclude={"video_provenance", "query_provenance", "speech_provenance"})
-        for config in (saved, wanted)
-    )
+    before, after = (config.model_dump(mode="json") for config in (saved, wanted))
     for section, values in before.items():
         if not isinstance(values, dict):
             values, other = {"": values}, {"": after[section]}

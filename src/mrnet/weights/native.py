@@ -1,107 +1,109 @@
-"""Native checkpoints: a folder with ``model.safetensors`` and ``mrnet.json``, and nothing pickled.
+"""Native checkpoints: a folder of safetensors, JSON and YAML, and nothing pickled.
 
-Where the video features went through a PCA, its file is there too, as ``video.pca.safetensors``.
+::
 
-``mrnet.json`` holds the whole configuration, feature provenance included, so a checkpoint can be used
-from itself alone.
+    CHECKPOINT/mrnet.json              format, and the ModelSpec: all that answering needs
+    CHECKPOINT/model.safetensors       weights
+    CHECKPOINT/video.pca.safetensors   the PCA of its video features, where they went through one
+    CHECKPOINT/recipe.yaml             the settings it was trained with, for `mrnet train --config`
+
+No file of it holds a path of its maker, so a checkpoint can be passed on as it is. Where its data lie is in
+``run.json`` of the run around it.
 """
 
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from mrnet.config import Config, parse_config
+from mrnet.config import PATH_FIELDS, ModelConfig, ModelSpec, RunConfig, parse_config, parse_spec, parse_yaml
 from mrnet.errors import CheckpointError
+from mrnet.files import new_directory
+from mrnet.model.fast.routes import Route
 from mrnet.model.mrnet import MRNet
 
 WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "mrnet.json"
+SPEC_FILE = "mrnet.json"
+RECIPE_FILE = "recipe.yaml"
 PCA_FILE = "video.pca.safetensors"
 RUN_FILE = "run.json"
 CHECKPOINTS = "checkpoints"
-FORMAT = 1
+FORMAT = 2
 
 
-@contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
-    """A directory that appears under its name only when it is complete.
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint folder holds.
 
-    Yields a temporary sibling to write into; on success it is renamed to ``path``, which must not hold
-    anything yet; on any error it is removed.
-
-    Raises:
-        CheckpointError: ``path`` exists and is not an empty directory, is the working directory, or cannot
-            be written.
+    Attributes:
+        folder: the folder.
+        spec: what answering needs to know.
+        weights: native name -> weight.
     """
-    if path.resolve() == Path.cwd():
-        raise CheckpointError("the working folder cannot be replaced by a checkpoint: name a new folder")
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise CheckpointError(f"{path} already exists and is not empty: choose another place or remove it")
-    try:
-        temporary = path.with_name(f".{path.name}-{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had our number
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror}") from None
-    try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # gone already where all went well
 
+    folder: Path
+    spec: ModelSpec
+    weights: dict[str, Tensor]
 
-def make_directory(path: Path) -> Path:
-    """A folder to write results into, made if need be.
+    @property
+    def pca(self) -> Path | None:
+        """File of the PCA that its video features went through, if it holds one."""
+        path = self.folder / PCA_FILE
+        return path if path.is_file() else None
 
-    Raises:
-        CheckpointError: it cannot be made.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror}") from None
-    return path
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    def build(self, *, route: Route = "auto", memory_budget: int | None = None) -> MRNet:
+        """The network, see :func:`build_model`."""
+        return build_model(
+            self.spec.model, self.weights, str(self.folder), route=route, memory_budget=memory_budget
+        )
 
 
 def write_checkpoint(
-    directory: Path, config: Config, weights: Mapping[str, Tensor], pca: Path | None = None
+    directory: Path, spec: ModelSpec, config: RunConfig, weights: Mapping[str, Tensor], pca: Path | None = None
 ) -> None:
-    """Write the files of a checkpoint into an existing directory (see :func:`new_directory`)."""
+    """Write the files of a checkpoint into an existing directory (see :func:`mrnet.files.new_directory`).
+
+    Args:
+        directory: the directory.
+        spec: what answering needs.
+        config: what the weights were trained with; its paths are left out.
+        weights: native name -> weight.
+        pca: file of the PCA that the video features went through, if any.
+    """
     save_tensors(directory / WEIGHTS_FILE, weights)
     if pca is not None:
         shutil.copyfile(pca, directory / PCA_FILE)
-    document = {"format": FORMAT, "config": config.model_dump(mode="json")}
-    (directory / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    recipe = config.without_paths().model_dump(mode="json", exclude={"data": set(PATH_FIELDS)})
+    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+    (directory / RECIPE_FILE).write_text(text, encoding="utf-8")
+    document = {"format": FORMAT, "spec": spec.model_dump(mode="json")}
+    (directory / SPEC_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
-def save_checkpoint(directory: Path, config: Config, weights: Mapping[str, Tensor]) -> None:
+def save_checkpoint(directory: Path, spec: ModelSpec, config: RunConfig, weights: Mapping[str, Tensor]) -> None:
     """Create a checkpoint folder, atomically.
 
     Raises:
-        CheckpointError: the folder already holds something.
+        OutputError: the folder already holds something, or cannot be written.
     """
     with new_directory(directory) as temporary:
-        write_checkpoint(temporary, config, weights)
+        write_checkpoint(temporary, spec, config, weights)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint folder, or the best epoch of a training run.
+
+    Raises:
+        CheckpointError: nothing there, damaged, or of another format.
+    """
+    folder = resolve_checkpoint(path)
+    return Checkpoint(folder, load_spec(folder), load_tensors(folder / WEIGHTS_FILE))
 
 
 def resolve_checkpoint(path: Path) -> Path:
@@ -110,14 +112,14 @@ def resolve_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: neither.
     """
-    if (path / CONFIG_FILE).is_file():
+    if (path / SPEC_FILE).is_file():
         return path
     run = path / RUN_FILE
     if run.is_file():
         best = read_json(run).get("best")
         if best is not None:
             folder = path / CHECKPOINTS / str(best)
-            if not (folder / CONFIG_FILE).is_file():
+            if not (folder / SPEC_FILE).is_file():
                 raise CheckpointError(
                     f"{folder}, the best epoch by {run}, is gone or damaged: restore it, or train again"
                 )
@@ -127,9 +129,63 @@ def resolve_checkpoint(path: Path) -> Path:
         )
     what = "is not a checkpoint" if path.exists() else "does not exist"
     raise CheckpointError(
-        f"{path} {what}: expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or a training run; "
+        f"{path} {what}: expected a folder with {SPEC_FILE} and {WEIGHTS_FILE}, or a training run; "
         "`mrnet train`, `mrnet demo` and `mrnet convert` make one"
     )
+
+
+def load_spec(folder: Path) -> ModelSpec:
+    """The specification in a checkpoint folder.
+
+    Raises:
+        CheckpointError: missing or malformed ``mrnet.json``, or one of another format.
+    """
+    path = folder / SPEC_FILE
+    document = read_json(path)
+    if "format" not in document:
+        raise CheckpointError(f"{path} says no format, so it is none of ours or damaged: restore the checkpoint")
+    found = document["format"]
+    if found != FORMAT:
+        older = isinstance(found, int) and found < FORMAT
+        remedy = _how_to_remake(document) if older else "upgrade mrnet"
+        raise CheckpointError(f"{path} has format {found!r}, this version reads {FORMAT}: {remedy}")
+    return parse_spec(document.get("spec"), source=str(path))
+
+
+def _how_to_remake(document: Mapping[str, object]) -> str:
+    """The command that makes a checkpoint of an older format anew."""
+    config = document.get("config")
+    config = config if isinstance(config, dict) else {}
+    video = config.get("video_provenance")
+    details = video.get("details") if isinstance(video, dict) else None
+    if isinstance(details, dict) and "converted_from" in details:
+        files = f"{details['converted_from']} --config {details.get('released_config', 'CONFIG.yml')}"
+        return f"make it anew with `mrnet convert {files} --out NEW`"
+    return f"make it anew with `mrnet train --recipe {config.get('name', 'NAME')} --out NEW`"
+
+
+def find_run_config(path: Path) -> RunConfig:
+    """What a checkpoint was trained with: of the run around it, data paths and all, else its own ``recipe.yaml``.
+
+    Args:
+        path: a training run, an epoch of one, or a checkpoint by itself.
+
+    Raises:
+        CheckpointError: neither is there, or it is damaged.
+        ConfigError: a key or value in it is unknown.
+    """
+    folder = resolve_checkpoint(path)
+    for run in (path / RUN_FILE, folder.parent.parent / RUN_FILE):
+        if run.is_file() and folder.parent == run.parent / CHECKPOINTS:
+            return parse_config(read_json(run).get("config"), source=str(run))
+    recipe = folder / RECIPE_FILE
+    try:
+        tree = parse_yaml(recipe.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CheckpointError(
+            f"{recipe} is not readable YAML ({error}): restore or remake the checkpoint"
+        ) from None
+    return parse_config(tree, source=str(recipe))
 
 
 def read_json(path: Path) -> dict[str, object]:
@@ -145,23 +201,6 @@ def read_json(path: Path) -> dict[str, object]:
     if not isinstance(document, dict):
         raise CheckpointError(f"{path} holds no JSON object: restore or remake the checkpoint")
     return document
-
-
-def load_config(directory: Path) -> Config:
-    """The configuration of a checkpoint folder.
-
-    Raises:
-        CheckpointError: missing or malformed ``mrnet.json``, or one of a newer format.
-    """
-    path = resolve_checkpoint(directory) / CONFIG_FILE
-    document = read_json(path)
-    if "format" not in document:
-        raise CheckpointError(f"{path} says no format, so it is none of ours or damaged: restore the checkpoint")
-    if document["format"] != FORMAT:
-        raise CheckpointError(
-            f"{path} has format {document['format']!r}, this version reads {FORMAT}: upgrade mrnet"
-        )
-    return parse_config(document.get("config"), source=str(path))
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -183,28 +222,67 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def load_checkpoint(directory: Path) -> tuple[Config, dict[str, Tensor]]:
-    """Configuration and weights of a checkpoint folder or training run.
-
-    Raises:
-        CheckpointError: as :func:`load_config` and :func:`load_tensors`.
-    """
-    return load_config(directory), load_tensors(resolve_checkpoint(directory) / WEIGHTS_FILE)
-
-
-def build_model(config: Config, weights: Mapping[str, Tensor], source: str) -> MRNet:
+def build_model(
+    model: ModelConfig,
+    weights: Mapping[str, Tensor],
+    source: str,
+    *,
+    route: Route = "auto",
+    memory_budget: int | None = None,
+) -> MRNet:
     """The network with weights in place, in evaluation mode.
+
+    Args:
+        model: architecture.
+        weights: native name -> weight.
+        source: of the weights, for messages.
+        route: of the proposal convolutions.
+        memory_budget: bytes that their speed may cost; ``None`` for a quarter of this machine's memory.
 
     Raises:
         CheckpointError: a missing, extra or misshapen weight, by name.
     """
-    with torch.device("meta"):
-        expected = MRNet(config.model).state_dict()
-    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
-    check_weights(shapes, weights, source)
-    model = MRNet(config.model)
-    model.load_state_dict(weights)
-    return model.eval()
+    network = MRNet(model, route=route, memory_budget=memory_budget)
+    check_weights(weight_shapes(network), weights, source)
+    network.load_state_dict(dict(weights))
+    return network.eval()
+
+
+def load_initial(network: MRNet, checkpoint: Checkpoint, fresh: Collection[str]) -> None:
+    """Put the weights of a checkpoint into a network that goes on learning.
+
+    Args:
+        network: takes the weights.
+        checkpoint: from which.
+        fresh: parts of the network, ``query_encoder`` for one, that start anew; all others must fit.
+
+    Raises:
+        CheckpointError: a weight is missing, extra or misshapen and not in a fresh part, or there is no such part.
+    """
+
+    def is_fresh(name: str) -> bool:
+        return any(name == part or name.startswith(f"{part}.") for part in fresh)
+
+    shapes = weight_shapes(network)
+    for part in fresh:
+        if not any(name == part or name.startswith(f"{part}.") for name in shapes):
+            parts = ", ".join(dict(network.named_children()))
+            raise CheckpointError(
+                f"--fresh {part}: the network has no such part; it has {parts}, and parts of these"
+            )
+    kept = {name: weight for name, weight in checkpoint.weights.items() if not is_fresh(name)}
+    try:
+        check_weights(
+            {name: shape for name, shape in shapes.items() if not is_fresh(name)}, kept, str(checkpoint.folder)
+        )
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; a part that must differ is named with --fresh PART") from None
+    network.load_state_dict(kept, strict=False)
+
+
+def weight_shapes(network: MRNet) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every weight of the network."""
+    return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
 
 
 def check_weights(expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor], source: str) -> None:

@@ -17,7 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from mrnet.config import Config, ModelConfig, parse_config, parse_yaml
+from mrnet.config import ModelConfig, ModelSpec, RunConfig, parse_config, parse_yaml
 from mrnet.errors import CheckpointError, ConfigError
 from mrnet.provenance import Provenance
 from mrnet.weights.native import check_weights, save_checkpoint
@@ -66,7 +66,6 @@ _FIELDS: dict[str, tuple[str, Any]] = {
     "train.epochs": ("SOLVER.MAX_EPOCH", 12),
     "train.milestones": ("SOLVER.MILESTONES", [8, 11]),
     "train.full_loss_epochs": ("SOLVER.ONLY_IOU", 7),
-    "video_provenance.backbone": ("MODEL.RET.VIDEO_MODE", "c3d"),
 }
 # Keys that say where or how the released scripts ran, not what the model computes.
 _IGNORED = re.compile(
@@ -84,6 +83,22 @@ _WORDS: dict[str, dict[str, Any]] = {
     },
 }
 _TIOUS = {"tacos": [0.1, 0.3, 0.5]}
+_VIDEO_FEATURES = "MODEL.RET.VIDEO_MODE"
+
+
+@dataclass(frozen=True)
+class Released:
+    """A released checkpoint in native terms.
+
+    Attributes:
+        spec: what answering needs.
+        config: what it was trained with; no data paths.
+        weights: native name -> weight.
+    """
+
+    spec: ModelSpec
+    config: RunConfig
+    weights: dict[str, Tensor]
 
 
 def import_released(
@@ -91,7 +106,8 @@ def import_released(
     weights: Mapping[str, Tensor],
     source: str = "released checkpoint",
     config_source: str = "released configuration",
-) -> tuple[Config, dict[str, Tensor]]:
+    details: Mapping[str, str] | None = None,
+) -> Released:
     """A released configuration and state dict as native ones.
 
     The projection form is read off the weights: the two released model files differ in it, and no
@@ -102,6 +118,7 @@ def import_released(
         weights: under their released names.
         source: of the weights, for messages.
         config_source: of the configuration, for messages.
+        details: what the provenance of the video features should tell besides.
 
     Raises:
         ConfigError: a key or value that the released code does not know.
@@ -119,10 +136,24 @@ def import_released(
         for name, rename in renames.items()
         if rename.native is not None
     }
-    return config, native
+    details = {} if details is None else dict(details)
+    if config.model.transformer and config.model.zero_linear_retention:
+        details["attention"] = "trained" if attention_was_trained(native) else "never trained"
+    backbone = _flatten(released_config).get(_VIDEO_FEATURES, "c3d")
+    spec = ModelSpec(
+        name=config.name,
+        model=config.model,
+        decode=config.decode,
+        query_widths={"text": config.model.query_dim},
+        provenances={
+            "video": Provenance(backbone=str(backbone), dim=config.model.video_dim, details=details),
+            "text": Provenance(backbone="released", dim=config.model.query_dim),
+        },
+    )
+    return Released(spec, config, native)
 
 
-def import_config(released_config: Mapping[str, Any], *, modality: bool, source: str) -> Config:
+def import_config(released_config: Mapping[str, Any], *, modality: bool, source: str) -> RunConfig:
     """A released configuration as a native one.
 
     Values are what yacs, which the released code reads them with, takes them for: Python literals in strings are
@@ -138,7 +169,7 @@ def import_config(released_config: Mapping[str, Any], *, modality: bool, source:
         ConfigError: a key or value that the released code does not know, by its released name.
     """
     given = _flatten(released_config)
-    known = {released for released, _ in _FIELDS.values()}
+    known = {released for released, _ in _FIELDS.values()} | {_VIDEO_FEATURES}
     for key in given:
         if key not in known and not _IGNORED.fullmatch(key):
             raise ConfigError(f"{source}: unknown key {key!r}: is this a released MRNet configuration?")
@@ -160,7 +191,6 @@ def import_config(released_config: Mapping[str, Any], *, modality: bool, source:
     model = tree["model"]
     model["proposals"], model["boundary"] = model["proposals"]
     model |= {
-        "query_mode": "joint",
         "projections": "modality" if modality else "shared",
         "zero_linear_retention": modality and not model["softmax"],
         "boundary_replaces_conv": (model["proposals"], model["boundary"]) == ("conv", "add"),
@@ -168,8 +198,7 @@ def import_config(released_config: Mapping[str, Any], *, modality: bool, source:
     if model["attention"] == "off":
         model["mask"] = "none"  # whatever the file says: there is nothing to mask
     tree["evaluation"] = {"tious": _TIOUS.get(str(tree["name"]), [0.3, 0.5, 0.7])}
-    tree["video_provenance"]["dim"] = model["video_dim"]
-    tree["query_provenance"] = {"backbone": "released", "dim": model["query_dim"]}
+    tree["train"] |= {"protocol": "joint", "precision": "fp32"}
     try:
         return parse_config(tree, source)
     except ConfigError as error:
@@ -307,7 +336,7 @@ def released_names(model: ModelConfig, *, modality: bool) -> dict[str, Rename]:
     return names
 
 
-def convert_checkpoint(checkpoint: Path, released_config: Path, out: Path) -> Config:
+def convert_checkpoint(checkpoint: Path, released_config: Path, out: Path) -> Released:
     """Turn a released ``.pth`` and its YAML into a native checkpoint folder.
 
     Raises:
@@ -316,21 +345,35 @@ def convert_checkpoint(checkpoint: Path, released_config: Path, out: Path) -> Co
     """
     tree = _read_yaml(released_config)
     weights = _read_pth(checkpoint)
-    config, native = import_released(tree, weights, str(checkpoint), str(released_config))
     details = {"converted_from": checkpoint.name, "released_config": released_config.name}
-    if config.model.transformer and config.model.zero_linear_retention:
-        trained = attention_was_trained(native)
-        details["attention"] = "trained" if trained else "never trained"
+    released = import_released(tree, weights, str(checkpoint), str(released_config), details)
+    attention = released.spec.provenances["video"].details.get("attention")
+    if attention is not None:
         log.info(
             "attention: %s, and zero in this model (quirk zero_linear_retention)",
-            "trained" if trained else "never trained, its matrices keep the spread they began with",
+            attention + (", its matrices keep the spread they began with" if attention == "never trained" else ""),
         )
-    assert config.video_provenance is not None
-    config = config.model_copy(
-        update={"video_provenance": Provenance(**{**config.video_provenance.model_dump(), "details": details})}
-    )
-    save_checkpoint(out, config, native)
-    return config
+    save_checkpoint(out, released.spec, released.config, released.weights)
+    return released
+
+
+_RELEASED_SECTIONS = {"DATASETS", "MODEL", "SOLVER", "INPUT", "TEST", "DATALOADER"}
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The tree of a native configuration, from a file of one or from a released ``config.yml``.
+
+    No key of a released file tells its model's form: that of TACoS is the one with projections of its own name
+    (``shared``), the others are ``modality``; ``--set model.projections=...`` says otherwise.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or holds keys or values that the released code does not know.
+    """
+    tree = _read_yaml(path)
+    if _RELEASED_SECTIONS.isdisjoint(str(key).split(".")[0] for key in tree):
+        return tree
+    name = str(_flatten(tree).get("DATASETS.NAME", ""))
+    return import_config(tree, modality=name != "tacos", source=str(path)).model_dump(mode="json")
 
 
 def attention_was_trained(weights: Mapping[str, Tensor]) -> bool:

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from mrnet.cli import features_pca
-from mrnet.errors import ConfigError, DataError, FeatureError, FeatureShapeError, MRNetError
+from mrnet.errors import ConfigError, DataError, FeatureError, FeatureShapeError, MRNetError, OutputError
 from mrnet.features.store.pca import Pca, project_store
 from mrnet.features.store.reader import Rows, open_store
 from mrnet.features.store.writer import write_store
@@ -178,7 +179,7 @@ class TestFile:
 
     def test_not_writable(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(FeatureError, match=r"cannot be written .*; choose another place"):
+        with pytest.raises(OutputError, match=r"cannot be written .*; choose another place"):
             Pca.fit(_videos().items(), 3, SOURCE, "x").save(tmp_path / "file" / "a")
 
 
@@ -291,6 +292,49 @@ class TestRefuses:
         assert _refused(FeatureError, *words, store) == (
             f"{store}: holds the features to reduce; choose another --out"
         )
+
+    @pytest.mark.parametrize("how", ["fit", "apply"])
+    @pytest.mark.parametrize("there", ["annotations", "features", "other HDF5", "pipe", "device"])
+    def test_what_it_did_not_write_is_kept(self, tmp_path: Path, train: Path, how: str, there: str) -> None:
+        out = tmp_path / "s.h5"
+        if there == "annotations":
+            out = train
+        elif there == "features":
+            write_store(out, _videos().items(), SOURCE)
+        elif there == "other HDF5":
+            h5py.File(out, "w").close()
+        elif there == "pipe":
+            os.mkfifo(out)
+        else:
+            out = Path("/dev/null")
+        before = out.read_bytes() if out.is_file() else out.stat().st_mode
+        words = ["--dim", "2", "--train", train] if how == "fit" else ["--apply", tmp_path / "any.pca.safetensors"]
+        # Before anything else is looked at: the features to reduce are not there.
+        assert _refused(OutputError, tmp_path / "none.h5", *words, "--out", out) == (
+            f"{out}: exists, and is none of the reduced features that `mrnet features pca` writes and replaces; "
+            "choose another --out"
+        )
+        assert (out.read_bytes() if out.is_file() else out.stat().st_mode) == before
+        assert not list(tmp_path.glob("s.pca*"))
+
+    def test_only_a_pca_is_replaced_by_a_pca(self, tmp_path: Path, store: Path, train: Path) -> None:
+        other = tmp_path / "s.pca.safetensors"
+        save_file({"mean": np.zeros(5)}, other)
+        before = other.read_bytes()
+        words = [store, "--dim", "2", "--train", train, "--out", tmp_path / "s.h5"]
+        assert _refused(OutputError, *words) == (
+            f"{other}: exists, and is none of the PCAs that `mrnet features pca` saves and replaces; choose another "
+            "--out"
+        )
+        assert other.read_bytes() == before
+        assert not (tmp_path / "s.h5").exists()
+
+    def test_what_it_wrote_is_replaced(self, tmp_path: Path, store: Path, train: Path) -> None:
+        for dim in (2, 3):
+            assert _run(store, "--dim", str(dim), "--train", train, "--out", tmp_path / "s.h5") == 0
+            provenance = open_store(tmp_path / "s.h5").provenance
+            assert provenance is not None
+            assert provenance.dim == Pca.load(tmp_path / "s.pca.safetensors").dim == dim
 
     @pytest.mark.parametrize(
         ("change", "dim", "error", "message"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrnet.errors import FeatureError
+from mrnet.errors import FeatureError, OutputError
 from mrnet.features.store.reader import open_store
 from mrnet.features.store.writer import Layout, StoreWriter, check_id, check_rows, open_writer, write_store
 from mrnet.provenance import Projection, Provenance
@@ -155,7 +155,7 @@ class TestAtAStroke:
     def test_place_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         path = tmp_path / "file" / "f.h5"
-        with pytest.raises(FeatureError) as caught:
+        with pytest.raises(OutputError) as caught:
             write_store(path, [("a", ROWS)], OURS)
         assert str(caught.value).startswith(f"{path}: cannot be written (")
         assert str(caught.value).endswith("; choose another place")
@@ -191,7 +191,7 @@ class TestResuming:
 
     def test_killed_before_the_end_and_nothing_more_to_do(self, tmp_path: Path) -> None:
         written(tmp_path / "f.h5", "hdf5", {"a": ROWS})
-        (tmp_path / ".f.h5.tmp").write_bytes(b"x" * 100_000)  # killed while it was completed
+        (tmp_path / ".f.mrnet-tmp.h5").write_bytes(b"x" * 100_000)  # killed while it was completed
         open_writer(tmp_path / "f.h5", OURS).finish()
         assert names(tmp_path) == ["f.h5"]
         assert contents(tmp_path / "f.h5") == {"a": ROWS.tolist()}
@@ -312,6 +312,28 @@ class TestOtherFeatures:
         (tmp_path / "f.h5").write_text("notes")
         assert refusal(tmp_path / "f.h5").startswith(f"{tmp_path / 'f.h5'}: not an HDF5 file")
 
+    def test_pipes_and_devices(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "f.h5")
+        for path in (tmp_path / "f.h5", Path("/dev/null")):
+            with pytest.raises(FeatureError) as caught:
+                open_writer(path, OURS, "hdf5")
+            assert str(caught.value) == (
+                f"{path}: is no regular file, where one HDF5 file should be; choose another place"
+            )
+
+    def test_published_features_are_not_replaced(self, tmp_path: Path) -> None:
+        with h5py.File(tmp_path / "f.h5", "w") as file:
+            file["a"] = ROWS
+        with pytest.raises(FeatureError, match="holds features that do not say how they were made"):
+            open_writer(tmp_path / "f.h5", OURS, replace=True)
+
+    def test_unfinished_rows_go_through_no_link(self, tmp_path: Path) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / ".f.h5.partial").symlink_to("elsewhere")
+        assert refusal(tmp_path / "f.h5") == (
+            f"{tmp_path / '.f.h5.partial'}: is a link, where this command makes a folder of its own; remove it"
+        )
+
     def test_folder_with_other_things_in_it(self, tmp_path: Path) -> None:
         (tmp_path / "a.mp4").write_text("film")
         written(tmp_path, "npy", {}).finish()
@@ -325,7 +347,7 @@ class TestTrouble:
     def test_second_writer(self, tmp_path: Path, layout: Layout, name: str) -> None:
         first = written(tmp_path / name, layout, {})
         second = open_writer(tmp_path / name, OURS, layout)
-        with pytest.raises(FeatureError, match=r"another process is writing here; wait for it, or choose another"):
+        with pytest.raises(OutputError, match=r"another process is writing here; wait for it, or choose another"):
             second.begin()
         second.abandon()
         first.write("a", ROWS, "o")
@@ -334,7 +356,7 @@ class TestTrouble:
 
     def test_second_writer_with_nothing_to_do(self, tmp_path: Path) -> None:
         first = written(tmp_path / "f.h5", "hdf5", {"a": ROWS})
-        with pytest.raises(FeatureError, match="another process is writing here"):
+        with pytest.raises(OutputError, match="another process is writing here"):
             open_writer(tmp_path / "f.h5", OURS).finish()
         first.finish()
         assert contents(tmp_path / "f.h5") == {"a": ROWS.tolist()}
@@ -342,7 +364,7 @@ class TestTrouble:
     @pytest.mark.parametrize(("layout", "name"), LAYOUTS)
     def test_place_that_cannot_be_written(self, tmp_path: Path, layout: Layout, name: str) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(FeatureError) as caught:
+        with pytest.raises(OutputError) as caught:
             open_writer(tmp_path / "file" / name, OURS, layout).begin()
         assert str(caught.value).startswith(f"{tmp_path}{os.sep}file")
         assert str(caught.value).endswith("; choose another place")
@@ -353,7 +375,7 @@ class TestTrouble:
         writer = written(tmp_path / name, layout, {"a": ROWS})
         before = names(tmp_path)
         large = np.zeros((5000, 3), np.float32)
-        with limited(10_000), pytest.raises(FeatureError, match=r"cannot be written \(File too large\)"):
+        with limited(10_000), pytest.raises(OutputError, match=r"cannot be written \(File too large\)"):
             writer.write("b", large, "o")
         assert names(tmp_path) == before
         writer.abandon()
@@ -362,13 +384,12 @@ class TestTrouble:
     def test_full_disk_while_completing(self, tmp_path: Path) -> None:
         arrays = {f"v{index}": np.full((500, 3), index, np.float32) for index in range(10)}
         writer = written(tmp_path / "f.h5", "hdf5", arrays)
-        with limited(30_000), pytest.raises(FeatureError) as caught:
+        with limited(30_000), pytest.raises(OutputError) as caught:
             writer.finish()
         assert str(caught.value) == (
             f"{tmp_path / 'f.h5'}: cannot be written (File too large); choose another place"
         )
-        assert not (tmp_path / "f.h5").exists()
-        assert not (tmp_path / ".f.h5.tmp").exists()
+        assert [file.name for file in tmp_path.iterdir()] == [".f.h5.partial"]
         writer.finish()
         assert contents(tmp_path / "f.h5") == {name: array.tolist() for name, array in arrays.items()}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mrnet.model.fast.spectral import Scratch, num_products, tiled_convolution, transform_kernel
+from mrnet.model.fast.spectral import Buffer, Scratch, num_products, tiled_convolution, transform_kernel
 from mrnet.model.fast.tiling import Tiling, working_cells
 from mrnet.temporal import valid_cells
 
@@ -87,11 +87,11 @@ def test_one_weight_on_one_cell() -> None:
 def test_scratch_is_used_again_and_never_copied() -> None:
     scratch, like = Scratch(), torch.zeros(1)
     with torch.inference_mode():
-        first = scratch.take("a", like, 3, 4)
+        first = scratch.take(Buffer.TILES, like, 3, 4)
     assert not first.is_inference()
-    assert scratch.take("a", like, 2, 2).data_ptr() == first.data_ptr()
-    assert scratch.take("b", like, 2).data_ptr() != first.data_ptr()
+    assert scratch.take(Buffer.TILES, like, 2, 2).data_ptr() == first.data_ptr()
+    assert scratch.take(Buffer.ROWS, like, 2).data_ptr() != first.data_ptr()
     assert scratch.num_bytes() == 4 * (12 + 2)
-    assert scratch.take("a", like, 5, 4).shape == (5, 4)
+    assert scratch.take(Buffer.TILES, like, 5, 4).shape == (5, 4)
     assert scratch.num_bytes() == 4 * (20 + 2)
     assert copy.deepcopy(scratch).num_bytes() == pickle.loads(pickle.dumps(scratch)).num_bytes() == 0

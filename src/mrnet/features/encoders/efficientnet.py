@@ -136,11 +136,11 @@ class Lite0(nn.Module):
         self._bn1 = _norm(_DIM)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """``(b, 224, 224, 3)`` uint8 RGB frames to ``(b, 1280)`` float32 rows."""
+        """``(frames, 224, 224, 3)`` uint8 RGB frames to ``(frames, 1280)`` float32 rows."""
         return self.deep(self.shallow(frames))
 
     def shallow(self, frames: Tensor) -> Tensor:
-        """The first blocks: ``(b, 224, 224, 3)`` uint8 RGB frames to ``(b, 40, 28, 28)`` maps."""
+        """The first blocks: ``(frames, 224, 224, 3)`` uint8 RGB frames to ``(frames, 40, 28, 28)`` maps."""
         # A view: channels stay last in memory, as the layers have their weights.
         maps: Tensor = frames.permute(0, 3, 1, 2).float().sub_(_PIXEL_MEAN).div_(_PIXEL_DEVIATION)
         maps = self._bn0(self._conv_stem(maps)).clamp_(0, 6)
@@ -149,7 +149,7 @@ class Lite0(nn.Module):
         return maps
 
     def deep(self, maps: Tensor) -> Tensor:
-        """The other blocks: ``(b, 40, 28, 28)`` maps to ``(b, 1280)`` rows."""
+        """The other blocks: ``(frames, 40, 28, 28)`` maps to ``(frames, 1280)`` rows."""
         for block in islice(self._blocks, _SHALLOW_BLOCKS, None):
             maps = block(maps)
         maps = self._bn1(self._conv_head(maps)).clamp_(0, 6)
@@ -171,7 +171,7 @@ class _Pointwise(nn.Module):
         self.bias = conv.bias
 
     def forward(self, maps: Tensor) -> Tensor:
-        """``(b, inputs, h, w)`` to ``(b, outputs, h, w)``."""
+        """``(frames, inputs, height, width)`` to ``(frames, outputs, height, width)``."""
         return F.linear(maps.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
 
 

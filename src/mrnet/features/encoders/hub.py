@@ -181,7 +181,7 @@ def encode_alike(
 
     Args:
         inputs: arrays of any shapes.
-        network: ``(b, …)`` inputs to ``(b, dim)`` rows.
+        network: ``(inputs, …)`` to ``(inputs, dim)`` rows.
         device: where it is.
 
     Returns:
@@ -200,12 +200,14 @@ def encode_alike(
 
 
 def mean_token(hidden: torch.Tensor) -> torch.Tensor:
-    """Section 12 of the released extraction: LayerNorm without trained scale, then the mean over all tokens.
+    """LayerNorm without trained scale, then the mean over all tokens.
 
     Args:
-        hidden: ``(b, tokens, dim)`` last hidden state; special tokens count.
+        hidden: ``(inputs, tokens, dim)`` last hidden state; special tokens count.
 
     Returns:
-        ``(b, dim)``.
+        ``(inputs, dim)``.
+
+    Source: docs/method.md, section 12.
     """
     return torch.nn.functional.layer_norm(hidden, hidden.shape[-1:], eps=1e-5).mean(dim=1)

@@ -31,7 +31,7 @@ class HubSpeech:
     The last hidden state goes through a LayerNorm without trained scale, then the mean over all tokens is
     taken. Long recordings are heard in windows of at most 30 s, or of what the model takes, and averaged.
 
-    Source: the released extraction.
+    Source: docs/method.md, section 12.
     """
 
     kind: Modality = "speech"

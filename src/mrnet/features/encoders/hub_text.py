@@ -35,7 +35,7 @@ class HubText:
     vector, which lies in the space of its image vectors. Sentences that are longer than a model's limit are
     refused, not cut.
 
-    Source: the released extraction, for DistilBERT and data2vec.
+    Source: docs/method.md, section 12, for DistilBERT and data2vec.
     """
 
     kind: Modality = "text"

@@ -105,17 +105,17 @@ class SpeechEmbedding:
         )
 
     def row(self, samples: Samples) -> Rows:
-        """The ``(1, dim)`` row of a recording of (n,) samples at 16 kHz, in [-1, 1]."""
+        """The ``(1, dim)`` row of a recording of ``(samples,)`` at 16 kHz, in [-1, 1]."""
         return pool((self.embed(samples) - self._mean) / self._deviation)
 
     def embed(self, samples: Samples) -> Rows:
         """Vectors of a recording, one every 80 ms.
 
         Args:
-            samples: (n,) at 16 kHz, in [-1, 1].
+            samples: ``(samples,)`` at 16 kHz, in [-1, 1].
 
         Returns:
-            (w, 96) float32, w at least 1.
+            ``(windows, 96)`` float32, at least one.
         """
         scaled = samples * _FULL_SCALE
         loudness = max(float(np.sqrt(np.mean(scaled**2))), _QUIETEST)
@@ -125,7 +125,7 @@ class SpeechEmbedding:
 
 
 def pool(vectors: Rows) -> Rows:
-    """Statistics of ``(w, 96)`` standardised vectors over the whole and over either half: ``(1, 1152)``."""
+    """Statistics of ``(windows, 96)`` standardised vectors over the whole and over either half: ``(1, 1152)``."""
     half = len(vectors) // 2
     parts = (vectors, vectors[: len(vectors) - half], vectors[half:])  # of an odd number, both have the middle one
     statistics = [statistic(part, axis=0) - usual for part in parts for statistic, usual in _STATISTICS]

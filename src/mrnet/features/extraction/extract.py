@@ -19,11 +19,11 @@ from pathlib import Path
 import av
 from tqdm import tqdm
 
-from mrnet.errors import FeatureError
+from mrnet.errors import AudioError, FeatureError
 from mrnet.features.backbone import Backbone, Modality
 from mrnet.features.extraction.pipeline import Outcomes, Source, encode_all
 from mrnet.features.store.writer import StoreWriter, check_id, check_rows, open_writer
-from mrnet.media.container import media_url
+from mrnet.media.container import open_media
 from mrnet.types import VIDEO_SUFFIXES
 
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".aac", ".wma")
@@ -201,7 +201,7 @@ def _length_s(kind: Modality, source: Source, rows: int, rate: float | None) -> 
     if rate is not None:
         return rows / rate
     if kind == "speech":
-        with suppress(av.FFmpegError, OSError), av.open(media_url(Path(source))) as container:
+        with suppress(AudioError), open_media(Path(source), "sound", AudioError) as container:
             return (container.duration or 0) / av.time_base
     return 0.0
 

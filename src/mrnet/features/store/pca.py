@@ -6,7 +6,6 @@ the same features give the same components every time. Nothing is whitened or sc
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from tqdm import tqdm
 
-from mrnet.errors import FeatureError, FeatureShapeError
-from mrnet.features.store.reader import FeatureStore, Rows
+from mrnet.errors import FeatureError, FeatureShapeError, OutputError
+from mrnet.features.store.reader import FeatureStore, Rows, hdf5_provenance, open_hdf5
 from mrnet.features.store.writer import write_store
+from mrnet.files import write_bytes
 from mrnet.provenance import Projection, Provenance
 
 Array = npt.NDArray[np.float64]
@@ -56,8 +56,8 @@ class Pca:
     """A mean and the directions of most variance.
 
     Attributes:
-        mean: ``(C,)`` float64.
-        components: ``(dim, C)`` float64, orthonormal, by falling variance; of each, the entry that is largest
+        mean: ``(c,)`` float64.
+        components: ``(dim, c)`` float64, orthonormal, by falling variance; of each, the entry that is largest
             in absolute value is positive.
         explained_variance: ``(dim,)`` float64, of the rows along each component.
         record: how it came about.
@@ -73,7 +73,7 @@ class Pca:
         """Fit on the rows of some videos, consumed one video at a time.
 
         Args:
-            features: id and ``(n, source.dim)`` rows of each video.
+            features: id and ``(r, source.dim)`` rows of each video.
             dim: width after.
             source: how the rows were made.
             fitted_on: whose rows they are, in words.
@@ -129,7 +129,7 @@ class Pca:
         return len(self.components)
 
     def apply(self, rows: Rows) -> Rows:
-        """``(n, dim)`` float32 of ``(n, C)`` rows.
+        """``(r, dim)`` float32 of ``(r, c)`` rows.
 
         Raises:
             FeatureShapeError: the rows have another width than those it was fitted on.
@@ -143,7 +143,7 @@ class Pca:
         """Write a safetensors file; at no time is it there half-written.
 
         Raises:
-            FeatureError: it cannot be written.
+            OutputError: it cannot be written.
         """
         arrays = {
             "mean": self.mean,
@@ -152,16 +152,7 @@ class Pca:
         }
         # One entry: the order of several is drawn by chance, and the file is known by its hash.
         content = save(arrays, {_METADATA: self.record.model_dump_json()})
-        temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.write_bytes(content)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-        except OSError as error:
-            raise FeatureError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+        write_bytes(path, content)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -184,6 +175,28 @@ class Pca:
         if (mean.shape, components.shape, variance.shape) != ((width,), (dim, width), (dim,)):
             raise FeatureError(f"{path}: its arrays do not fit together; {wrong}")
         return cls(mean, components, variance, record)
+
+
+def check_outputs(features: Path, pca_file: Path | None = None) -> None:
+    """Refuse to replace anything but what an earlier reduction wrote.
+
+    Args:
+        features: where reduced features will be written.
+        pca_file: where a PCA will be saved, if one will.
+
+    Raises:
+        OutputError: something else is there.
+    """
+    if features.exists() and not _holds_reduced(features):
+        raise OutputError(
+            f"{features}: exists, and is none of the reduced features that `mrnet features pca` writes and "
+            "replaces; choose another --out"
+        )
+    if pca_file is not None and pca_file.exists() and not _holds_pca(pca_file):
+        raise OutputError(
+            f"{pca_file}: exists, and is none of the PCAs that `mrnet features pca` saves and replaces; choose "
+            "another --out"
+        )
 
 
 def fit_store(store: FeatureStore, video_ids: Sequence[str], fitted_on: str, dim: int) -> Pca:
@@ -220,7 +233,8 @@ def project_store(store: FeatureStore, pca_file: Path, out: Path) -> list[str]:
 
     Raises:
         FeatureShapeError: the features are of another encoder.
-        FeatureError: they are reduced already, none can be read, or a file cannot be read or written.
+        FeatureError: they are reduced already, none can be read, or a file cannot be read.
+        OutputError: ``out`` cannot be written.
     """
     _refuse_reduced(store)
     pca = Pca.load(pca_file)
@@ -249,6 +263,24 @@ def project_store(store: FeatureStore, pca_file: Path, out: Path) -> list[str]:
 
     write_store(out, reduced(), source.model_copy(update={"dim": pca.dim, "projection": projection}))
     return left_out
+
+
+def _holds_reduced(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        with open_hdf5(path) as file:
+            provenance = hdf5_provenance(file)
+    except FeatureError:
+        return False
+    return provenance is not None and provenance.projection is not None
+
+
+def _holds_pca(path: Path) -> bool:
+    try:
+        return path.is_file() and Pca.load(path) is not None
+    except FeatureError:
+        return False
 
 
 def _refuse_reduced(store: FeatureStore) -> None:

@@ -62,7 +62,7 @@ class FeatureStore(ABC):
             feature_id: a video id, or the stem of a query's sound file.
 
         Returns:
-            (n, C) float32, n and C at least 1, every value finite.
+            ``(r, c)`` float32, r and c at least 1, every value finite.
 
         Raises:
             FeatureError: the id is missing, its file unreadable, or it holds anything else.
@@ -83,7 +83,7 @@ class FeatureStore(ABC):
         return len(self.read_unchecked(feature_id)) / rate or None
 
     def read_unchecked(self, feature_id: str) -> Rows:
-        """As :meth:`read`, but rows may be absent (n = 0) or not finite."""
+        """As :meth:`read`, but rows may be absent (r = 0) or not finite."""
         return self._load_rows(feature_id)[0]
 
     def _load_rows(self, feature_id: str) -> tuple[Rows, str]:
@@ -188,7 +188,7 @@ def find_close(name: str, candidates: Iterable[str]) -> str:
 
 
 def as_rows(array: Any, where: str) -> Rows:
-    """(n, C) float32 of an (n, C), (n, 1, …, 1, C) or (C,) array."""
+    """``(r, c)`` float32 of an ``(r, c)``, ``(r, 1, …, 1, c)`` or ``(c,)`` array."""
     if not isinstance(array, np.ndarray):
         raise FeatureError(f"{where}: holds a {type(array).__name__}; it should be an (n, C) array")
     if array.dtype.kind not in "fiu":

@@ -28,7 +28,7 @@ from mrnet.features.store.reader import (
     open_hdf5,
     open_store,
 )
-from mrnet.files import Dataset, lock, write_file, write_hdf5, writing
+from mrnet.files import Dataset, lock, write_bytes, write_hdf5, write_text, writing
 from mrnet.provenance import Provenance
 
 Layout = Literal["hdf5", "npy", "pt"]
@@ -59,7 +59,7 @@ class StoreWriter(ABC):
         """Make the place to write to; before the first :meth:`write`.
 
         Raises:
-            FeatureError: it cannot be made, or another process is writing this store.
+            OutputError: it cannot be made, or another process is writing this store.
         """
 
     @abstractmethod
@@ -72,7 +72,7 @@ class StoreWriter(ABC):
             origin: what the rows were made from.
 
         Raises:
-            FeatureError: they cannot be written.
+            OutputError: they cannot be written.
         """
 
     @abstractmethod
@@ -80,7 +80,7 @@ class StoreWriter(ABC):
         """Complete the store, or leave nothing where nothing was stored; the last call.
 
         Raises:
-            FeatureError: it cannot be written.
+            OutputError: it cannot be written.
         """
 
     @abstractmethod
@@ -97,7 +97,7 @@ def open_writer(
         path: the HDF5 file or the folder, there or not.
         provenance: how the rows are made.
         layout: by the ending of ``path`` if left out: ``hdf5`` for .h5 and .hdf5, else ``npy``.
-        replace: whether features of another backbone, in an HDF5 file, give way to these.
+        replace: whether features of another backbone, in an HDF5 file that says so, give way to these.
 
     Raises:
         FeatureError: something else is there, or features that were made in another way.
@@ -116,8 +116,8 @@ def write_store(path: Path, rows: Iterable[tuple[str, npt.NDArray[Any]]], proven
         provenance: how the rows were made.
 
     Raises:
-        FeatureError: an id comes twice or cannot name a dataset, an array has another shape or
-            is not finite, or the file cannot be written.
+        FeatureError: an id comes twice or cannot name a dataset, or an array has another shape or is not finite.
+        OutputError: the file cannot be written.
     """
 
     def checked() -> Iterator[Dataset]:
@@ -150,7 +150,7 @@ def check_id(feature_id: str) -> None:
 
 
 def check_rows(feature_id: str, array: npt.NDArray[Any], dim: int) -> Rows:
-    """The rows of an id as they are stored: ``(n, dim)`` float32, finite, n at least 1.
+    """The rows of an id as they are stored: ``(r, dim)`` float32, finite, r at least 1.
 
     Raises:
         FeatureError: they are anything else.
@@ -203,13 +203,13 @@ class _FolderWriter(StoreWriter):
                 journal.write(b"\n")  # after a line cut off by a full disk
             notes = self.path / f"{PROVENANCE}.json"
             if not notes.exists():
-                write_file(notes, (self.provenance.model_dump_json(indent=2) + "\n").encode())
+                write_text(notes, self.provenance.model_dump_json(indent=2) + "\n")
 
     def write(self, feature_id: str, rows: Rows, origin: str) -> None:
         assert self._journal is not None, "begin() comes first"
         with writing(self.path):
             # In this order: rows without their line are only written again.
-            write_file(self._file(feature_id), _FILES[self._layout](rows))
+            write_bytes(self._file(feature_id), _FILES[self._layout](rows))
             self._journal.write((json.dumps({"id": feature_id, _ORIGIN: origin}) + "\n").encode())
         self.stored[feature_id] = origin
 
@@ -241,16 +241,19 @@ class _Hdf5Writer(StoreWriter):
         self.path, self.stored = path, {}
         self.provenance = provenance
         self._keeps = False
-        if path.is_dir():
-            raise FeatureError(f"{path}: is a folder, where one HDF5 file should be; choose another place")
+        if path.exists() and not path.is_file():
+            what = "a folder" if path.is_dir() else "no regular file"
+            raise FeatureError(f"{path}: is {what}, where one HDF5 file should be; choose another place")
         if path.exists():
             with open_hdf5(path) as file:
                 found = hdf5_provenance(file)
-                self._keeps = not replace or _same(found, provenance)
+                self._keeps = not replace or found is None or _same(found, provenance)
                 if self._keeps:
                     self.provenance = _check_same(path, found, provenance)
                     self.stored = {feature_id: _origin(dataset) for feature_id, dataset in file.items()}
         parts = path.with_name(f".{path.name}.partial")
+        if parts.is_symlink():
+            raise FeatureError(f"{parts}: is a link, where this command makes a folder of its own; remove it")
         if replace and parts.is_dir() and not _same(folder_provenance(parts), provenance):
             shutil.rmtree(parts)
         self._parts = _FolderWriter(parts, provenance, "npy")

@@ -58,15 +58,15 @@ class _Option:
     size: int
     keeps_spectra: bool
     work: float
-    bytes_once: int
-    bytes_per_map: int
+    floats_once: int
+    floats_per_map: int
 
-    def maps_within(self, budget: int) -> int:
-        """At least one, whether there is memory or not."""
-        return max((budget - self.bytes_once) // self.bytes_per_map, 1)
+    def maps_within(self, room: int) -> int:
+        """At least one, whether there is memory for so many numbers or not."""
+        return max((room - self.floats_once) // self.floats_per_map, 1)
 
-    def fits(self, budget: int) -> bool:
-        return self.bytes_once + self.bytes_per_map <= budget
+    def fits(self, room: int) -> bool:
+        return self.floats_once + self.floats_per_map <= room
 
 
 class Router:
@@ -95,6 +95,7 @@ class Router:
         training: bool,
         learning: bool,
         device: torch.device,
+        itemsize: int,
         route: Route,
         budget: int | None,
     ) -> Plan | None:
@@ -105,6 +106,7 @@ class Router:
             training: whether batch norm averages over the maps.
             learning: whether weights are about to change; spectra are then not kept.
             device: where the maps are.
+            itemsize: bytes of a number.
             route: ``auto``, or the one to take.
             budget: bytes beside weights and activations; ``None``: a quarter of this machine's memory.
         """
@@ -118,17 +120,19 @@ class Router:
             if self._kernel < size <= 2 * self._side(0)
             for keeps in ((False,) if learning else (True, False))
         ]
-        fitting = [option for option in options if option.fits(budget)]
+        room = budget // itemsize
+        fitting = [option for option in options if option.fits(room)]
         kept = [option for option in fitting if option.keeps_spectra]
         best = min(kept or fitting, key=lambda option: option.work, default=None)
         if route == "tiled" and best is None:
-            best = min(options, key=lambda option: option.bytes_once + option.bytes_per_map, default=None)
+            best = min(options, key=lambda option: option.floats_once + option.floats_per_map, default=None)
         if best is None:
             return None
         now = self._option(best.size, training, keeps=best.keeps_spectra, num_maps=num_maps, learning=learning)
         if route == "auto" and now.work >= self.multiply_adds(None) * num_maps:
             return None
-        return self._make(best, training, device, best.maps_within(min(budget, best.bytes_once + _MOST_AT_ONCE)))
+        room = min(room, best.floats_once + _MOST_AT_ONCE // itemsize)
+        return self._make(best, training, device, best.maps_within(room))
 
     def multiply_adds(self, plan: Plan | None) -> int:
         """Of one map, transforms included, packing and memory traffic not."""
@@ -161,7 +165,7 @@ class Router:
             once = max(once, (1 + learning) * (kernel**2 + 2 * GROUP * kernel + 3 * size) * pairs)
             floats = (2 + learning) * size**2 * wide_in + (size + step) * step * wide_out
             per_map = max(per_map, tiling.num_tiles * (floats + 3 * size * (wide_in + wide_out)))
-        return _Option(size, keeps, work, 4 * (once + keeps * kept), 4 * per_map)
+        return _Option(size, keeps, work, once + keeps * kept, per_map)
 
     def _tilings_of(self, size: int, training: bool) -> list[Tiling]:
         key = (training, size)

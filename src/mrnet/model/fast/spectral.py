@@ -17,6 +17,7 @@ import math
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import lru_cache
 from typing import Any
 
@@ -72,8 +73,8 @@ class _Columns:
             leave=rows(y[..., 0, :] + y[..., 1, :], y[..., 1, :], -y[..., 0, :]).T,
         )
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> "_Columns":
-        return _Columns(*(_ready(matrix, device, dtype) for matrix in (self.enter, self.kernel, self.leave)))
+    def to(self, dtype: torch.dtype, device: torch.device) -> "_Columns":
+        return _Columns(*(_ready(matrix, dtype, device) for matrix in (self.enter, self.kernel, self.leave)))
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,12 @@ class _Matrices:
 
 
 @lru_cache(maxsize=64)
-def _matrices(size: int, kernel: int, device: torch.device, dtype: torch.dtype) -> _Matrices:
+def _matrices(size: int, kernel: int, dtype: torch.dtype, device: torch.device) -> _Matrices:
     every, half = torch.arange(size), torch.arange(size // 2 + 1)
     alone = (half == 0) | (2 * half == size)  # real frequencies, and their own mirror image
     weights = torch.where(alone, 1.0, 2.0).double()
-    single = _Columns.make(size, kernel, half, weights, parts=1).to(device, dtype)
-    double = _Columns.make(size, kernel, every, torch.ones(size).double(), parts=2).to(device, dtype)
+    single = _Columns.make(size, kernel, half, weights, parts=1).to(dtype, device)
+    double = _Columns.make(size, kernel, every, torch.ones(size).double(), parts=2).to(dtype, device)
     present = torch.stack([torch.ones_like(alone), ~alone], dim=1).flatten()  # imaginary parts of those are 0
 
     def rows(rotation: Tensor) -> Tensor:  # (f, 2, n)
@@ -120,9 +121,9 @@ def _matrices(size: int, kernel: int, device: torch.device, dtype: torch.dtype) 
     return _Matrices(
         bands=tuple(slice(end - width, end) for end, width in zip(ends, widths, strict=True)),
         columns=tuple(single if width == 1 else double for width in widths),
-        enter=_ready(rows(_rotation(half, size, size, -1)[:, :, 0]), device, dtype),
-        kernel=_ready(rows(_rotation(half, kernel, size, 1)[:, :, 0]), device, dtype),
-        leave=_ready(rows(leave).T, device, dtype),
+        enter=_ready(rows(_rotation(half, size, size, -1)[:, :, 0]), dtype, device),
+        kernel=_ready(rows(_rotation(half, kernel, size, 1)[:, :, 0]), dtype, device),
+        leave=_ready(rows(leave).T, dtype, device),
     )
 
 
@@ -133,7 +134,7 @@ def _rotation(frequencies: Tensor, count: int, size: int, sign: int) -> Tensor:
     return torch.stack([torch.stack([cos, -sin], dim=1), torch.stack([sin, cos], dim=1)], dim=1)
 
 
-def _ready(matrix: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _ready(matrix: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
     return matrix.to(dtype).contiguous().to(device)
 
 
@@ -151,11 +152,46 @@ def tile_multiply_adds(size: int, kernel: int, wide_in: int, wide_out: int) -> t
     return products * wide_in * wide_out, entering * wide_in + leaving * wide_out
 
 
-class Scratch:
-    """Memory for intermediate values, used again and again: the pages of fresh memory cost more than the work in them.
+class Buffer(Enum):
+    """Memory for intermediate values, by what it holds and until when.
 
-    Each thread has its own; copies start empty.
+    All of it is written anew in each convolution and holds nothing from one to the next. It is kept all the same,
+    because an intermediate value is many times larger than a map: the first touch of a fresh page costs about 2 µs,
+    more than the work that is done in it (docs/performance.md). Where one buffer holds several values, each is read
+    for the last time before the next is written. N, K, p, m, c, o, f: as in :class:`_Columns` and
+    :func:`tiled_convolution`.
     """
+
+    TAPS = auto()
+    """``(K, K, c, o)``, the kernel in another order: from :func:`transform_kernel` to the end of the convolution,
+    as bands are made from it one after the other and pairs are multiplied by it last."""
+    KERNEL_ROWS = auto()
+    """``(r, K·c·o)``, the kernel along the rows of a group of bands: until the group's last band is asked for."""
+    SPECTRUM = auto()
+    """``(3·f, c·o)``, the kernel's spectrum in a band: until the next band is asked for."""
+    TILES = auto()
+    """``(N·N·p, m·c)``, what tiles read: gathered and at once transformed into ``ROWS``. Then, forward,
+    ``(N, (N-K+1)·p·m·o)``: each band leaves its rows, and all are transformed into ``ROWS`` after the last. Back,
+    ``(N, N·p·m·c)``: the gradient of what tiles read, until it is added up."""
+    ROWS = auto()
+    """``(N, N·p·m·c)``, what tiles read transformed along the rows: a band's rows are read in that band alone, and
+    back they then take its gradient, until all are transformed into ``TILES``. Forward, after the last band,
+    ``((N-K+1)²·p + 1, m·o)``: the outputs by their place in tiles, until they are gathered. Back, before all,
+    the gradients of those, until they are transformed into ``OUTPUT_ROWS``."""
+    OUTPUT_ROWS = auto()
+    """``(N, (N-K+1)·p·m·o)``, back: the outputs' gradient along the rows, until the last band."""
+    FACTORS = auto()
+    """``(3·f, p·m, c)``, a band of the input in the frequency domain; back, then of its gradient: within a band."""
+    PRODUCTS = auto()
+    """``(3·f, p·m, o)``, a band of the output in the frequency domain, back of its gradient: within a band."""
+    SPECTRUM_GRADIENT = auto()
+    """``(3·f, c, o)``, back: within a band."""
+    KERNEL_ROWS_GRADIENT = auto()
+    """``(r, K·c·o)``, back: from the first band of a group to its last, after which it is added up."""
+
+
+class Scratch:
+    """The buffers of a stack of convolutions, made when first taken. Each thread has its own; copies start empty."""
 
     def __init__(self) -> None:
         self._local = threading.local()
@@ -163,15 +199,15 @@ class Scratch:
     def __reduce__(self) -> tuple[type["Scratch"], tuple[()]]:
         return Scratch, ()
 
-    def take(self, name: str, like: Tensor, *shape: int) -> Tensor:
-        """Memory of a shape, with the type and device of another tensor, until the next call with this name."""
+    def take(self, buffer: Buffer, like: Tensor, *shape: int) -> Tensor:
+        """A buffer in a shape, with the type and device of another tensor; what it held is given up."""
         pool: dict[str, Tensor] = self._local.__dict__
         size = math.prod(shape)
-        kept = pool.get(name)
+        kept = pool.get(buffer.name)
         if kept is None or kept.numel() < size or (kept.device, kept.dtype) != (like.device, like.dtype):
-            pool.pop(name, None)
+            pool.pop(buffer.name, None)
             with torch.inference_mode(False):  # training may use it after
-                kept = pool[name] = torch.empty(size, dtype=like.dtype, device=like.device)
+                kept = pool[buffer.name] = torch.empty(size, dtype=like.dtype, device=like.device)
         return kept[:size].view(shape)
 
     def num_bytes(self) -> int:
@@ -187,17 +223,17 @@ def transform_kernel(weight: Tensor, size: int, scratch: Scratch) -> Kernel:
         size: N, side of the tiles.
         scratch: to work in.
     """
-    taps = scratch.take("kernel", weight, *weight.shape[2:], *weight.shape[1::-1])
+    taps = scratch.take(Buffer.TAPS, weight, *weight.shape[2:], *weight.shape[1::-1])
     taps.copy_(weight.permute(2, 3, 1, 0))
     return Kernel(taps.flatten(0, 1), _spectrum(weight, taps, size, scratch))
 
 
 def _spectrum(weight: Tensor, taps: Tensor, size: int, scratch: Scratch) -> Iterator[Tensor]:
     kernel, pairs = weight.shape[-1], weight.shape[0] * weight.shape[1]
-    matrices = _matrices(size, kernel, weight.device, weight.dtype)
-    space = scratch.take("spectrum", weight, 3 * size, pairs)
+    matrices = _matrices(size, kernel, weight.dtype, weight.device)
+    space = scratch.take(Buffer.SPECTRUM, weight, 3 * size, pairs)
     for group, members in matrices.groups():
-        along_rows = scratch.take("kernel rows", weight, group.stop - group.start, kernel * pairs)
+        along_rows = scratch.take(Buffer.KERNEL_ROWS, weight, group.stop - group.start, kernel * pairs)
         torch.mm(matrices.kernel[group], taps.view(kernel, -1), out=along_rows)
         for band, columns in members:
             spectrum = space[: len(columns.kernel)]
@@ -212,8 +248,8 @@ def tiled_convolution(
     """Convolution of a map, where it is known and where it is needed.
 
     Args:
-        x: ``(cells + 1, m, c)``; the last row is zero.
-        weight: ``(o, c, K, K)``, of the same type.
+        x: ``(cells + 1, m, c)`` float32 or float64; the last row is zero.
+        weight: ``(o, c, K, K)``, in the same precision.
         tiling: of the cells.
         scratch: to work in.
         kernel: the weight transformed, where it is at hand; not used where gradients are wanted.
@@ -230,17 +266,17 @@ def tiled_convolution(
 def _correlate(x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch, kernel: Kernel) -> Tensor:
     size, step, num_maps = tiling.size, tiling.size - tiling.kernel + 1, x.shape[1]
     images, (wide_out, wide_in) = tiling.num_tiles * num_maps, weight.shape[:2]
-    matrices = _matrices(size, tiling.kernel, x.device, x.dtype)
+    matrices = _matrices(size, tiling.kernel, x.dtype, x.device)
     entered = _enter_rows(x, tiling, matrices, scratch)
-    factors = scratch.take("factors", x, 3 * size, images, wide_in)
-    products = scratch.take("products", x, 3 * size, images, wide_out)
-    left = scratch.take("tiles", x, size, step * images * wide_out)
+    factors = scratch.take(Buffer.FACTORS, x, 3 * size, images, wide_in)
+    products = scratch.take(Buffer.PRODUCTS, x, 3 * size, images, wide_out)
+    left = scratch.take(Buffer.TILES, x, size, step * images * wide_out)
     for band, columns, kernels in zip(matrices.bands, matrices.columns, kernel.spectrum, strict=True):
         count = len(kernels)
         torch.mm(columns.enter, entered[band].view(columns.enter.shape[1], -1), out=factors[:count].flatten(1))
         torch.bmm(factors[:count], kernels, out=products[:count])
         torch.mm(columns.leave, products[:count].flatten(1), out=left[band].view(len(columns.leave), -1))
-    places = scratch.take("rows", x, step * step * tiling.num_tiles + 1, num_maps * wide_out)
+    places = scratch.take(Buffer.ROWS, x, step * step * tiling.num_tiles + 1, num_maps * wide_out)
     torch.mm(matrices.leave, left, out=places[:-1].view(step, -1))
     places[-1] = 0
     result = places.index_select(0, tiling.target).view(-1, num_maps, wide_out)
@@ -252,9 +288,9 @@ def _correlate(x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch, kern
 def _enter_rows(x: Tensor, tiling: Tiling, matrices: _Matrices, scratch: Scratch) -> Tensor:
     """``(N, N·p·m·c)``: what the tiles read, transformed along the rows."""
     size, wide = tiling.size, x[0].numel()
-    read = scratch.take("tiles", x, size * size * tiling.num_tiles, wide)
+    read = scratch.take(Buffer.TILES, x, size * size * tiling.num_tiles, wide)
     torch.index_select(x.flatten(1), 0, tiling.source.flatten(), out=read)
-    entered = scratch.take("rows", x, size, size * tiling.num_tiles * wide)
+    entered = scratch.take(Buffer.ROWS, x, size, size * tiling.num_tiles * wide)
     return torch.mm(matrices.enter, read.view(size, -1), out=entered)
 
 
@@ -275,26 +311,26 @@ class _TiledConvolution(torch.autograd.Function):
         scratch: Scratch = ctx.scratch
         size, kernel, step = tiling.size, tiling.kernel, tiling.size - tiling.kernel + 1
         images, (wide_out, wide_in) = tiling.num_tiles * x.shape[1], weight.shape[:2]
-        matrices = _matrices(size, kernel, x.device, x.dtype)
+        matrices = _matrices(size, kernel, x.dtype, x.device)
 
-        places = scratch.take("rows", x, step * step * tiling.num_tiles + 1, x.shape[1] * wide_out).zero_()
+        places = scratch.take(Buffer.ROWS, x, step * step * tiling.num_tiles + 1, x.shape[1] * wide_out).zero_()
         places.index_copy_(0, tiling.target, gradients[0].flatten(1))
-        left = scratch.take("left", x, size, step * images * wide_out)
+        left = scratch.take(Buffer.OUTPUT_ROWS, x, size, step * images * wide_out)
         torch.mm(matrices.leave.T, places[:-1].view(step, -1), out=left)
         entered = _enter_rows(x, tiling, matrices, scratch)
-        factors = scratch.take("factors", x, 3 * size, images, wide_in)
-        products = scratch.take("products", x, 3 * size, images, wide_out)
-        grad_kernels = scratch.take("kernel gradient", x, 3 * size, wide_in, wide_out)
+        factors = scratch.take(Buffer.FACTORS, x, 3 * size, images, wide_in)
+        products = scratch.take(Buffer.PRODUCTS, x, 3 * size, images, wide_out)
+        grad_kernels = scratch.take(Buffer.SPECTRUM_GRADIENT, x, 3 * size, wide_in, wide_out)
         grad_flat = x.new_zeros(kernel, kernel * wide_in * wide_out)
         transformed = transform_kernel(weight, size, scratch)
         spectrum = iter(transformed.spectrum)
         for group, members in matrices.groups():
-            grad_rows = scratch.take("kernel rows gradient", x, group.stop - group.start, grad_flat.shape[1])
+            grad_rows = scratch.take(Buffer.KERNEL_ROWS_GRADIENT, x, group.stop - group.start, grad_flat.shape[1])
             for band, columns in members:
                 kernels = next(spectrum)
                 count = len(kernels)
-                came = entered[band].view(columns.enter.shape[1], -1)
-                torch.mm(columns.enter, came, out=factors[:count].flatten(1))
+                rows_in = entered[band].view(columns.enter.shape[1], -1)
+                torch.mm(columns.enter, rows_in, out=factors[:count].flatten(1))
                 torch.mm(columns.leave.T, left[band].view(len(columns.leave), -1), out=products[:count].flatten(1))
                 torch.bmm(factors[:count].transpose(1, 2), products[:count], out=grad_kernels[:count])
                 rows = grad_rows[band.start - group.start : band.stop - group.start]
@@ -302,7 +338,7 @@ class _TiledConvolution(torch.autograd.Function):
                     columns.kernel.T, grad_kernels[:count].flatten(1), out=rows.view(columns.kernel.shape[1], -1)
                 )
                 torch.bmm(products[:count], kernels.transpose(1, 2), out=factors[:count])
-                torch.mm(columns.enter.T, factors[:count].flatten(1), out=came)  # what came is no longer wanted
+                torch.mm(columns.enter.T, factors[:count].flatten(1), out=rows_in)  # not wanted any more
             grad_flat.addmm_(matrices.kernel[group].T, grad_rows)
         for tap, inputs, outputs in tiling.pairs.taps():
             grad_tap = grad_flat.view(-1, wide_in, wide_out)[tap]
@@ -310,7 +346,7 @@ class _TiledConvolution(torch.autograd.Function):
         grad_weight = grad_flat.view(kernel, kernel, wide_in, wide_out).permute(3, 2, 0, 1)
         if not ctx.needs_input_grad[0]:
             return None, grad_weight, None, None
-        grad_read = scratch.take("tiles", x, size, size * images * wide_in)
+        grad_read = scratch.take(Buffer.TILES, x, size, size * images * wide_in)
         torch.mm(matrices.enter.T, entered, out=grad_read)
         order, starts = tiling.readers
         rows = grad_read.view(-1, x.shape[1] * wide_in)

@@ -1,0 +1,93 @@
+"""How far long work has come: a bar on a terminal, a line every half minute elsewhere."""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Self, TypeVar
+
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 30.0
+"""Seconds between two lines, where there is no terminal."""
+
+T = TypeVar("T")
+
+
+class Progress:
+    """Counts work, for the person who waits.
+
+    ::
+
+        with Progress(len(videos), "encoding", "video") as progress:
+            for video in videos:
+                ...
+                progress.update()
+
+    Args:
+        total: how much there is to do.
+        what: the work, as in ``"training"``.
+        unit: of which there are ``total``.
+        quiet: say nothing, as all but one of several processes do.
+    """
+
+    def __init__(self, total: int, what: str, unit: str, *, quiet: bool = False) -> None:
+        self._total, self._what, self._unit = total, what, unit
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._bar = tqdm(total=total, desc=what, unit=unit, disable=quiet or not terminal, leave=False)
+        self._done, self._notes = 0, ""
+        self._started_s = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = None if quiet or terminal else threading.Thread(target=self._report, daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._thread is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._bar.close()
+        if self._thread is not None:
+            self._thread.join()
+
+    def update(self, **notes: Any) -> None:
+        """One more is done.
+
+        Args:
+            notes: shown beside the count, such as ``epoch=3``.
+        """
+        self._done += 1
+        if notes:
+            self._notes = ", ".join(f"{name} {value}" for name, value in notes.items())
+            self._bar.set_postfix_str(self._notes, refresh=False)
+        self._bar.update()
+
+    def line(self) -> str:
+        """``"training: 120 of 480 steps, 2.5 steps/s, 0:02:24 left, epoch 3"``"""
+        passed_s = max(time.monotonic() - self._started_s, 1e-9)
+        rate = self._done / passed_s
+        left = _clock((self._total - self._done) / rate) if self._done else "?"
+        speed = f"{rate:.3g} {self._unit}s/s" if rate >= 1 or not rate else f"{1 / rate:.3g} s a {self._unit}"
+        notes = f", {self._notes}" if self._notes else ""
+        return f"{self._what}: {self._done} of {self._total} {self._unit}s, {speed}, {left} left{notes}"
+
+    def _report(self) -> None:
+        while not self._stop.wait(EVERY_S):
+            log.info("%s", self.line())
+
+
+def track(items: Iterable[T], total: int, what: str, unit: str) -> Iterator[T]:
+    """The items, counted as they are done; arguments as of :class:`Progress`."""
+    with Progress(total, what, unit) as progress:
+        for item in items:
+            yield item
+            progress.update()
+
+
+def _clock(seconds: float) -> str:
+    minutes, whole = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{whole:02d}"

@@ -1,0 +1,92 @@
+"""A trained MRNet as a scorer."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mrnet.model.mrnet import MRNet
+from mrnet.retrieval.scorer import Candidates
+from mrnet.temporal import cell_moments, check_width, resample
+from mrnet.types import QueryProtocol
+
+_MAPS_AT_ONCE = 16
+
+
+def fuse_scores(iou: Tensor, contrastive: Tensor, score_power: float) -> Tensor:
+    """Final score of proposals, ``(0.5·contrastive + 0.5)^p · iou``; any one shape.
+
+    Source: docs/method.md, section 7.
+    """
+    return (contrastive * 0.5 + 0.5) ** score_power * iou
+
+
+@dataclass(frozen=True)
+class EncodedVideo:
+    """A video ready to be asked.
+
+    Attributes:
+        clips: ``(1, t, d)`` that no query has touched.
+        duration_s: its length in seconds.
+        proposals: the embeddings of its proposals, of a model whose clips no query touches.
+    """
+
+    clips: Tensor
+    duration_s: float
+    proposals: tuple[Tensor, Tensor] | None = None
+
+
+class TrainedScorer:
+    """The valid proposals of a map, scored by a model.
+
+    Args:
+        model: on its device; put into evaluation mode by every call.
+        score_power: p of :func:`fuse_scores`.
+        protocol: whether the queries of one call are asked one by one, or as one sequence in the order given.
+    """
+
+    def __init__(self, model: MRNet, score_power: float, protocol: QueryProtocol = "single") -> None:
+        self.model = model
+        self.score_power = score_power
+        self.protocol = protocol
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.valid.device
+
+    @torch.inference_mode()
+    def encode_video(self, rows: Tensor, duration_s: float) -> EncodedVideo:
+        """As :meth:`mrnet.retrieval.scorer.Scorer.encode_video`."""
+        config = self.model.config
+        check_width(rows, config.video_dim, "the video", "model.video_dim")
+        self.model.eval()
+        clips = self.model.encode_video(resample(rows, config.num_pre_clips).to(self.device)[None])
+        shared = None if config.video_depends_on_query else self.model.embed_proposals(clips)
+        return EncodedVideo(clips, duration_s, shared)
+
+    @torch.inference_mode()
+    def candidates(self, video: EncodedVideo, queries: Tensor) -> Candidates:
+        """As :meth:`mrnet.retrieval.scorer.Scorer.candidates`.
+
+        Cells of score 0 are no candidates. Where every query needs a map of its own, maps are made a few at a time,
+        so that memory does not grow with the queries of a video.
+
+        Source: docs/method.md, sections 7 and 9.
+        """
+        config = self.model.config
+        check_width(queries, config.query_dim, "the query", "model.query_dim")
+        self.model.eval()
+        own_maps = self.protocol == "single" and config.video_depends_on_query
+        parts = torch.split(queries.to(self.device), _MAPS_AT_ONCE) if own_maps else [queries.to(self.device)]
+        scores = torch.cat([self._scores(video, part) for part in parts])
+        spans_s = cell_moments(self.model.valid.nonzero(), video.duration_s, config.num_clips)
+        return Candidates(spans_s, scores.masked_fill(scores == 0, float("-inf")))
+
+    def _scores(self, video: EncodedVideo, queries: Tensor) -> Tensor:
+        """``(n, v)``"""
+        mask = torch.ones(1, len(queries), dtype=torch.bool, device=self.device)
+        scores = self.model.score(
+            self.model.embed(video.clips, queries[None], mask, self.protocol, video.proposals)
+        )
+        return fuse_scores(scores.iou, scores.contrastive, self.score_power)
