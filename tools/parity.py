@@ -4,22 +4,23 @@
 
 DIR holds any of: ``index.json`` with a ``CASE.safetensors`` for each case, ``data.safetensors``,
 ``evaluation_*.json`` with their ``.safetensors``, ``qvhighlights/`` (whose annotations are looked for in
-``DIR/../annotations/qvhighlights``). Every case goes through the importer that users get. Prints the
-largest relative error of each quantity; exits 1 above 1e-4 (scores, losses), 1e-3 (gradients) or 0.01
-(QVHighlights metrics).
+``DIR/../annotations/qvhighlights``), whole trainings in ``traces/`` with their data in ``data/`` (or both in
+``trajectories/``). Every case goes through the importer that users get. Prints the largest relative error of each
+quantity; exits 1 above 1e-4 (scores, losses), 1e-3 (gradients) or 0.01 (QVHighlights metrics); of a training,
+which is followed in float64, above 1e-6 (losses, norms, rates and metrics) or 1e-5 (final weights).
 """
 
 import argparse
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from checks import Check, released_metrics, scaled_error, without_dropout
 from mrnet.data.annotations import read_annotations
 from mrnet.errors import MRNetError
 from mrnet.evaluation.metrics import recall_metrics
@@ -34,35 +35,11 @@ from mrnet.retrieval.trained import EncodedVideo, TrainedScorer, fuse_scores
 from mrnet.temporal import average_rows, cell_moments, iou_map, valid_cells
 from mrnet.weights.native import build_model, load_tensors, read_json
 from mrnet.weights.released import Rename, import_released, released_names
+from traces import trace_checks
 
 SCORE_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3
 METRIC_TOLERANCE = 0.01
-
-
-@dataclass(frozen=True)
-class Check:
-    """One compared quantity."""
-
-    case: str
-    quantity: str
-    error: float
-    tolerance: float
-
-    @property
-    def ok(self) -> bool:
-        return self.error <= self.tolerance  # NaN fails
-
-
-def relative_error(actual: Tensor, expected: Tensor, scale: float | None = None) -> float:
-    """Largest difference over the largest expected value (or ``scale``)."""
-    if actual.shape != expected.shape:
-        return float("inf")
-    if not expected.numel():
-        return 0.0
-    difference = (actual.double() - expected.double()).abs().max().item()
-    reference = expected.double().abs().max().item() if scale is None else scale
-    return difference if reference == 0 else difference / reference
 
 
 def numbered(tensors: dict[str, Tensor], prefix: str) -> list[Tensor]:
@@ -78,11 +55,8 @@ def model_case(name: str, released: dict[str, Any], path: Path, route: Route) ->
     tensors = load_tensors(path)
     weights = {key.removeprefix("weights."): value for key, value in tensors.items() if key.startswith("weights.")}
     imported = import_released(released["config"], weights, source=name)
-    config = imported.config
-    without_dropout = {"dropout": 0.0, "attention_dropout": 0.0, "clip_dropout": 0.0}
-    model = build_model(
-        config.model.model_copy(update=without_dropout), imported.weights, source=name, route=route
-    )
+    config = without_dropout(imported.config)
+    model = build_model(config.model, imported.weights, source=name, route=route)
     scorer = TrainedScorer(model, config.decode.score_power, "joint")
 
     query_features = numbered(tensors, "input.query_features")
@@ -94,7 +68,7 @@ def model_case(name: str, released: dict[str, Any], path: Path, route: Route) ->
     targets = iou_map(moments, durations, config.model.num_clips)
 
     def check(quantity: str, actual: Tensor, expected: Tensor) -> Check:
-        return Check(name, quantity, relative_error(actual, expected), SCORE_TOLERANCE)
+        return Check(name, quantity, scaled_error(actual, expected), SCORE_TOLERANCE)
 
     yield check("validity mask", model.valid.float(), tensors["eval.valid_mask"].float())
     yield check("target IoU", targets, torch.cat(numbered(tensors, "target.iou_map")))
@@ -131,7 +105,7 @@ def model_case(name: str, released: dict[str, Any], path: Path, route: Route) ->
     for part in ("iou", "video", "sentence", "sparsity"):
         actual, expected = getattr(losses, part).reshape(1).detach(), tensors[f"train.loss_{part}"]
         scale = max(expected.abs().item(), 1e-2)  # the loss of a batch of one query is 0 up to rounding
-        yield Check(name, f"loss: {part}", relative_error(actual, expected, scale), SCORE_TOLERANCE)
+        yield Check(name, f"loss: {part}", scaled_error(actual, expected, scale), SCORE_TOLERANCE)
     no_doubling = config.loss.model_copy(update={"sparsity_doubling_ratio": None})
     total = total_loss(losses, no_doubling, full=True, batch_size=len(counts))
     yield check("loss: total", total.reshape(1).detach(), tensors["train.loss_total_without_hinge"])
@@ -200,8 +174,8 @@ def gradient_checks(
         scale = weight_norm if vanishes else None
         if f"grad.{released}" in tensors:
             expected = renames[released].to_native(tensors[f"grad.{released}"])
-            whole.append(relative_error(gradient, expected, scale))
-        lengths.append(relative_error(gradient.norm().reshape(1), torch.tensor([norm]), scale))
+            whole.append(scaled_error(gradient, expected, scale))
+        lengths.append(scaled_error(gradient.norm().reshape(1), torch.tensor([norm]), scale))
     # A tensor's maximum, unlike Python's, lets NaN through.
     yield Check(name, "gradients", torch.tensor(whole).max().item(), GRADIENT_TOLERANCE)
     yield Check(name, "gradient norms", torch.tensor(lengths).max().item(), GRADIENT_TOLERANCE)
@@ -228,7 +202,7 @@ def data_cases(path: Path) -> Iterator[Check]:
             actual = average_rows(rows, len(expected))  # the cases leave out the normalisation
         else:
             continue
-        error = relative_error(actual.float(), expected.float())
+        error = scaled_error(actual.float(), expected.float())
         yield Check("data", key, error, SCORE_TOLERANCE)
 
 
@@ -250,23 +224,18 @@ def evaluation_case(path: Path) -> Iterator[Check]:
         ranked = rank(Candidates(spans, fused[:, cells[:, 0], cells[:, 1]]), 5, case["nms_threshold"])
         moments = torch.tensor(ranked)[..., :2]
         expected = torch.tensor(case["top1_moments_seconds"][video])
-        errors.append(relative_error(moments[:, 0], expected))
+        errors.append(scaled_error(moments[:, 0], expected))
         predictions.append(moments)
         truths.append(torch.tensor(annotation["moments_seconds"])[:, None])
     yield Check(path.stem, "top-1 moments", torch.tensor(errors).max().item(), SCORE_TOLERANCE)
     released = case["metrics"]
     tious = [float(key.split("@")[-1]) for key in released if key.startswith("R@1,IoU@")]
-    metrics = recall_metrics(torch.cat(predictions).numpy(), torch.cat(truths).numpy(), tious=tious, ranks=(1, 5))
+    recalls = recall_metrics(torch.cat(predictions).numpy(), torch.cat(truths).numpy(), tious=tious, ranks=(1, 5))
+    metrics = released_metrics(recalls, tious)
     queries = sum(len(prediction) for prediction in predictions)
     for key, value in released.items():
-        if key == "R@{1},mIoU":
-            actual = metrics["mIoU"]
-        elif key.startswith("Best_R"):
-            actual = sum(metrics[f"R@{key[-1]},IoU={tiou:g}"] for tiou in tious) / len(tious)
-        else:
-            actual = metrics[key.replace("IoU@", "IoU=")]
-        # Less than the share of one query: agreement to the last sentence.
-        yield Check(path.stem, key, abs(actual / 100 - value), 1e-5 if "mIoU" in key else 0.01 / queries)
+        # Less than one query: agreement to the last sentence.
+        yield Check(path.stem, key, abs(metrics[key] - value), 1e-5 if "mIoU" in key else 0.01 / queries)
 
 
 def qvhighlights_case(folder: Path, annotations: Path) -> Iterator[Check]:
@@ -306,6 +275,9 @@ def all_checks(directory: Path, route: Route) -> Iterator[Check]:
             yield from qvhighlights_case(directory / "qvhighlights", annotations)
         else:
             print(f"qvhighlights: skipped, {annotations} is not there")
+    for folder in (directory, directory / "trajectories"):
+        if (folder / "traces").is_dir():
+            yield from trace_checks(folder, route)
 
 
 def refuse(message: str) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mrnet.errors import FeatureShapeError
 from mrnet.grid import map_diagonals
+from mrnet.precision import at_least_float32
 
 
 def hull_iou(a: Tensor, b: Tensor) -> Tensor:
@@ -55,7 +56,7 @@ def cell_moments(cells: Tensor, duration_s: Tensor | float, num_clips: int) -> T
         ``(..., 2)`` float32 seconds: cell (i, j) is ``[i·D/T, (j+1)·D/T]``.
     """
     edges = torch.stack([cells[..., 0], cells[..., 1] + 1], dim=-1)
-    duration = torch.as_tensor(duration_s, dtype=torch.float32, device=cells.device)
+    duration = torch.as_tensor(duration_s, dtype=torch.get_default_dtype(), device=cells.device)
     # Multiply before dividing: the released order of operations, so that ties at a threshold agree.
     return edges * duration[..., None] / num_clips
 
@@ -76,7 +77,7 @@ def iou_map(moments: Tensor, duration_s: Tensor, num_clips: int) -> Tensor:
     clips = torch.arange(num_clips, device=moments.device)
     cells = torch.stack(torch.meshgrid(clips, clips, indexing="ij"), dim=-1)  # (t, t, 2)
     candidates = cell_moments(cells[None], duration_s[:, None, None], num_clips)  # (n, t, t, 2)
-    overlap = hull_iou(candidates[:, None], moments.float()[:, :, None, None])
+    overlap = hull_iou(candidates[:, None], at_least_float32(moments)[:, :, None, None])
     return overlap.amax(dim=1)
 
 
@@ -110,7 +111,7 @@ def resample(rows: Tensor, num_rows: int) -> Tensor:
 
     Source: docs/method.md, section 2.
     """
-    return average_rows(F.normalize(rows.float(), dim=1), num_rows)
+    return average_rows(F.normalize(at_least_float32(rows), dim=1), num_rows)
 
 
 def average_rows(rows: Tensor, num_rows: int) -> Tensor:
@@ -122,7 +123,7 @@ def average_rows(rows: Tensor, num_rows: int) -> Tensor:
     cell_of_row = torch.repeat_interleave(torch.arange(num_rows), length)
     first = torch.repeat_interleave(start - (length.cumsum(0) - length), length)
     gathered = rows[torch.arange(cell_of_row.numel()) + first]
-    sums = torch.zeros(num_rows, rows.shape[1]).index_add_(0, cell_of_row, gathered)
+    sums = rows.new_zeros(num_rows, rows.shape[1]).index_add_(0, cell_of_row, gathered)
     return sums / length[:, None]
 
 

@@ -1,32 +1,23 @@
 """Agreement with numbers printed by the released implementation."""
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
+import parity
+from checks import Check, scaled_error
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = Path(__file__).parent / "cases"
 SHARED = ROOT.parent / "shared" / "parity"
 
 
-@pytest.fixture(scope="module")
-def parity() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("parity", ROOT / "tools" / "parity.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("route", ["dense", "tiled", "auto"])
-def test_cases_in_the_repository(parity: ModuleType, route: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cases_in_the_repository(route: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert parity.main([str(CASES), "--route", route]) == 0
     out = capsys.readouterr().out
     for name in ("activitynet", "tacos", "charades_released", "resample.0", "iou_map.0", "valid_mask"):
@@ -36,12 +27,15 @@ def test_cases_in_the_repository(parity: ModuleType, route: str, capsys: pytest.
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the whole set of parity cases (shared/parity) is not here")
 @pytest.mark.parametrize("route", ["dense", "tiled"])
-def test_all_shared_cases(parity: ModuleType, route: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_shared_cases(route: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert parity.main([str(SHARED), "--route", route]) == 0
-    assert "qvhighlights" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "qvhighlights" in out
+    for trace in (SHARED / "trajectories" / "traces").iterdir():
+        assert f"{trace.name}: " in out
 
 
-def test_a_wrong_weight_is_noticed(parity: ModuleType, tmp_path: Path) -> None:
+def test_a_wrong_weight_is_noticed(tmp_path: Path) -> None:
     tensors = load_file(CASES / "tacos.safetensors")
     tensors["weights.featpool.conv.bias"] += 0.01
     save_file(tensors, tmp_path / "tacos.safetensors")
@@ -50,7 +44,7 @@ def test_a_wrong_weight_is_noticed(parity: ModuleType, tmp_path: Path) -> None:
     assert parity.main([str(tmp_path)]) == 1
 
 
-def test_a_wrong_gradient_is_noticed(parity: ModuleType, tmp_path: Path) -> None:
+def test_a_wrong_gradient_is_noticed(tmp_path: Path) -> None:
     tensors = load_file(CASES / "tacos.safetensors")
     tensors["grad.featpool.conv.weight"] *= 1.01
     save_file(tensors, tmp_path / "tacos.safetensors")
@@ -58,14 +52,12 @@ def test_a_wrong_gradient_is_noticed(parity: ModuleType, tmp_path: Path) -> None
     assert parity.main([str(tmp_path)]) == 1
 
 
-def test_nan_fails(parity: ModuleType) -> None:
-    error = parity.relative_error(torch.tensor([float("nan")]), torch.tensor([1.0]))
-    assert not parity.Check("case", "quantity", error, 1.0).ok
+def test_nan_fails() -> None:
+    error = scaled_error(torch.tensor([float("nan")]), torch.tensor([1.0]))
+    assert not Check("case", "quantity", error, 1.0).ok
 
 
-def test_folders_without_cases_are_refused(
-    parity: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folders_without_cases_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert parity.main([str(tmp_path)]) == 2
     assert parity.main([str(tmp_path / "nowhere")]) == 2
     (tmp_path / "index.json").write_text("{")
@@ -75,9 +67,7 @@ def test_folders_without_cases_are_refused(
     assert all(line.startswith("parity: error: ") for line in lines)
 
 
-def test_evaluation_case_without_its_scores_is_skipped(
-    parity: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_evaluation_case_without_its_scores_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(CASES / "data.safetensors", tmp_path)
     (tmp_path / "evaluation_x.json").write_text("{}")
     assert parity.main([str(tmp_path)]) == 0

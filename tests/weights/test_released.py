@@ -17,13 +17,19 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mrnet.config import load_recipe, parse_config
+from mrnet.config import DataConfig, RunConfig, parse_config, parse_yaml
 from mrnet.errors import CheckpointError, ConfigError, MRNetError, OutputError
 from mrnet.provenance import Provenance
 from mrnet.retrieval.trained import fuse_scores
 from mrnet.weights import native as checkpoint
-from mrnet.weights.native import find_run_config, load_checkpoint
-from mrnet.weights.released import convert_checkpoint, import_config, import_released, read_settings
+from mrnet.weights.native import Checkpoint, find_run_config, load_checkpoint
+from mrnet.weights.released import (
+    attention_was_trained,
+    convert_checkpoint,
+    import_config,
+    import_released,
+    read_settings,
+)
 
 CASES = Path(__file__).parents[1] / "parity" / "cases"
 INDEX: dict[str, Any] = json.loads((CASES / "index.json").read_text(encoding="utf-8"))
@@ -84,6 +90,11 @@ class Released:
     def convert(self) -> None:
         convert_checkpoint(self.pth, self.yml, self.out)
 
+    def converted(self) -> tuple[RunConfig, Checkpoint]:
+        """What a conversion writes."""
+        self.convert()
+        return find_run_config(self.out), load_checkpoint(self.out)
+
     def refusal(self, kind: type[MRNetError]) -> str:
         """The one-line message of a conversion that fails and leaves nothing behind."""
         before = sorted(self.folder.rglob("*"))
@@ -103,8 +114,7 @@ class TestConversion:
     @pytest.mark.parametrize("case", sorted(INDEX))
     def test_the_released_scores(self, tmp_path: Path, case: str) -> None:
         released = Released(tmp_path, case)
-        released.convert()
-        checkpoint = load_checkpoint(released.out)
+        config, checkpoint = released.converted()
         model = checkpoint.build()
 
         expected = tensors_of(case)
@@ -114,7 +124,7 @@ class TestConversion:
         mask = torch.arange(queries.shape[1]) < counts[:, None]
         with torch.no_grad():
             scores = model.score(model(expected["input.video_features"], queries, mask, "joint"))
-        fused = fuse_scores(scores.iou, scores.contrastive, checkpoint.spec.decode.score_power)
+        fused = fuse_scores(scores.iou, scores.contrastive, config.decode.score_power)
         assert torch.equal(model.valid, expected["eval.valid_mask"].bool())
         for name, actual in (("iou", scores.iou), ("contrastive", scores.contrastive), ("fused", fused)):
             wanted = torch.cat([expected[f"eval.{name}_scores.{i}"] for i in range(3)])
@@ -122,12 +132,9 @@ class TestConversion:
             assert (wanted[:, ~model.valid] == 0).all()
 
     def test_the_settings(self, released: Released) -> None:
-        released.convert()
-        config = find_run_config(released.out)
-        spec = load_checkpoint(released.out).spec
-        assert spec.name == config.name == "activitynet"
-        assert (spec.model, spec.decode) == (config.model, config.decode)
-        assert spec.query_widths == {"text": 24}
+        config, checkpoint = released.converted()
+        assert config.name == checkpoint.spec.name == "activitynet"
+        assert (checkpoint.spec.model, checkpoint.spec.decode) == (config.model, config.decode)
         assert (config.train.protocol, config.train.precision) == ("joint", "fp32")
         assert (config.model.projections, config.model.attention, config.model.mask) == ("modality", "all", "both")
         assert (config.model.layers, config.model.heads, config.model.gamma) == (2, 4, 0.98)
@@ -140,8 +147,9 @@ class TestConversion:
         assert config.evaluation.tious == [0.3, 0.5, 0.7]
 
     def test_where_it_came_from_is_kept(self, released: Released) -> None:
-        released.convert()
-        assert load_checkpoint(released.out).spec.provenances == {
+        spec = released.converted()[1].spec
+        assert spec.query_widths == {"text": 24}
+        assert spec.provenances == {
             "video": Provenance(
                 backbone="c3d",
                 dim=20,
@@ -159,11 +167,10 @@ class TestConversion:
         assert [file.name for file in files if str(released.folder).encode() in file.read_bytes()] == []
 
     def test_the_same_without_files(self, released: Released) -> None:
-        released.convert()
+        config, saved = released.converted()
         imported = import_released(released.config, released.weights)
-        saved = load_checkpoint(released.out)
-        assert imported.config == find_run_config(released.out)
-        assert imported.config.data == load_recipe("activitynet").data
+        assert imported.config == config
+        assert imported.config.data == DataConfig()
         assert imported.weights.keys() == saved.weights.keys()
         assert all(torch.equal(tensor, saved.weights[name]) for name, tensor in imported.weights.items())
         video = imported.spec.provenances["video"]
@@ -178,26 +185,77 @@ class TestConversion:
 
     def test_the_released_charades_file_attends_to_nothing(self, tmp_path: Path) -> None:
         released = Released(tmp_path, "charades_released")
-        released.convert()
-        model = load_checkpoint(released.out).spec.model
-        assert (model.attention, model.softmax) == ("video", False)
-        assert model.zero_linear_retention
+        config, _ = released.converted()
+        assert (config.model.attention, config.model.softmax) == ("video", False)
+        assert config.model.zero_linear_retention
+
+    @pytest.mark.parametrize("dim", [32, 256])
+    @pytest.mark.parametrize(
+        ("trained", "matrix"),
+        [
+            (False, None),
+            (False, "text.v"),
+            (True, "video.q"),
+            (True, "video.k"),
+            (True, "video.v"),
+            (True, "text.q"),
+        ],
+    )
+    def test_attention_that_was_never_trained_keeps_its_spread(
+        self, dim: int, trained: bool, matrix: str | None
+    ) -> None:
+        generator = torch.Generator().manual_seed(dim)
+        weights = {
+            f"transformer.layers.{layer}.retention.projections.{kind}.{letter}.weight": torch.randn(
+                dim, dim, generator=generator
+            )
+            / dim
+            for layer in range(4)
+            for kind in ("video", "text")
+            for letter in "qkv"
+        }
+        weights["transformer.layers.0.retention.output.weight"] = torch.ones(dim, dim)
+        if matrix is not None:  # as much as its own size, in one layer
+            changed = weights[f"transformer.layers.2.retention.projections.{matrix}.weight"]
+            changed += torch.randn(dim, dim, generator=generator) / dim
+        assert attention_was_trained(weights) == trained
+
+    @pytest.mark.parametrize("trained", [False, True])
+    def test_whether_attention_was_trained_is_said(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, trained: bool
+    ) -> None:
+        released = Released(tmp_path, "charades_released")
+        generator = torch.Generator().manual_seed(0)
+        for name, weight in released.weights.items():
+            if "W_vid_" in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator) * (0.1 if trained else 1 / 32))
+        released.write()
+        with caplog.at_level("INFO", logger="mrnet"):
+            _, checkpoint = released.converted()
+        if trained:
+            said = "attention: trained, and zero in this model (quirk zero_linear_retention)"
+        else:
+            said = (
+                "attention: never trained, its matrices keep the spread they began with, and zero in this model "
+                "(quirk zero_linear_retention)"
+            )
+        noted = checkpoint.spec.provenances["video"].details["attention"]
+        assert noted == ("trained" if trained else "never trained")
+        assert caplog.messages == [said]
 
     def test_shared_projections_are_read_off_the_weights(self, tmp_path: Path) -> None:
         released = Released(tmp_path, "tacos")
-        released.convert()
-        checkpoint = load_checkpoint(released.out)
-        assert checkpoint.spec.model.projections == "shared"
-        assert find_run_config(released.out).evaluation.tious == [0.1, 0.3, 0.5]
+        config, checkpoint = released.converted()
+        assert config.model.projections == "shared"
+        assert config.evaluation.tious == [0.1, 0.3, 0.5]
         released_query = released.weights["trans_ret.rets.0.self_attn.linears.0.weight"]
-        native_query = checkpoint.weights["transformer.layers.0.retention.projections.shared.q.weight"]
-        assert torch.equal(native_query, released_query)
+        name = "transformer.layers.0.retention.projections.shared.q.weight"
+        assert torch.equal(checkpoint.weights[name], released_query)
 
     def test_modality_matrices_are_transposed(self, released: Released) -> None:
-        released.convert()
-        weights = load_checkpoint(released.out).weights
+        _, checkpoint = released.converted()
         turned = released.weights["trans_ret.rets.1.W_txt_K"].T
-        assert torch.equal(weights["transformer.layers.1.retention.projections.text.k.weight"], turned)
+        assert torch.equal(checkpoint.weights["transformer.layers.1.retention.projections.text.k.weight"], turned)
 
     def test_weights_of_several_gpus(self, released: Released, tmp_path: Path) -> None:
         released.convert()
@@ -210,23 +268,20 @@ class TestConversion:
 
     def test_the_format_of_older_pytorch(self, released: Released) -> None:
         torch.save({"model": released.weights}, released.pth, _use_new_zipfile_serialization=False)
-        released.convert()
-        bias = load_checkpoint(released.out).weights["query_encoder.bias"]
+        bias = released.converted()[1].weights["query_encoder.bias"]
         assert torch.equal(bias, released.weights["text_encoder.fc_out2.bias"])
 
     def test_dotted_keys_at_the_top(self, released: Released) -> None:
         released.config = INDEX["activitynet"]["config"]
         released.write()
-        released.convert()
-        assert load_checkpoint(released.out).spec.name == "activitynet"
+        assert released.converted()[0].name == "activitynet"
 
     def test_keys_about_where_it_ran_are_passed_over(self, released: Released) -> None:
         released.config["MODEL"]["DEVICE"] = "cuda"
         released.config["DATASETS"]["TRAIN"] = ["activitynet_train"]
         released.config |= {"OUTPUT_DIR": ".", "DATALOADER": {"NUM_WORKERS": 4}}
         released.set("SOLVER.CHECKPOINT_PERIOD", 1)
-        released.convert()
-        assert load_checkpoint(released.out).spec.model.layers == 2
+        assert released.converted()[0].model.layers == 2
 
 
 class TestReleasedDefaults:
@@ -267,7 +322,6 @@ class TestReleasedDefaults:
         model = import_config(given, modality=True, source="x").model
         assert (model.proposals, model.boundary, model.boundary_replaces_conv) == (proposals, boundary, dropped)
 
-
     def test_its_training(self) -> None:
         config = import_config({}, modality=True, source="x")
         assert (config.train.protocol, config.train.precision, config.train.seed) == ("joint", "fp32", 0)
@@ -278,22 +332,24 @@ class TestReadSettings:
     """`--config` takes a file of ours and a released one alike."""
 
     @pytest.mark.parametrize(("case", "projections"), [("activitynet", "modality"), ("tacos", "shared")])
-    def test_a_released_file_by_the_name_of_its_dataset(
-        self, tmp_path: Path, case: str, projections: str
-    ) -> None:
+    def test_a_released_file_by_the_name_of_its_dataset(self, tmp_path: Path, case: str, projections: str) -> None:
         released = Released(tmp_path, case)
         config = parse_config(read_settings(released.yml), source="x")
         assert config == import_config(released.config, modality=projections == "modality", source="x")
         assert (config.name, config.model.projections) == (case, projections)
         assert (config.train.protocol, config.train.precision) == ("joint", "fp32")
 
-    @pytest.mark.parametrize("key", ["DATASETS.NAME", "SOLVER.LR"])
-    def test_one_dotted_key_tells_a_released_file(self, tmp_path: Path, key: str) -> None:
-        (tmp_path / "config.yml").write_text(f"{key}: {'tacos' if key == 'DATASETS.NAME' else 0.5}")
+    @pytest.mark.parametrize(
+        ("line", "name", "projections", "lr"),
+        [("DATASETS.NAME: tacos", "tacos", "shared", 0.01), ("SOLVER.LR: 0.5", "released", "modality", 0.5)],
+    )
+    def test_one_dotted_key_tells_a_released_file(
+        self, tmp_path: Path, line: str, name: str, projections: str, lr: float
+    ) -> None:
+        (tmp_path / "config.yml").write_text(line)
         settings = read_settings(tmp_path / "config.yml")
-        assert (settings["name"], settings["model"]["projections"], settings["train"]["lr"]) == (
-            ("tacos", "shared", 0.01) if key == "DATASETS.NAME" else ("released", "modality", 0.5)
-        )
+        assert (settings["name"], settings["model"]["projections"]) == (name, projections)
+        assert settings["train"]["lr"] == lr
 
     def test_the_recipe_of_a_checkpoint(self, released: Released) -> None:
         released.convert()
@@ -396,6 +452,58 @@ class TestWeightsThatDoNotFit:
         assert "holds no state dict under 'model'" in released.refusal(CheckpointError)
 
 
+class TestConfigurationAsYacsReadsIt:
+    @pytest.mark.parametrize(
+        ("released_key", "spelt", "key", "value"),
+        [
+            ("SOLVER.MILESTONES", "(8, 13)", "train.milestones", [8, 13]),
+            ("SOLVER.MILESTONES", "'[8, 13]'", "train.milestones", [8, 13]),
+            ("SOLVER.MILESTONES", "8, 13", "train.milestones", [8, 13]),
+            ("MODEL.RET.FEAT2D.POOLING_COUNTS", "(15, 8, 8)", "model.pooling_counts", [15, 8, 8]),
+            ("SOLVER.TRANS_LAYER", "'4'", "model.layers", 4),
+            ("SOLVER.LR", "1e-4", "train.lr", 1e-4),  # a string in YAML 1.1
+            ("SOLVER.LR", "'0.0015'", "train.lr", 0.0015),
+            ("SOLVER.ATT_DROPOUT", "None", "model.attention_dropout", 0.0),
+            ("SOLVER.ATT_DROPOUT", "no", "model.attention_dropout", 0.0),
+            ("SOLVER.ATT_DROPOUT", "'0.1'", "model.attention_dropout", 0.1),
+            ("SOLVER.D_DOUBLE", "no", "model.bidirectional", False),
+            ("SOLVER.D_DOUBLE", "'False'", "model.bidirectional", False),
+            ("SOLVER.D_DOUBLE", "on", "model.bidirectional", True),
+            ("SOLVER.USE_LRTNET", "OFF", "model.transformer", False),
+            ("SOLVER.MASK_MODE", "'no'", "model.mask", "none"),
+            ("SOLVER.MASK_MODE", "no", "model.mask", "none"),  # yacs would refuse it
+            ("SOLVER.ATT_MODE", "v", "model.attention", "video"),
+            ("DATASETS.NAME", "tacos", "name", "tacos"),
+        ],
+    )
+    def test_value(self, released_key: str, spelt: str, key: str, value: Any) -> None:
+        found: Any = self.read(released_key, spelt).model_dump()
+        for part in key.split("."):
+            found = found[part]
+        assert found == value
+        assert type(found) is type(value)
+
+    @pytest.mark.parametrize(
+        ("released_key", "spelt", "message"),
+        [
+            ("SOLVER.D_DOUBLE", "1", "SOLVER.D_DOUBLE is 1, it should be true or false"),
+            ("SOLVER.D_DOUBLE", "None", "SOLVER.D_DOUBLE is None, it should be true or false"),
+            ("SOLVER.LR", "True", "SOLVER.LR is True, it should be something like 0.01"),
+            ("SOLVER.TRANS_LAYER", "true", "SOLVER.TRANS_LAYER is True, it should be something like 2"),
+            ("SOLVER.TRANS_LAYER", "4.0", "SOLVER.TRANS_LAYER: Input should be a valid integer, got 4.0"),
+            ("SOLVER.MILESTONES", "'8'", "SOLVER.MILESTONES: Input should be a valid list, got 8"),
+        ],
+    )
+    def test_refused(self, released_key: str, spelt: str, message: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            self.read(released_key, spelt)
+        assert str(caught.value) == f"config.yml: {message}"
+
+    @staticmethod
+    def read(key: str, spelt: str) -> Any:
+        return import_config(parse_yaml(f"{key}: {spelt}"), modality=True, source="config.yml")
+
+
 class TestConfigurationThatDoesNotFit:
     """Which file to mend is part of a message: here it is the YAML."""
 
@@ -413,7 +521,7 @@ class TestConfigurationThatDoesNotFit:
             ("SOLVER.ATT_MODE", None, "SOLVER.ATT_MODE is None, the released code knows all, v, trans, no"),
             (
                 "SOLVER.MASK_MODE",
-                False,  # a bare no
+                False,
                 "SOLVER.MASK_MODE is False, the released code knows no, ret, sparse, both",
             ),
             (
@@ -449,10 +557,8 @@ class TestConfigurationThatDoesNotFit:
 
     def test_a_quoted_boolean(self, tmp_path: Path) -> None:
         released = Released(tmp_path, "charades_released")
-        released.set("SOLVER.ATT_SOFTMAX", "false")
-        assert released.refusal(ConfigError) == (
-            f"{released.yml}: SOLVER.ATT_SOFTMAX is 'false', it should be true or false"
-        )
+        released.set("SOLVER.ATT_SOFTMAX", "False")
+        assert released.converted()[0].model.zero_linear_retention
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -598,8 +704,7 @@ class TestOut:
 
     def test_an_empty_folder_will_do(self, released: Released) -> None:
         released.out.mkdir()
-        released.convert()
-        assert load_checkpoint(released.out).spec.name == "activitynet"
+        assert released.converted()[0].name == "activitynet"
 
     def test_below_a_file(self, released: Released) -> None:
         released.out = released.yml / "converted"

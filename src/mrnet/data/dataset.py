@@ -66,7 +66,7 @@ class Batch:
     def collate(cls, samples: Sequence[Sample]) -> Self:
         """Pad samples into a batch."""
         counts = torch.tensor([len(sample.queries) for sample in samples])
-        durations = torch.tensor([sample.record.duration_s for sample in samples], dtype=torch.float32)
+        durations = torch.tensor([sample.record.duration_s for sample in samples])
         moments = [sample.moments for sample in samples if sample.moments is not None]
         return cls(
             video=torch.stack([sample.video for sample in samples]),

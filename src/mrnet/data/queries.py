@@ -79,7 +79,7 @@ class CombinedQueries:
 
     def __call__(self, queries: Sequence[Query]) -> Tensor:
         """``(s, dim)`` float32, one row a query."""
-        features = torch.empty(len(queries), self.dim)
+        features = torch.empty(len(queries), self.dim, dtype=torch.float32)
         for kind, of_kind in self._of.items():
             indices = [index for index, query in enumerate(queries) if query.kind == kind]
             if indices:

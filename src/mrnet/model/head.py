@@ -116,11 +116,11 @@ def window_weights(valid: Tensor, kernel: int, layers: int) -> list[Tensor]:
         layers: L; all padding, (K - 1)·L cells along each axis, is in the first.
     """
     ones = torch.ones(1, 1, kernel, kernel)
-    support = F.pad(valid.float(), ((kernel - 1) * layers // 2,) * 4)[None, None]
+    support = F.pad(valid.to(ones.dtype), ((kernel - 1) * layers // 2,) * 4)[None, None]
     weights = []
     for _ in range(layers):
         count = F.conv2d(support, ones).round()
-        support = (count > 0).float()
+        support = (count > 0).to(ones.dtype)
         weights.append((support / count.clamp(min=1))[0, 0])
     return weights
 

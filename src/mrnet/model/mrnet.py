@@ -12,6 +12,7 @@ from mrnet.model.fast.routes import Route
 from mrnet.model.head import ProposalHead
 from mrnet.model.proposals import ProposalMap
 from mrnet.model.transformer import RetentionTransformer
+from mrnet.precision import at_least_float32
 from mrnet.temporal import valid_cells
 from mrnet.types import QueryProtocol
 
@@ -187,7 +188,7 @@ class MRNet(nn.Module):
             map_of_query=map_of_query,
             video_of_query=video_of_query,
             video_of_map=video_of_map,
-            sparsity=_at_least_float32(sparsity),
+            sparsity=at_least_float32(sparsity),
             num_videos=num_videos,
         )
 
@@ -202,11 +203,7 @@ class MRNet(nn.Module):
 
 
 def _normalise(x: Tensor) -> Tensor:
-    return F.normalize(_at_least_float32(x), dim=-1)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return F.normalize(at_least_float32(x), dim=-1)
 
 
 def _cosine(queries: Tensor, proposals: Tensor, map_of_query: Tensor) -> Tensor:

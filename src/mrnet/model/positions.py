@@ -37,8 +37,8 @@ class XPos(nn.Module):
 
     def __init__(self, length: int, dim: int) -> None:
         super().__init__()
-        pair = torch.arange(dim // 2, dtype=torch.float32)
-        position = torch.arange(length, dtype=torch.float32)[:, None]
+        pair = torch.arange(dim // 2, dtype=torch.get_default_dtype())
+        position = torch.arange(length, dtype=torch.get_default_dtype())[:, None]
         zeta = (2 * pair + 0.4 * dim) / (1.4 * dim)
         angle = position / 10000 ** (pair / (dim // 2))
         self.register_buffer("scale", zeta ** (position / 512), persistent=False)

@@ -21,8 +21,8 @@ def decay_mask(length: int, gamma: float, *, bidirectional: bool, doubled_diagon
 
     Source: docs/method.md, section 5.
     """
-    position = torch.arange(length)
-    causal = (gamma ** (position[:, None] - position).clamp(min=0).float()).tril()
+    position = torch.arange(length, dtype=torch.get_default_dtype())
+    causal = (gamma ** (position[:, None] - position).clamp(min=0)).tril()
     if not bidirectional:
         return causal
     return causal + (causal.T if doubled_diagonal else causal.T.triu(diagonal=1))

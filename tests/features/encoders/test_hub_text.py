@@ -87,7 +87,7 @@ def test_long_sentences_are_refused(hub_model: Folder, family: str, limit: int) 
     with pytest.raises(DataError) as caught:
         list(backbone.prepare(longest + " red"))
     assert str(caught.value) == (
-        f"the query has {limit + 1} tokens, hf:{folder} takes at most {limit}: "
+        f"the query has {limit + 1} tokens, hf:{folder.name} takes at most {limit}: "
         f"shorten it (it begins {(longest + ' red')[:40]!r})"
     )
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 def spread(cells: Tensor, kernel: int, padding: int = 0) -> Tensor:
     """Cells whose window holds one of the given cells: ``(s, s)`` bool to ``(s + 2·padding - kernel + 1, …)``."""
-    ones = torch.ones(1, 1, kernel, kernel)
+    ones = torch.ones(1, 1, kernel, kernel, dtype=torch.float32)
     return F.conv2d(cells[None, None].float(), ones, padding=padding)[0, 0] > 0.5
 
 
@@ -135,7 +135,8 @@ class Tiling:
         """
         step = size - kernel + 1
         corners = cover(outputs, step)
-        num_pairs = F.conv2d(inputs[None, None].float(), torch.ones(1, 1, kernel, kernel))[0, 0] * outputs
+        ones = torch.ones(1, 1, kernel, kernel, dtype=torch.float32)
+        num_pairs = F.conv2d(inputs[None, None].float(), ones)[0, 0] * outputs
         within = torch.arange(step)
         i, j = ((corners[:, axis] + within[:, None] + step) for axis in (0, 1))
         held = F.pad(num_pairs, (step,) * 4)[i[:, None], j[None]].sum(dim=(0, 1))
