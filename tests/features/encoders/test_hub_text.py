@@ -122,7 +122,7 @@ def test_provenance(hub_model: Folder) -> None:
 
 
 def test_blanks_at_the_ends_reach_encoders_to_which_they_matter(hub_model: Folder, tmp_path: Path) -> None:
-    """As the published data2vec features were made: sentences of ActivityNet begin with a blank."""
+    """As the published data2vec features were made: two in three sentences of ActivityNet begin with a blank."""
     tokenizers = pytest.importorskip("tokenizers")
     folder = tmp_path / "data2vec"
     shutil.copytree(hub_model("data2vec-text"), folder)
