@@ -17,11 +17,12 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mrnet.errors import CheckpointError, ConfigError, MRNetError
-from mrnet.retrieval.rank import fuse_scores
+from mrnet.config import RunConfig, parse_yaml
+from mrnet.errors import CheckpointError, ConfigError, MRNetError, OutputError
+from mrnet.retrieval.trained import fuse_scores
 from mrnet.weights import native as checkpoint
-from mrnet.weights.native import build_model, load_checkpoint
-from mrnet.weights.released import convert_checkpoint, import_config
+from mrnet.weights.native import Checkpoint, find_run_config, load_checkpoint
+from mrnet.weights.released import attention_was_trained, convert_checkpoint, import_config
 
 CASES = Path(__file__).parents[1] / "parity" / "cases"
 INDEX: dict[str, Any] = json.loads((CASES / "index.json").read_text(encoding="utf-8"))
@@ -82,6 +83,11 @@ class Released:
     def convert(self) -> None:
         convert_checkpoint(self.pth, self.yml, self.out)
 
+    def converted(self) -> tuple[RunConfig, Checkpoint]:
+        """What a conversion writes."""
+        self.convert()
+        return find_run_config(self.out), load_checkpoint(self.out)
+
     def refusal(self, kind: type[MRNetError]) -> str:
         """The one-line message of a conversion that fails and leaves nothing behind."""
         before = sorted(self.folder.rglob("*"))
@@ -101,9 +107,8 @@ class TestConversion:
     @pytest.mark.parametrize("case", sorted(INDEX))
     def test_the_released_scores(self, tmp_path: Path, case: str) -> None:
         released = Released(tmp_path, case)
-        released.convert()
-        config, weights = load_checkpoint(released.out)
-        model = build_model(config, weights, source=case)
+        config, checkpoint = released.converted()
+        model = checkpoint.build()
 
         expected = tensors_of(case)
         query_features = [expected[f"input.query_features.{i}"] for i in range(3)]
@@ -111,18 +116,18 @@ class TestConversion:
         counts = torch.tensor([len(rows) for rows in query_features])
         mask = torch.arange(queries.shape[1]) < counts[:, None]
         with torch.no_grad():
-            scores = model.score(model(expected["input.video_features"], queries, mask))
+            scores = model.score(model(expected["input.video_features"], queries, mask, "joint"))
         fused = fuse_scores(scores.iou, scores.contrastive, config.decode.score_power)
         assert torch.equal(model.valid, expected["eval.valid_mask"].bool())
         for name, actual in (("iou", scores.iou), ("contrastive", scores.contrastive), ("fused", fused)):
-            wanted = torch.cat([expected[f"eval.{name}_scores.{i}"] for i in range(3)])
+            wanted = torch.cat([expected[f"eval.{name}_scores.{i}"] for i in range(3)])[:, model.valid]
             torch.testing.assert_close(actual, wanted, atol=1e-5, rtol=0)
 
     def test_the_settings(self, released: Released) -> None:
-        released.convert()
-        config, _ = load_checkpoint(released.out)
-        assert config.name == "activitynet"
-        assert config.model.query_mode == "joint"
+        config, checkpoint = released.converted()
+        assert config.name == checkpoint.spec.name == "activitynet"
+        assert (checkpoint.spec.model, checkpoint.spec.decode) == (config.model, config.decode)
+        assert (config.train.protocol, config.train.precision) == ("joint", "fp32")
         assert (config.model.projections, config.model.attention, config.model.mask) == ("modality", "all", "both")
         assert (config.model.layers, config.model.heads, config.model.gamma) == (2, 4, 0.98)
         assert (config.model.dim, config.model.clip_hidden, config.model.head_hidden) == (32, 40, 24)
@@ -134,38 +139,85 @@ class TestConversion:
         assert config.evaluation.tious == [0.3, 0.5, 0.7]
 
     def test_where_it_came_from_is_kept(self, released: Released) -> None:
-        released.convert()
-        config, _ = load_checkpoint(released.out)
-        assert config.video_provenance is not None
-        assert config.query_provenance is not None
-        assert (config.video_provenance.backbone, config.video_provenance.dim) == ("c3d", 20)
-        assert config.video_provenance.details == {
-            "converted_from": "best.pth",
-            "released_config": "config.yml",
-        }
-        assert config.query_provenance.dim == 24
+        _, checkpoint = released.converted()
+        video, text = (checkpoint.spec.provenances[modality] for modality in ("video", "text"))
+        assert (video.backbone, video.dim) == ("c3d", 20)
+        assert video.details == {"converted_from": "best.pth", "released_config": "config.yml"}
+        assert text.dim == checkpoint.spec.query_widths["text"] == 24
 
     def test_the_released_charades_file_attends_to_nothing(self, tmp_path: Path) -> None:
         released = Released(tmp_path, "charades_released")
-        released.convert()
-        config, _ = load_checkpoint(released.out)
+        config, _ = released.converted()
         assert (config.model.attention, config.model.softmax) == ("video", False)
         assert config.model.zero_linear_retention
 
+    @pytest.mark.parametrize("dim", [32, 256])
+    @pytest.mark.parametrize(
+        ("trained", "matrix"),
+        [
+            (False, None),
+            (False, "text.v"),
+            (True, "video.q"),
+            (True, "video.k"),
+            (True, "video.v"),
+            (True, "text.q"),
+        ],
+    )
+    def test_attention_that_was_never_trained_keeps_its_spread(
+        self, dim: int, trained: bool, matrix: str | None
+    ) -> None:
+        generator = torch.Generator().manual_seed(dim)
+        weights = {
+            f"transformer.layers.{layer}.retention.projections.{kind}.{letter}.weight": torch.randn(
+                dim, dim, generator=generator
+            )
+            / dim
+            for layer in range(4)
+            for kind in ("video", "text")
+            for letter in "qkv"
+        }
+        weights["transformer.layers.0.retention.output.weight"] = torch.ones(dim, dim)
+        if matrix is not None:  # as much as its own size, in one layer
+            changed = weights[f"transformer.layers.2.retention.projections.{matrix}.weight"]
+            changed += torch.randn(dim, dim, generator=generator) / dim
+        assert attention_was_trained(weights) == trained
+
+    @pytest.mark.parametrize("trained", [False, True])
+    def test_whether_attention_was_trained_is_said(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, trained: bool
+    ) -> None:
+        released = Released(tmp_path, "charades_released")
+        generator = torch.Generator().manual_seed(0)
+        for name, weight in released.weights.items():
+            if "W_vid_" in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator) * (0.1 if trained else 1 / 32))
+        released.write()
+        with caplog.at_level("INFO", logger="mrnet"):
+            _, checkpoint = released.converted()
+        if trained:
+            said = "attention: trained, and zero in this model (quirk zero_linear_retention)"
+        else:
+            said = (
+                "attention: never trained, its matrices keep the spread they began with, and zero in this model "
+                "(quirk zero_linear_retention)"
+            )
+        noted = checkpoint.spec.provenances["video"].details["attention"]
+        assert noted == ("trained" if trained else "never trained")
+        assert caplog.messages == [said]
+
     def test_shared_projections_are_read_off_the_weights(self, tmp_path: Path) -> None:
         released = Released(tmp_path, "tacos")
-        released.convert()
-        config, weights = load_checkpoint(released.out)
+        config, checkpoint = released.converted()
         assert config.model.projections == "shared"
         assert config.evaluation.tious == [0.1, 0.3, 0.5]
         released_query = released.weights["trans_ret.rets.0.self_attn.linears.0.weight"]
-        assert torch.equal(weights["transformer.layers.0.retention.projections.shared.q.weight"], released_query)
+        name = "transformer.layers.0.retention.projections.shared.q.weight"
+        assert torch.equal(checkpoint.weights[name], released_query)
 
     def test_modality_matrices_are_transposed(self, released: Released) -> None:
-        released.convert()
-        _, weights = load_checkpoint(released.out)
+        _, checkpoint = released.converted()
         turned = released.weights["trans_ret.rets.1.W_txt_K"].T
-        assert torch.equal(weights["transformer.layers.1.retention.projections.text.k.weight"], turned)
+        assert torch.equal(checkpoint.weights["transformer.layers.1.retention.projections.text.k.weight"], turned)
 
     def test_weights_of_several_gpus(self, released: Released, tmp_path: Path) -> None:
         released.convert()
@@ -178,23 +230,20 @@ class TestConversion:
 
     def test_the_format_of_older_pytorch(self, released: Released) -> None:
         torch.save({"model": released.weights}, released.pth, _use_new_zipfile_serialization=False)
-        released.convert()
-        bias = load_checkpoint(released.out)[1]["query_encoder.bias"]
+        bias = released.converted()[1].weights["query_encoder.bias"]
         assert torch.equal(bias, released.weights["text_encoder.fc_out2.bias"])
 
     def test_dotted_keys_at_the_top(self, released: Released) -> None:
         released.config = INDEX["activitynet"]["config"]
         released.write()
-        released.convert()
-        assert load_checkpoint(released.out)[0].name == "activitynet"
+        assert released.converted()[0].name == "activitynet"
 
     def test_keys_about_where_it_ran_are_passed_over(self, released: Released) -> None:
         released.config["MODEL"]["DEVICE"] = "cuda"
         released.config["DATASETS"]["TRAIN"] = ["activitynet_train"]
         released.config |= {"OUTPUT_DIR": ".", "DATALOADER": {"NUM_WORKERS": 4}}
         released.set("SOLVER.CHECKPOINT_PERIOD", 1)
-        released.convert()
-        assert load_checkpoint(released.out)[0].model.layers == 2
+        assert released.converted()[0].model.layers == 2
 
 
 class TestReleasedDefaults:
@@ -203,8 +252,6 @@ class TestReleasedDefaults:
         del given["MODEL"]["RET"]["INPUT_TEXT_DIM"], given["SOLVER"]["LOSS_RATIO"], given["SOLVER"]["USE_LRTNET"]
         config = import_config(given, modality=False, source="tacos")
         assert config.model.query_dim == 768
-        assert config.query_provenance is not None
-        assert config.query_provenance.dim == 768
         assert config.loss.sparsity_doubling_ratio == 0.0
         assert config.model.transformer is True
         assert config.model.attention_dropout == 0.0
@@ -304,6 +351,58 @@ class TestWeightsThatDoNotFit:
         assert "holds no state dict under 'model'" in released.refusal(CheckpointError)
 
 
+class TestConfigurationAsYacsReadsIt:
+    @pytest.mark.parametrize(
+        ("released_key", "spelt", "key", "value"),
+        [
+            ("SOLVER.MILESTONES", "(8, 13)", "train.milestones", [8, 13]),
+            ("SOLVER.MILESTONES", "'[8, 13]'", "train.milestones", [8, 13]),
+            ("SOLVER.MILESTONES", "8, 13", "train.milestones", [8, 13]),
+            ("MODEL.RET.FEAT2D.POOLING_COUNTS", "(15, 8, 8)", "model.pooling_counts", [15, 8, 8]),
+            ("SOLVER.TRANS_LAYER", "'4'", "model.layers", 4),
+            ("SOLVER.LR", "1e-4", "train.lr", 1e-4),  # a string in YAML 1.1
+            ("SOLVER.LR", "'0.0015'", "train.lr", 0.0015),
+            ("SOLVER.ATT_DROPOUT", "None", "model.attention_dropout", 0.0),
+            ("SOLVER.ATT_DROPOUT", "no", "model.attention_dropout", 0.0),
+            ("SOLVER.ATT_DROPOUT", "'0.1'", "model.attention_dropout", 0.1),
+            ("SOLVER.D_DOUBLE", "no", "model.bidirectional", False),
+            ("SOLVER.D_DOUBLE", "'False'", "model.bidirectional", False),
+            ("SOLVER.D_DOUBLE", "on", "model.bidirectional", True),
+            ("SOLVER.USE_LRTNET", "OFF", "model.transformer", False),
+            ("SOLVER.MASK_MODE", "'no'", "model.mask", "none"),
+            ("SOLVER.MASK_MODE", "no", "model.mask", "none"),  # yacs would refuse it
+            ("SOLVER.ATT_MODE", "v", "model.attention", "video"),
+            ("DATASETS.NAME", "tacos", "name", "tacos"),
+        ],
+    )
+    def test_value(self, released_key: str, spelt: str, key: str, value: Any) -> None:
+        found: Any = self.read(released_key, spelt).model_dump()
+        for part in key.split("."):
+            found = found[part]
+        assert found == value
+        assert type(found) is type(value)
+
+    @pytest.mark.parametrize(
+        ("released_key", "spelt", "message"),
+        [
+            ("SOLVER.D_DOUBLE", "1", "SOLVER.D_DOUBLE is 1, it should be true or false"),
+            ("SOLVER.D_DOUBLE", "None", "SOLVER.D_DOUBLE is None, it should be true or false"),
+            ("SOLVER.LR", "True", "SOLVER.LR is True, it should be something like 0.01"),
+            ("SOLVER.TRANS_LAYER", "true", "SOLVER.TRANS_LAYER is True, it should be something like 2"),
+            ("SOLVER.TRANS_LAYER", "4.0", "SOLVER.TRANS_LAYER: Input should be a valid integer, got 4.0"),
+            ("SOLVER.MILESTONES", "'8'", "SOLVER.MILESTONES: Input should be a valid list, got 8"),
+        ],
+    )
+    def test_refused(self, released_key: str, spelt: str, message: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            self.read(released_key, spelt)
+        assert str(caught.value) == f"config.yml: {message}"
+
+    @staticmethod
+    def read(key: str, spelt: str) -> Any:
+        return import_config(parse_yaml(f"{key}: {spelt}"), modality=True, source="config.yml")
+
+
 class TestConfigurationThatDoesNotFit:
     """Which file to mend is part of a message: here it is the YAML."""
 
@@ -321,7 +420,7 @@ class TestConfigurationThatDoesNotFit:
             ("SOLVER.ATT_MODE", None, "SOLVER.ATT_MODE is None, the released code knows all, v, trans, no"),
             (
                 "SOLVER.MASK_MODE",
-                False,  # a bare no
+                False,
                 "SOLVER.MASK_MODE is False, the released code knows no, ret, sparse, both",
             ),
             (
@@ -355,12 +454,8 @@ class TestConfigurationThatDoesNotFit:
 
     def test_a_quoted_boolean(self, tmp_path: Path) -> None:
         released = Released(tmp_path, "charades_released")
-        released.set("SOLVER.ATT_SOFTMAX", "false")
-        try:
-            released.convert()
-        except ConfigError:
-            return
-        assert load_checkpoint(released.out)[0].model.zero_linear_retention
+        released.set("SOLVER.ATT_SOFTMAX", "False")
+        assert released.converted()[0].model.zero_linear_retention
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -493,23 +588,24 @@ class TestOut:
         taken = released.folder / name
         taken.parent.mkdir(exist_ok=True)
         taken.write_text("mine")
-        assert released.refusal(CheckpointError) == (
+        assert released.refusal(OutputError) == (
             f"{released.out} already exists and is not empty: choose another place or remove it"
         )
         assert taken.read_text() == "mine"
 
     def test_twice(self, released: Released) -> None:
         released.convert()
-        assert "already exists and is not empty" in released.refusal(CheckpointError)
+        assert "already exists and is not empty" in released.refusal(OutputError)
 
     def test_an_empty_folder_will_do(self, released: Released) -> None:
         released.out.mkdir()
-        released.convert()
-        assert load_checkpoint(released.out)[0].name == "activitynet"
+        assert released.converted()[0].name == "activitynet"
 
     def test_below_a_file(self, released: Released) -> None:
         released.out = released.yml / "converted"
-        assert released.refusal(CheckpointError).startswith(f"cannot write {released.out}: ")
+        assert released.refusal(OutputError) == (
+            f"{released.out}: cannot be written (File exists); choose another place"
+        )
 
     def test_nothing_half_written(self, released: Released, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(directory: Path, *rest: object) -> None:  # noqa: ARG001

@@ -3,6 +3,8 @@
 Source: docs/method.md, sections 9 to 11.
 """
 
+import ast
+import logging
 import pickle
 import re
 import warnings
@@ -19,6 +21,8 @@ from mrnet.config import ModelConfig, ModelSpec, RunConfig, parse_config, parse_
 from mrnet.errors import CheckpointError, ConfigError
 from mrnet.provenance import Provenance
 from mrnet.weights.native import check_weights, save_checkpoint
+
+log = logging.getLogger(__name__)
 
 # Native field -> released key and the default that the released code gives it where a file leaves it out.
 _FIELDS: dict[str, tuple[str, Any]] = {
@@ -133,6 +137,8 @@ def import_released(
         if rename.native is not None
     }
     details = {} if details is None else dict(details)
+    if config.model.transformer and config.model.zero_linear_retention:
+        details["attention"] = "trained" if attention_was_trained(native) else "never trained"
     backbone = _flatten(released_config).get(_VIDEO_FEATURES, "c3d")
     spec = ModelSpec(
         name=config.name,
@@ -150,6 +156,10 @@ def import_released(
 def import_config(released_config: Mapping[str, Any], *, modality: bool, source: str) -> RunConfig:
     """A released configuration as a native one.
 
+    Values are what yacs, which the released code reads them with, takes them for: Python literals in strings are
+    evaluated (``None``, ``(8, 13)``, ``1e-4``, a number in quotes), and where a boolean belongs, ``no``, ``off``,
+    ``yes`` and ``on`` are booleans. Where a word belongs, ``no`` is that word; yacs would want it in quotes.
+
     Args:
         released_config: nested or dotted keys.
         modality: whether the weights are those of the form with modality matrices.
@@ -166,8 +176,12 @@ def import_config(released_config: Mapping[str, Any], *, modality: bool, source:
     tree: dict[str, Any] = {}
     for native, (released, default) in _FIELDS.items():
         value = given.get(released, default)
+        if default is None or isinstance(default, bool):
+            value = yaml.SafeLoader.bool_values.get(str(value).lower(), value)
         if isinstance(default, bool) and not isinstance(value, bool):
             raise ConfigError(f"{source}: {released} is {value!r}, it should be true or false")
+        if isinstance(value, bool) and isinstance(default, int | float | list) and not isinstance(default, bool):
+            raise ConfigError(f"{source}: {released} is {value!r}, it should be something like {default!r}")
         *parents, leaf = native.split(".")
         node = tree
         for parent in parents:
@@ -333,6 +347,12 @@ def convert_checkpoint(checkpoint: Path, released_config: Path, out: Path) -> Re
     weights = _read_pth(checkpoint)
     details = {"converted_from": checkpoint.name, "released_config": released_config.name}
     released = import_released(tree, weights, str(checkpoint), str(released_config), details)
+    attention = released.spec.provenances["video"].details.get("attention")
+    if attention is not None:
+        log.info(
+            "attention: %s, and zero in this model (quirk zero_linear_retention)",
+            attention + (", its matrices keep the spread they began with" if attention == "never trained" else ""),
+        )
     save_checkpoint(out, released.spec, released.config, released.weights)
     return released
 
@@ -350,10 +370,30 @@ def read_settings(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, is no YAML, or holds keys or values that the released code does not know.
     """
     tree = _read_yaml(path)
-    if _RELEASED_SECTIONS.isdisjoint(key.split(".")[0] for key in tree):
+    if _RELEASED_SECTIONS.isdisjoint(str(key).split(".")[0] for key in tree):
         return tree
     name = str(_flatten(tree).get("DATASETS.NAME", ""))
     return import_config(tree, modality=name != "tacos", source=str(path)).model_dump(mode="json")
+
+
+def attention_was_trained(weights: Mapping[str, Tensor]) -> bool:
+    """Whether any matrix of Q, K or V has left the spread that it begins with: mean 0, deviation 1/d.
+
+    With the quirk ``zero_linear_retention`` no gradient reaches them, so that they keep it; of text only Q and K count,
+    for its V is trained where text takes no part in attention.
+
+    Args:
+        weights: native ones of the form with modality matrices.
+    """
+    pattern = re.compile(r"transformer\.layers\.\d+\.retention\.projections\.(video\.[qkv]|text\.[qk])\.weight")
+    return any(not _is_initial(weight) for name, weight in weights.items() if pattern.fullmatch(name))
+
+
+def _is_initial(matrix: Tensor) -> bool:
+    """Whether a ``(d, d)`` matrix has mean 0 and deviation 1/d, within five standard errors of either."""
+    dim = len(matrix)
+    scaled = matrix.double() * dim
+    return abs(scaled.mean().item()) < 5 / dim and abs(scaled.std().item() - 1) < 5 / (2**0.5 * dim)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -407,5 +447,15 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             flat.update(_flatten(value, f"{prefix}{key}."))
         else:
-            flat[f"{prefix}{key}"] = value
+            flat[f"{prefix}{key}"] = _literal(value)
     return flat
+
+
+def _literal(value: Any) -> Any:
+    """What a string spells in Python, and anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return value
