@@ -8,7 +8,7 @@ its saved configuration alone. A :class:`ModelSpec` is the part that answering n
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -458,15 +458,16 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = kind
-        for part in first["loc"][:-1]:
-            known = known.model_fields[str(part)].annotation  # type: ignore[assignment]
+        known: Any = kind
+        for part in first["loc"][:-1]:  # of a dictionary, the type of its values
+            is_section = hasattr(known, "model_fields")
+            known = known.model_fields[str(part)].annotation if is_section else get_args(known)[-1]
         fields = ", ".join(known.model_fields) if hasattr(known, "model_fields") else ""
         return f"unknown key {key!r}" + (f"; known here: {fields}" if fields else "")
     message = first["msg"].removeprefix("Value error, ")
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     value = "" if isinstance(first["input"], dict) or "got" in message else f", got {first['input']!r}"
-    return f"{key}: {message}{value}{more}"
+    return (f"{key}: " if key else "") + f"{message}{value}{more}"
 
 
 def _merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Provenance(BaseModel):
 
     Attributes:
         backbone: registered name of the encoder, e.g. ``"color-hog-motion"``, or a free name
-            for published features, e.g. ``"c3d"``.
+            for published features, e.g. ``"c3d"``; never with a path of its maker's machine.
         dim: width of a feature row.
         rows_per_s: rows a second of video; ``None`` where unknown or not applicable.
         revision: version of the encoder; ``"sha256:…"`` of its weights where it has any.

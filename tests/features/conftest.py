@@ -1,6 +1,7 @@
 """Tiny, randomly initialised models of each family, saved as their makers save theirs."""
 
 import json
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,27 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     return tried
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A client of the hub that knows it is offline, and its cache."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def cached(offline: Path) -> Callable[[Path, str, str], None]:
+    """``cached(folder, hub_id, commit)`` puts a model where the client of the hub keeps what it has downloaded."""
+
+    def put(folder: Path, name: str, commit: str) -> None:
+        place = offline / f"models--{name.replace('/', '--')}"
+        shutil.copytree(folder, place / "snapshots" / commit)
+        (place / "refs").mkdir()
+        (place / "refs" / "main").write_text(commit)
+
+    return put
 
 
 def _save(family: str, folder: Path) -> None:

@@ -23,7 +23,8 @@ class Backbone(Protocol):
 
     Attributes:
         kind: what it encodes.
-        name: what :func:`mrnet.features.registry.make_backbone` makes it from.
+        name: what :func:`mrnet.features.registry.make_backbone` makes it from; of a model in a folder or file of
+            this machine, the last part of its path alone, for the name travels with checkpoints.
         dim: width of a feature row.
         rate: feature rows a second of video; ``None`` for text and speech, which give one row each.
         revision: changes whenever the same source would give other features.

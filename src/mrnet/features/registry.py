@@ -6,8 +6,10 @@ that a heavy dependency is loaded only by those who ask for it.
 """
 
 import importlib
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import cast
 
 from mrnet.errors import ConfigError
@@ -41,6 +43,25 @@ class Entry:
     extra: str | None = None
     options: frozenset[str] = frozenset()
 
+
+_PUBLISHERS = frozenset(
+    {
+        "FacebookAI",
+        "MCG-NJU",
+        "MIT",
+        "distilbert",
+        "facebook",
+        "google",
+        "google-bert",
+        "laion",
+        "microsoft",
+        "openai",
+        "sentence-transformers",
+    }
+)
+"""Whose models of the Hugging Face hub are loaded where a checkpoint alone names them."""
+
+_HUB_ID = re.compile(r"([\w.-]{1,96})/[\w.-]{1,96}(?:@[\w.-]{1,96})?")
 
 _ENCODERS = "mrnet.features.encoders"
 
@@ -94,7 +115,7 @@ def make_backbone(
     *,
     rate: float | None = None,
     device: str | None = None,
-    trusted: Collection[str] | None = None,  # noqa: ARG001
+    trusted: Collection[str] | None = None,
 ) -> Backbone:
     """Make a registered backbone.
 
@@ -103,16 +124,23 @@ def make_backbone(
         name: a registered name; of a family, with its model: ``hf:openai/clip-vit-base-patch32``.
         rate: rows a second of video, where the backbone lets one choose; its own if left out.
         device: where its network runs, e.g. ``"cuda"``; the best there is if left out.
+        trusted: left out where the user has named the backbone. Where a file has, such as a checkpoint of someone
+            else's, what the user lets it load beside the registered names without a model and the hub's models of
+            well-known publishers: names as above. Of the one whose last part is that of ``name``, e.g.
+            ``hf:/models/clip`` for ``hf:clip``, the backbone is made.
 
     Raises:
         ConfigError: no backbone of this kind has this name, its packages are not installed, its rate cannot be
-            chosen, or its model cannot be loaded.
+            chosen, its model cannot be loaded, or a file alone names it.
     """
     family, colon, model = name.partition(":")
     entry = next((e for e in REGISTRY if e.kind == kind and e.name == family + colon), None)
     if entry is None or bool(colon) != bool(model):
         known = ", ".join(e.name + ("MODEL" if e.name.endswith(":") else "") for e in REGISTRY if e.kind == kind)
         raise ConfigError(f'no {kind} backbone is named "{name}"; use one of: {known}')
+    if trusted is not None:
+        name = _trusted_name(kind, name, trusted)
+        model = name.partition(":")[2]
     options = {
         key: value
         for key, value in (("rate", rate), ("device", device))
@@ -132,6 +160,33 @@ def make_backbone(
     if rate is not None and backbone.rate != rate:
         raise ConfigError(f"the rate of {name} cannot be chosen: it gives {entry.rate} rows a second")
     return backbone
+
+
+def _trusted_name(kind: Modality, name: str, trusted: Collection[str]) -> str:
+    """What to make where a file names a backbone: what the user named for it, or itself where it is well known.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    family, colon, model = name.partition(":")
+    if not colon or name in trusted:
+        return name
+    for named in trusted:
+        if _family_and_last_part(named) == _family_and_last_part(name):
+            return named
+    hub_id = _HUB_ID.fullmatch(model)
+    if family in ("hf", "st") and hub_id and hub_id[1] in _PUBLISHERS and not Path(model).exists():
+        return name
+    ours = name if "/" in model else f"{family}:FOLDER/{model}"
+    raise ConfigError(
+        f"the {kind} encoder {name} is named by the checkpoint alone, and is of no well-known publisher: if you "
+        f"trust it, add --encoder {ours}"
+    )
+
+
+def _family_and_last_part(name: str) -> tuple[str, str]:
+    family, _, model = name.partition(":")
+    return family, PurePath(model).name
 
 
 def extraction_command(kind: Modality, provenance: Provenance) -> str:

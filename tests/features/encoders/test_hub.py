@@ -1,5 +1,6 @@
 """Finding and loading models: folders, the hub's cache, and what is said of those that will not do."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,14 +21,6 @@ hub = pytest.importorskip("mrnet.features.encoders.hub")
 Folder = Callable[[str], Path]
 
 
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A client of the hub that knows it is offline, and its cache."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def fails(name: str, kind: Any = "text") -> str:
     with pytest.raises(ConfigError) as caught:
         make_backbone(kind, name)
@@ -38,14 +31,6 @@ def fails(name: str, kind: Any = "text") -> str:
 def copy(folder: Path, to: Path) -> Path:
     shutil.copytree(folder, to)
     return to
-
-
-def cached(cache: Path, folder: Path, name: str, commit: str) -> None:
-    """Put a model where the hub's client keeps what it has downloaded."""
-    place = cache / f"models--{name.replace('/', '--')}"
-    copy(folder, place / "snapshots" / commit)
-    (place / "refs").mkdir()
-    (place / "refs" / "main").write_text(commit)
 
 
 def test_a_folder_needs_no_network(
@@ -60,9 +45,11 @@ def test_a_folder_needs_no_network(
     assert no_network == []
 
 
-def test_a_cached_model_needs_no_network(hub_model: Folder, offline: Path, no_network: list[Any]) -> None:
+def test_a_cached_model_needs_no_network(
+    hub_model: Folder, cached: Callable[[Path, str, str], None], no_network: list[Any]
+) -> None:
     folder, commit = hub_model("distilbert"), "0123456789abcdef0123456789abcdef01234567"
-    cached(offline, folder, "tiny/distilbert", commit)
+    cached(folder, "tiny/distilbert", commit)
     for name in ("tiny/distilbert", f"tiny/distilbert@{commit}"):
         backbone = make_backbone("text", f"hf:{name}", device="cpu")
         assert backbone.name == f"hf:{name}"
@@ -78,7 +65,7 @@ def test_a_moved_folder_is_the_same_encoder(
     moved = copy(folder, tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
     one, other = (make_backbone("text", f"hf:{f}", device="cpu") for f in (folder, "moved"))
-    assert other.name == f"hf:{moved}"
+    assert other.name == "hf:moved"
     assert one.revision.startswith("sha256:")
     assert len(one.revision) == len("sha256:") + 16
     assert one.provenance().same_encoder(other.provenance())
@@ -90,6 +77,35 @@ def test_a_moved_folder_is_the_same_encoder(
     assert make_backbone("text", f"hf:{moved}", device="cpu").revision != one.revision
     # The same weights used in another way are another encoder.
     assert hub.weights_revision(weights, "one way") != hub.weights_revision(weights, "another way")
+
+
+def test_provenance_holds_no_path_of_this_machine(
+    hub_model: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy(hub_model("clip"), tmp_path / "clip")
+    (tmp_path / "clip" / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "clip" / "below")
+    for name in (str(folder), f"{folder}/", "..", "../../clip"):
+        for kind in ("video", "text"):
+            backbone = make_backbone(kind, f"hf:{name}", device="cpu")  # type: ignore[arg-type]
+            assert backbone.name == "hf:clip"
+            assert str(tmp_path) not in backbone.provenance().model_dump_json()
+
+
+def test_code_of_a_model_is_not_run(hub_model: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, ran = copy(hub_model("distilbert"), tmp_path / "evil"), tmp_path / "ran"
+    (folder / "evil.py").write_text(f"from pathlib import Path\nPath({str(ran)!r}).touch()\nclass Evil: pass\n")
+    monkeypatch.setattr("builtins.input", lambda _: "y")  # nobody is asked whether to run it, either
+
+    def change(name: str, **settings: Any) -> None:
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | settings))
+
+    change("tokenizer_config.json", tokenizer_class="Evil", auto_map={"AutoTokenizer": ["evil.Evil"] * 2})
+    make_backbone("text", f"hf:{folder}", device="cpu")  # with what the library has in its stead
+    change("config.json", model_type="evil", auto_map={"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil"})
+    with pytest.raises(ConfigError, match=r"evil: cannot be used as a text encoder \("):
+        make_backbone("text", f"hf:{folder}", device="cpu")
+    assert not ran.exists()
 
 
 def test_weights_that_torch_pickled_are_read_without_unpickling(hub_model: Folder, tmp_path: Path) -> None:

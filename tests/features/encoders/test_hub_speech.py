@@ -99,6 +99,6 @@ def test_provenance(hub_model: Folder) -> None:
     folder = hub_model("wav2vec2")
     backbone = make_backbone("speech", f"hf:{folder}", device="cpu")
     provenance = backbone.provenance()
-    assert (provenance.backbone, provenance.dim, provenance.rows_per_s) == (f"hf:{folder}", 16, None)
+    assert (provenance.backbone, provenance.dim, provenance.rows_per_s) == (f"hf:{folder.name}", 16, None)
     assert provenance.details == {"model_type": "wav2vec2", "window": "30 s"}
     assert provenance.revision == backbone.revision

@@ -87,7 +87,7 @@ def test_long_sentences_are_refused(hub_model: Folder, family: str, limit: int) 
     with pytest.raises(DataError) as caught:
         list(backbone.prepare(longest + " red"))
     assert str(caught.value) == (
-        f"the query has {limit + 1} tokens, hf:{folder} takes at most {limit}: "
+        f"the query has {limit + 1} tokens, hf:{folder.name} takes at most {limit}: "
         f"shorten it (it begins {(longest + ' red')[:40]!r})"
     )
 
@@ -112,7 +112,7 @@ def test_provenance(hub_model: Folder) -> None:
     folder = hub_model("distilbert")
     backbone = make_backbone("text", f"hf:{folder}", device="cpu")
     provenance = backbone.provenance()
-    assert (provenance.backbone, provenance.dim, provenance.rows_per_s) == (f"hf:{folder}", 16, None)
+    assert (provenance.backbone, provenance.dim, provenance.rows_per_s) == (f"hf:{folder.name}", 16, None)
     assert provenance.normalisation == "LayerNorm without scale, mean over all tokens"
     assert provenance.libraries["transformers"] == transformers.__version__
     tower = make_backbone("text", f"hf:{hub_model('clip')}", device="cpu").provenance()

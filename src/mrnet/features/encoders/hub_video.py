@@ -66,7 +66,7 @@ class HubVideo:
             blank = self._preprocessing.blank()
             blank = blank if self._is_image_model else np.stack([blank] * self._frames_per_row)
             self.dim = self.encode([blank])[0].shape[1]
-        self.name = f"hf:{folder.name}"
+        self.name = f"hf:{folder.public_name}"
         self.revision = weights_revision(folder.weights(), f"transformers video 1 {astuple(self._preprocessing)}")
         self._details = {"model_type": config.model_type, **folder.details}
 

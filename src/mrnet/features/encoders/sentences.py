@@ -1,6 +1,7 @@
 """Sentences by way of the `sentence-transformers` library, and of MiniLM, whose weights come as a package."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,14 +14,37 @@ from sentence_transformers import SentenceTransformer
 from mrnet.device import choose_device
 from mrnet.errors import ConfigError, DataError
 from mrnet.features.backbone import Modality, Rows
-from mrnet.features.encoders.hub import LIBRARIES, ModelFolder, find_model, loading, weights_revision
+from mrnet.features.encoders.hub import LIBRARIES, LOCAL, ModelFolder, find_model, loading, weights_revision
 from mrnet.provenance import Provenance
+
+_MODULE = re.compile(
+    r"sentence_transformers\.(?:models|base\.modules|sentence_transformer\.modules)\.(?:\w+\.)?(\w+)"
+)
+# Without Router and Asym, whose own settings name classes in turn.
+_MODULES = frozenset(
+    {
+        "BoW",
+        "CLIPModel",
+        "CNN",
+        "Dense",
+        "Dropout",
+        "LayerNorm",
+        "LSTM",
+        "Normalize",
+        "Pooling",
+        "StaticEmbedding",
+        "Transformer",
+        "WeightedLayerPooling",
+        "WordEmbeddings",
+        "WordWeights",
+    }
+)
 
 
 class SentenceEncoder:
     """A vector a sentence, pooled and scaled as a model of sentence-transformers says.
 
-    The released code's GloVe vectors are such a model: ``sentence-transformers/average_word_embeddings_glove.6B.300d``.
+    The released code's GloVe vectors are such a model, ``average_word_embeddings_glove.6B.300d``.
     Sentences that are longer than a model's limit, or hold no word it knows, are refused.
     """
 
@@ -29,20 +53,22 @@ class SentenceEncoder:
     batch_size = 64
 
     def __init__(self, model: str, device: str | None = None) -> None:
-        """Load a model: a folder, or a hub id with or without ``@REVISION``.
+        """Load a model: a folder, or a hub id with or without publisher and ``@REVISION``.
 
         Raises:
             ConfigError: it cannot be found or loaded, or is no model of sentence-transformers.
         """
         chosen = choose_device(device)
+        if "/" not in model and not Path(model).is_dir():
+            model = f"sentence-transformers/{model}"  # as the library itself does
         folder = find_model(model)
         parts = _parts(folder)
         with loading(folder, self.kind):
-            self._model = SentenceTransformer(str(folder.path), device=str(chosen), local_files_only=True).float()
+            self._model = SentenceTransformer(str(folder.path), device=str(chosen), **LOCAL).float()
             self.dim = self._model.encode(["a"], show_progress_bar=False).shape[1]
         self._prompt = self._model.prompts.get(self._model.default_prompt_name or "") or ""
         self._lock = threading.Lock()  # a tokenizer changes its own state while it works
-        self.name = f"st:{folder.name}"
+        self.name = f"st:{folder.public_name}"
         weights = [file for part in parts for file in folder.weights(part)]
         self.revision = weights_revision(weights, "sentence-transformers 1")
         self._details = folder.details
@@ -110,11 +136,11 @@ def _parts(folder: ModelFolder) -> list[str]:
     """Subfolders of the modules of a model, in order.
 
     Raises:
-        ConfigError: the folder holds no model of sentence-transformers.
+        ConfigError: the folder holds no model of sentence-transformers, or one with modules of its own.
     """
     path = folder.path / "modules.json"
     try:
-        return [module["path"] for module in json.loads(path.read_bytes())]
+        modules = [(str(module["type"]), str(module["path"])) for module in json.loads(path.read_bytes())]
     except FileNotFoundError:
         raise ConfigError(
             f"{folder.name}: is no model of sentence-transformers, it has no modules.json; "
@@ -122,3 +148,11 @@ def _parts(folder: ModelFolder) -> list[str]:
         ) from None
     except (ValueError, TypeError, KeyError):
         raise ConfigError(f"{path}: lists no modules; get the model again") from None
+    for name, _ in modules:
+        found = _MODULE.fullmatch(name)
+        if found is None or found[1] not in _MODULES:
+            raise ConfigError(
+                f"{path}: names {name!r}, which is none of the modules of sentence-transformers that are known here: "
+                "the code of a model is not run; name another model"
+            )
+    return [part for _, part in modules]
