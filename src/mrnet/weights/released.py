@@ -192,6 +192,7 @@ def import_config(released_config: Mapping[str, Any], *, modality: bool, source:
     model["proposals"], model["boundary"] = model["proposals"]
     model |= {
         "projections": "modality" if modality else "shared",
+        "tied_initialisation": not modality,
         "zero_linear_retention": modality and not model["softmax"],
         "boundary_replaces_conv": (model["proposals"], model["boundary"]) == ("conv", "add"),
     }
