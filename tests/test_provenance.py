@@ -1,35 +1,83 @@
-"""Which features mean the same, and what they are called in messages."""
+"""What may be told of an encoder, and when two are the same."""
 
 import pytest
-from pydantic import ValidationError
 
-from mrnet.provenance import Projection, Provenance
+from mrnet.provenance import Projection, Provenance, portable_name
 
-PCA = Projection(sha256="0123456789abcdef", dim=9, fitted_on="training videos")
-EYES = Provenance(backbone="hf:eyes", dim=3, revision="sha256:0123")
-
-
-def test_weights_known_by_their_content_are_the_same_by_any_name() -> None:
-    assert EYES.same_encoder(EYES.model_copy(update={"backbone": "hf:moved", "libraries": {"av": "19"}}))
-    assert not EYES.same_encoder(EYES.model_copy(update={"revision": "sha256:4567"}))
-    assert not EYES.same_encoder(EYES.model_copy(update={"projection": PCA}))
+PCA = Projection(sha256="0" * 64, dim=4096, fitted_on="all videos")
+WEIGHTS = "sha256:0123456789abcdef"
 
 
-def test_encoders_without_weights_are_known_by_name_and_revision() -> None:
-    hog = Provenance(backbone="color-hog-motion", dim=3, revision="1")
-    assert hog.same_encoder(hog.model_copy(update={"dim": 4}))
-    assert not hog.same_encoder(hog.model_copy(update={"backbone": "c3d"}))
-    assert not hog.same_encoder(hog.model_copy(update={"revision": "2"}))
+@pytest.mark.parametrize(
+    ("name", "portable"),
+    [
+        ("color-hog-motion", "color-hog-motion"),
+        ("c3d", "c3d"),
+        ("hf:gpt2", "hf:gpt2"),
+        ("hf:openai/clip-vit-base-patch32", "hf:openai/clip-vit-base-patch32"),
+        ("hf:openai/clip@0123abc", "hf:openai/clip@0123abc"),
+        ("hf:/home/ann/models/clip", "hf:clip"),
+        ("hf:/home/ann/models/clip/", "hf:clip"),
+        ("hf:/clip", "hf:clip"),
+        ("hf:./clip", "hf:clip"),
+        ("hf:../ann/clip", "hf:clip"),
+        ("hf:~/clip", "hf:clip"),
+        ("hf:work/ann/clip", "hf:clip"),
+        ("st:/home/ann/minilm", "st:minilm"),
+        ("glove:/home/ann/glove.6B.300d.txt", "glove:glove.6B.300d.txt"),
+        ("glove:vectors/glove.txt", "glove:glove.txt"),  # a file always, never an id
+        ("glove:glove.txt", "glove:glove.txt"),
+    ],
+)
+def test_portable_name(name: str, portable: str) -> None:
+    assert portable_name(name) == portable
+    assert portable_name(portable) == portable
+    assert Provenance(backbone=name, dim=3).backbone == portable
 
 
-def test_label() -> None:
-    assert Provenance(backbone="c3d", dim=500).label == "'c3d'"
-    assert EYES.label == "'hf:eyes' revision sha256:0123"
-    assert EYES.model_copy(update={"projection": PCA}).label == (
-        "'hf:eyes' revision sha256:0123 reduced to 3 by PCA 01234567"
-    )
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({}, True),
+        ({"libraries": {"torch": "2.9"}, "details": {"crop": "112"}, "rows_per_s": 2.0}, True),
+        ({"backbone": "other"}, False),
+        ({"revision": "2"}, False),
+        ({"projection": PCA}, False),
+    ],
+)
+def test_same_encoder(changes: dict[str, object], same: bool) -> None:
+    one = Provenance(backbone="c3d", dim=500, revision="1")
+    other = one.model_copy(update=changes)
+    assert one.same_encoder(other) is other.same_encoder(one) is same
 
 
-def test_fields_that_are_unknown_are_refused() -> None:
-    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
-        Provenance.model_validate({"backbone": "c3d", "dim": 1, "path": "/home/x"})
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"backbone": "hf:other"}, True),  # a folder by another name
+        ({"backbone": "hf:other", "revision": "sha256:fedcba9876543210"}, False),
+        ({"revision": "sha256:fedcba9876543210"}, False),
+        ({"backbone": "hf:other", "projection": PCA}, False),
+    ],
+)
+def test_weights_known_by_their_content_are_the_same_wherever_they_lie(
+    changes: dict[str, object], same: bool
+) -> None:
+    one = Provenance(backbone="hf:clip", dim=512, revision=WEIGHTS)
+    other = one.model_copy(update=changes)
+    assert one.same_encoder(other) is other.same_encoder(one) is same
+
+
+@pytest.mark.parametrize(
+    ("provenance", "label"),
+    [
+        (Provenance(backbone="c3d", dim=500), "'c3d'"),
+        (Provenance(backbone="hf:/home/ann/clip", dim=512, revision=WEIGHTS), f"'hf:clip' revision {WEIGHTS}"),
+        (
+            Provenance(backbone="c3d", dim=500, revision="1", projection=PCA),
+            "'c3d' revision 1 reduced to 500 by PCA 00000000",
+        ),
+    ],
+)
+def test_label(provenance: Provenance, label: str) -> None:
+    assert provenance.label == label
