@@ -10,7 +10,7 @@ import numpy as np
 
 from mrnet.errors import ConfigError, DataError
 from mrnet.features.backbone import Modality, Rows, check_sentence
-from mrnet.provenance import Provenance
+from mrnet.provenance import Provenance, portable_name
 
 # As in the text that GloVe was trained on, "man's" is two words, "man" and "'s".
 _WORD = re.compile(r"[^\W_]+|['’][^\W_]+")
@@ -56,7 +56,7 @@ class Glove:
             raise ConfigError(
                 f"{self._path}: cannot be read ({error.strerror}); name a file of GloVe vectors"
             ) from None
-        self.name = f"glove:{self._path.name}"
+        self.name = portable_name(f"glove:{self._path}")
         self.revision = f"sha256:{hashlib.sha256(self._bytes).hexdigest()[:16]}"
 
     def prepare(self, source: str | Path) -> Iterator[Rows]:

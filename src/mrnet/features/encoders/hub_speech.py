@@ -21,7 +21,7 @@ from mrnet.features.encoders.hub import (
     weights_revision,
 )
 from mrnet.media.audio import SAMPLE_RATE, Samples, audio_windows, read_audio
-from mrnet.provenance import Provenance
+from mrnet.provenance import Provenance, portable_name
 
 _WINDOW_S = 30.0
 # Length of a frame of AST's spectrogram, and from one to the next.
@@ -63,7 +63,7 @@ class HubSpeech:
             if isinstance(self._extractor, transformers.ASTFeatureExtractor):
                 self._first_s = (self._extractor.max_length - 1) * _AST_STEP_S + _AST_FRAME_S
             self.dim = self.encode([self._listen(np.zeros(SAMPLE_RATE, np.float32))])[0].shape[1]
-        self.name = f"hf:{folder.public_name}"
+        self.name = portable_name(f"hf:{folder.name}")
         heard = {"window": f"{_WINDOW_S:g} s"}
         recipe = "transformers speech 1"
         if self._first_s is not None:

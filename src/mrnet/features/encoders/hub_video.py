@@ -20,7 +20,7 @@ from mrnet.features.encoders.hub import (
     weights_revision,
 )
 from mrnet.features.encoders.hub_pixels import Pixels, Preprocessing
-from mrnet.provenance import Provenance
+from mrnet.provenance import Provenance, portable_name
 
 _IMAGE_ROWS_PER_S, _CLIP_ROWS_PER_S = 2.0, 1.0
 
@@ -62,7 +62,7 @@ class HubVideo:
             blank = self._preprocessing.blank()
             blank = blank if self._is_image_model else np.stack([blank] * self._frames_per_row)
             self.dim = self.encode([blank])[0].shape[1]
-        self.name = f"hf:{folder.public_name}"
+        self.name = portable_name(f"hf:{folder.name}")
         self.revision = weights_revision(folder.weights(), f"transformers video 1 {astuple(self._preprocessing)}")
         self._details = {"model_type": config.model_type, **folder.details}
 
