@@ -2,42 +2,56 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from safetensors import SafetensorError
+import yaml
 from torch import Tensor
 
-from mrnet.config import RunConfig
-from mrnet.errors import CheckpointError, ConfigError
+from mrnet.config import ModelSpec, RunConfig
+from mrnet.errors import CheckpointError, ConfigError, OutputError
 from mrnet.model.mrnet import MRNet
 from mrnet.provenance import Provenance
 from mrnet.weights import native as checkpoint
 from mrnet.weights.native import (
+    Checkpoint,
     build_model,
     check_weights,
+    find_run_config,
     load_checkpoint,
-    load_config,
+    load_initial,
+    load_spec,
     load_tensors,
-    make_directory,
-    new_directory,
     read_json,
     resolve_checkpoint,
     save_checkpoint,
-    write_text,
 )
 
 Make = Callable[..., RunConfig]
+FILES = ["model.safetensors", "mrnet.json", "recipe.yaml"]
 
 
 @pytest.fixture
 def config(tiny: Make) -> RunConfig:
+    return tiny(train={"seed": 7})
+
+
+@pytest.fixture
+def spec(config: RunConfig) -> ModelSpec:
     provenance = Provenance(backbone="random", dim=6, rows_per_s=1.0, details={"seed": "0"})
-    return tiny().model_copy(update={"video_provenance": provenance})
+    return ModelSpec(
+        name=config.name,
+        model=config.model,
+        decode=config.decode,
+        query_widths={"text": 2, "speech": 3},
+        provenances={"video": provenance},
+    )
 
 
 @pytest.fixture
@@ -47,9 +61,9 @@ def weights(config: RunConfig) -> dict[str, Tensor]:
 
 
 @pytest.fixture
-def saved(tmp_path: Path, config: RunConfig, weights: dict[str, Tensor]) -> Path:
+def saved(tmp_path: Path, spec: ModelSpec, config: RunConfig, weights: dict[str, Tensor]) -> Path:
     folder = tmp_path / "saved"
-    save_checkpoint(folder, config, weights)
+    save_checkpoint(folder, spec, config, weights)
     return folder
 
 
@@ -79,15 +93,15 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 class TestRoundTrip:
-    def test_weights_and_configuration_are_identical(
-        self, saved: Path, config: RunConfig, weights: dict[str, Tensor]
+    def test_weights_and_specification_are_identical(
+        self, saved: Path, spec: ModelSpec, weights: dict[str, Tensor]
     ) -> None:
-        loaded_config, loaded = load_checkpoint(saved)
-        assert loaded_config == config
-        assert loaded.keys() == weights.keys()
+        loaded = load_checkpoint(saved)
+        assert (loaded.folder, loaded.spec, loaded.pca) == (saved, spec, None)
+        assert loaded.weights.keys() == weights.keys()
         for name, tensor in weights.items():
-            assert loaded[name].dtype == tensor.dtype, name
-            assert torch.equal(loaded[name], tensor), name
+            assert loaded.weights[name].dtype == tensor.dtype, name
+            assert torch.equal(loaded.weights[name], tensor), name
 
     def test_the_model_computes_the_same(
         self,
@@ -98,23 +112,38 @@ class TestRoundTrip:
     ) -> None:
         original = MRNet(config.model)
         original.load_state_dict(weights)
-        rebuilt = build_model(*load_checkpoint(saved), source=str(saved))
+        rebuilt = load_checkpoint(saved).build()
         assert not rebuilt.training
         with torch.no_grad():
-            expected = original.eval()(*batch_inputs)
-            actual = rebuilt(*batch_inputs)
+            expected = original.eval()(*batch_inputs, "single")
+            actual = rebuilt(*batch_inputs, "single")
         assert torch.equal(actual.iou_logits(), expected.iou_logits())
         assert torch.equal(actual.contrastive_scores(), expected.contrastive_scores())
 
-    def test_two_files_and_nothing_pickled(self, saved: Path) -> None:
-        assert sorted(path.name for path in saved.iterdir()) == ["model.safetensors", "mrnet.json"]
-        document = json.loads((saved / "mrnet.json").read_text())
-        assert document["format"] == 1
-        assert document["config"]["video_provenance"]["backbone"] == "random"
+    def test_route_and_budget_reach_the_head(self, saved: Path) -> None:
+        stack = load_checkpoint(saved).build(route="tiled", memory_budget=123).proposal_head.stack
+        assert (stack.route, stack.memory_budget) == ("tiled", 123)
 
-    def test_transposed_weights_are_stored_as_they_read(self, tmp_path: Path, config: RunConfig) -> None:
+    def test_three_files_and_nothing_pickled(self, saved: Path, spec: ModelSpec, config: RunConfig) -> None:
+        assert sorted(path.name for path in saved.iterdir()) == FILES
+        document = json.loads((saved / "mrnet.json").read_text())
+        assert document == {"format": 2, "spec": spec.model_dump(mode="json")}
+        recipe = yaml.safe_load((saved / "recipe.yaml").read_text())
+        assert recipe["train"]["seed"] == 7
+        assert recipe["data"] == {
+            "val_fraction": 0.1,
+            "query_kinds": ["text"],
+            "video_backbone": "color-hog-motion",
+            "text_backbone": "hashed-words",
+            "speech_backbone": "speech-embedding",
+        }
+        assert find_run_config(saved) == config
+
+    def test_transposed_weights_are_stored_as_they_read(
+        self, tmp_path: Path, spec: ModelSpec, config: RunConfig
+    ) -> None:
         turned = torch.arange(6.0).reshape(2, 3).T  # safetensors refuses what is not contiguous
-        save_checkpoint(tmp_path / "a", config, {"w": turned})
+        save_checkpoint(tmp_path / "a", spec, config, {"w": turned})
         assert load_tensors(tmp_path / "a" / "model.safetensors")["w"].tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
@@ -122,7 +151,7 @@ class TestWeightsThatDoNotFit:
     def test_missing(self, config: RunConfig, weights: dict[str, Tensor]) -> None:
         del weights["query_encoder.bias"]
         with pytest.raises(CheckpointError) as caught:
-            build_model(config, weights, source="here")
+            build_model(config.model, weights, source="here")
         assert text_of(caught) == (
             "here has no weight 'query_encoder.bias': the weights and the configuration do not belong together"
         )
@@ -130,25 +159,25 @@ class TestWeightsThatDoNotFit:
     def test_several_missing(self, config: RunConfig, weights: dict[str, Tensor]) -> None:
         del weights["query_encoder.weight"], weights["query_encoder.bias"]
         with pytest.raises(CheckpointError, match=r"^here has no weight 'query_encoder\.weight' and 1 more: "):
-            build_model(config, weights, source="here")
+            build_model(config.model, weights, source="here")
 
     def test_extra(self, config: RunConfig, weights: dict[str, Tensor]) -> None:
         with pytest.raises(CheckpointError) as caught:
-            build_model(config, weights | {"stray": torch.zeros(1)}, source="here")
+            build_model(config.model, weights | {"stray": torch.zeros(1)}, source="here")
         assert text_of(caught) == (
             "here has an unexpected weight 'stray': the weights and the configuration do not belong together"
         )
 
     def test_misshapen(self, config: RunConfig, weights: dict[str, Tensor]) -> None:
         with pytest.raises(CheckpointError) as caught:
-            build_model(config, weights | {"query_encoder.weight": torch.zeros(8, 7)}, source="here")
+            build_model(config.model, weights | {"query_encoder.weight": torch.zeros(8, 7)}, source="here")
         assert text_of(caught) == (
             "here: weight 'query_encoder.weight' has shape [8, 7], the configuration needs [8, 5]"
         )
 
     def test_weights_of_another_configuration(self, tiny: Make, weights: dict[str, Tensor]) -> None:
         with pytest.raises(CheckpointError, match=r"^here has an unexpected weight 'transformer\.layers\.1\."):
-            build_model(tiny(model={"layers": 1}), weights, source="here")
+            build_model(tiny(model={"layers": 1}).model, weights, source="here")
 
     def test_scalars_count_too(self) -> None:
         check_weights({"steps": ()}, {"steps": torch.tensor(3)}, "here")
@@ -185,42 +214,84 @@ class TestDamagedFiles:
         with pytest.raises(CheckpointError, match=r"model\.safetensors is missing or damaged \("):
             load_checkpoint(saved)
 
-    @pytest.mark.parametrize("text", ["", "{", '{"format": 1, "config": {"na', "weights"])
-    def test_configuration_that_is_not_json(self, saved: Path, text: str) -> None:
+    @pytest.mark.parametrize("text", ["", "{", '{"format": 2, "spec": {"na', "weights"])
+    def test_specification_that_is_not_json(self, saved: Path, text: str) -> None:
         path = saved / "mrnet.json"
         path.write_text(text)
         with pytest.raises(CheckpointError) as caught:
-            load_config(saved)
+            load_spec(saved)
         assert text_of(caught).startswith(f"{path} is not readable JSON (")
         assert text_of(caught).endswith("): restore or remake the checkpoint")
 
-    def test_configuration_that_is_not_text(self, saved: Path) -> None:
+    def test_specification_that_is_not_text(self, saved: Path) -> None:
         (saved / "mrnet.json").write_bytes(b"\xff\xfe\x00")
         with pytest.raises(CheckpointError, match=r"mrnet\.json is not readable JSON \("):
-            load_config(saved)
+            load_spec(saved)
 
-    def test_configuration_that_is_a_list(self, saved: Path) -> None:
+    def test_specification_that_is_a_list(self, saved: Path) -> None:
         path = saved / "mrnet.json"
         path.write_text("[1]")
         with pytest.raises(CheckpointError) as caught:
-            load_config(saved)
+            load_spec(saved)
         assert text_of(caught) == f"{path} holds no JSON object: restore or remake the checkpoint"
 
     def test_newer_format(self, saved: Path) -> None:
-        rewrite(saved, lambda document: document.update(format=2))
+        rewrite(saved, lambda document: document.update(format=3))
         with pytest.raises(CheckpointError) as caught:
             load_checkpoint(saved)
-        assert text_of(caught) == (f"{saved / 'mrnet.json'} has format 2, this version reads 1: upgrade mrnet")
+        assert text_of(caught) == f"{saved / 'mrnet.json'} has format 3, this version reads 2: upgrade mrnet"
+
+    @pytest.mark.parametrize(
+        ("config", "command"),
+        [
+            (
+                {
+                    "name": "tacos",
+                    "video_provenance": {
+                        "details": {"converted_from": "best.pth", "released_config": "tacos.yml"}
+                    },
+                },
+                "mrnet convert best.pth --config tacos.yml --out NEW",
+            ),
+            (
+                {"name": "tacos", "video_provenance": {"details": {"converted_from": "best.pth"}}},
+                "mrnet convert best.pth --config CONFIG.yml --out NEW",
+            ),
+            (
+                {"name": "charades", "video_provenance": {"details": {"seed": "0"}}},
+                "mrnet train --recipe charades --out NEW",
+            ),
+            ({"name": "charades", "video_provenance": None}, "mrnet train --recipe charades --out NEW"),
+            (None, "mrnet train --recipe NAME --out NEW"),
+        ],
+    )
+    def test_older_format(self, tmp_path: Path, config: dict[str, Any] | None, command: str) -> None:
+        (tmp_path / "mrnet.json").write_text(json.dumps({"format": 1, "config": config}))
+        (tmp_path / "model.safetensors").write_bytes(b"")
+        with pytest.raises(CheckpointError) as caught:
+            load_checkpoint(tmp_path)
+        assert text_of(caught) == (
+            f"{tmp_path / 'mrnet.json'} has format 1, this version reads 2: make it anew with `{command}`"
+        )
 
     def test_no_format(self, saved: Path) -> None:
         rewrite(saved, lambda document: document.pop("format"))
         with pytest.raises(CheckpointError) as caught:
             load_checkpoint(saved)
-        assert text_of(caught).startswith(f"{saved / 'mrnet.json'} ")
-        assert "upgrade" not in text_of(caught)
+        assert text_of(caught) == (
+            f"{saved / 'mrnet.json'} says no format, so it is none of ours or damaged: restore the checkpoint"
+        )
 
-    def test_configuration_of_another_version(self, saved: Path) -> None:
-        rewrite(saved, lambda document: document["config"]["decode"].update(soft_nms=True))
+    def test_no_specification(self, saved: Path) -> None:
+        rewrite(saved, lambda document: document.pop("spec"))
+        with pytest.raises(ConfigError) as caught:
+            load_checkpoint(saved)
+        assert text_of(caught) == (
+            f"{saved / 'mrnet.json'}: the configuration is None, not a mapping of keys: restore the file"
+        )
+
+    def test_specification_of_another_version(self, saved: Path) -> None:
+        rewrite(saved, lambda document: document["spec"]["decode"].update(soft_nms=True))
         with pytest.raises(ConfigError) as caught:
             load_checkpoint(saved)
         assert text_of(caught) == (
@@ -228,7 +299,7 @@ class TestDamagedFiles:
         )
 
     def test_field_removed(self, saved: Path) -> None:
-        rewrite(saved, lambda document: document["config"]["model"].pop("video_dim"))
+        rewrite(saved, lambda document: document["spec"]["model"].pop("video_dim"))
         with pytest.raises(ConfigError) as caught:
             load_checkpoint(saved)
         assert text_of(caught) == f"{saved / 'mrnet.json'}: model.video_dim: Field required"
@@ -241,60 +312,64 @@ class TestDamagedFiles:
 class TestSaving:
     @pytest.mark.parametrize("kind", ["folder", "file"])
     def test_never_over_something(
-        self, tmp_path: Path, config: RunConfig, weights: dict[str, Tensor], kind: str
+        self, tmp_path: Path, spec: ModelSpec, config: RunConfig, weights: dict[str, Tensor], kind: str
     ) -> None:
         target = tmp_path / "taken"
         kept = target / "notes.txt" if kind == "folder" else target
         kept.parent.mkdir(exist_ok=True)
         kept.write_text("mine")
-        with pytest.raises(CheckpointError) as caught:
-            save_checkpoint(target, config, weights)
+        with pytest.raises(OutputError) as caught:
+            save_checkpoint(target, spec, config, weights)
         assert text_of(caught) == (f"{target} already exists and is not empty: choose another place or remove it")
         assert kept.read_text() == "mine"
         assert sorted(tmp_path.rglob("*")) == sorted({target, kept})
 
     def test_into_an_empty_folder_and_new_parents(
-        self, tmp_path: Path, config: RunConfig, weights: dict[str, Tensor]
+        self, tmp_path: Path, spec: ModelSpec, config: RunConfig, weights: dict[str, Tensor]
     ) -> None:
         (tmp_path / "empty").mkdir()
-        save_checkpoint(tmp_path / "empty", config, weights)
-        save_checkpoint(tmp_path / "a" / "b", config, weights)
-        assert load_config(tmp_path / "empty") == load_config(tmp_path / "a" / "b") == config
+        save_checkpoint(tmp_path / "empty", spec, config, weights)
+        save_checkpoint(tmp_path / "a" / "b", spec, config, weights)
+        assert load_spec(tmp_path / "empty") == load_spec(tmp_path / "a" / "b") == spec
 
     @pytest.mark.parametrize(("umask", "folder", "file"), [(0o022, 0o755, 0o644), (0o077, 0o700, 0o600)])
     def test_who_may_read_it_is_left_to_the_umask(
-        self, tmp_path: Path, config: RunConfig, weights: dict[str, Tensor], umask: int, folder: int, file: int
+        self,
+        tmp_path: Path,
+        spec: ModelSpec,
+        config: RunConfig,
+        weights: dict[str, Tensor],
+        umask: int,
+        folder: int,
+        file: int,
     ) -> None:
         before = os.umask(umask)
         try:
-            save_checkpoint(tmp_path / "new", config, weights)
+            save_checkpoint(tmp_path / "new", spec, config, weights)
         finally:
             os.umask(before)
         modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
-        assert modes == {"new": folder, "model.safetensors": file, "mrnet.json": file}
+        assert modes == {"new": folder, **dict.fromkeys(FILES, file)}
 
-    def test_below_a_file(self, tmp_path: Path, config: RunConfig, weights: dict[str, Tensor]) -> None:
+    def test_below_a_file(
+        self, tmp_path: Path, spec: ModelSpec, config: RunConfig, weights: dict[str, Tensor]
+    ) -> None:
         (tmp_path / "file").write_text("")
         target = tmp_path / "file" / "checkpoint"
-        with pytest.raises(CheckpointError) as caught:
-            save_checkpoint(target, config, weights)
-        assert text_of(caught).startswith(f"cannot write {target}: ")
+        with pytest.raises(OutputError) as caught:
+            save_checkpoint(target, spec, config, weights)
+        assert text_of(caught) == f"{target}: cannot be written (File exists); choose another place"
 
     def test_nothing_half_written_when_the_disk_is_full(
-        self, tmp_path: Path, config: RunConfig, weights: dict[str, Tensor]
+        self, tmp_path: Path, spec: ModelSpec, config: RunConfig, weights: dict[str, Tensor]
     ) -> None:
-        with no_room(), pytest.raises((OSError, SafetensorError, CheckpointError)):
-            save_checkpoint(tmp_path / "new", config, weights)
+        with no_room(), pytest.raises(OutputError) as caught:
+            save_checkpoint(tmp_path / "new", spec, config, weights)
+        assert text_of(caught) == (f"{tmp_path / 'new'}: cannot be written (File too large); choose another place")
         assert list(tmp_path.iterdir()) == []
 
-    def test_full_disk_is_an_error_to_mend(
-        self, tmp_path: Path, config: RunConfig, weights: dict[str, Tensor]
-    ) -> None:
-        with no_room(), pytest.raises(CheckpointError, match="File too large"):
-            save_checkpoint(tmp_path / "new", config, weights)
-
     def test_nothing_half_written_when_interrupted(
-        self, tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, spec: ModelSpec, config: RunConfig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def interrupted(directory: Path, *rest: object) -> None:  # noqa: ARG001
             (directory / "model.safetensors").write_bytes(b"half")
@@ -302,36 +377,8 @@ class TestSaving:
 
         monkeypatch.setattr(checkpoint, "write_checkpoint", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            save_checkpoint(tmp_path / "new", config, {})
+            save_checkpoint(tmp_path / "new", spec, config, {})
         assert list(tmp_path.iterdir()) == []
-
-    def test_nothing_half_written_when_the_place_is_taken_meanwhile(self, tmp_path: Path) -> None:
-        def write() -> None:
-            with new_directory(tmp_path / "new") as temporary:
-                (temporary / "file").write_text("x")
-                (tmp_path / "new").mkdir()
-                (tmp_path / "new" / "other").write_text("y")
-
-        with pytest.raises((OSError, CheckpointError)):
-            write()
-        assert sorted(tmp_path.rglob("*")) == [tmp_path / "new", tmp_path / "new" / "other"]
-
-    def test_a_new_directory_appears_at_the_end(self, tmp_path: Path) -> None:
-        with new_directory(tmp_path / "new") as temporary:
-            (temporary / "file").write_text("x")
-            assert not (tmp_path / "new").exists()
-        assert [path.relative_to(tmp_path) for path in sorted(tmp_path.rglob("*"))] == [
-            Path("new"),
-            Path("new/file"),
-        ]
-
-    def test_make_directory(self, tmp_path: Path) -> None:
-        assert make_directory(tmp_path / "a" / "b").is_dir()
-        assert make_directory(tmp_path / "a" / "b") == tmp_path / "a" / "b"
-        (tmp_path / "file").write_text("")
-        with pytest.raises(CheckpointError) as caught:
-            make_directory(tmp_path / "file")
-        assert text_of(caught) == f"cannot write {tmp_path / 'file'}: File exists"
 
 
 class TestResolve:
@@ -348,10 +395,10 @@ class TestResolve:
     def test_a_checkpoint_is_itself(self, saved: Path) -> None:
         assert resolve_checkpoint(saved) == saved
 
-    def test_a_run_is_its_best_epoch(self, tmp_path: Path, saved: Path, config: RunConfig) -> None:
+    def test_a_run_is_its_best_epoch(self, tmp_path: Path, saved: Path, spec: ModelSpec) -> None:
         run = self.run(tmp_path / "run", saved, best="epoch-0002", last="epoch-0003")
         assert resolve_checkpoint(run) == run / "checkpoints" / "epoch-0002"
-        assert load_checkpoint(run)[0] == config
+        assert load_checkpoint(run).spec == spec
 
     def test_a_run_without_a_finished_epoch(self, tmp_path: Path) -> None:
         run = self.run(tmp_path / "run", None, best=None, last=None)
@@ -365,8 +412,10 @@ class TestResolve:
         run = self.run(tmp_path / "run", None, best="epoch-0002", last="epoch-0002")
         with pytest.raises(CheckpointError) as caught:
             resolve_checkpoint(run)
-        assert "epoch-0002" in text_of(caught)
-        assert "without a finished epoch" not in text_of(caught)
+        folder = run / "checkpoints" / "epoch-0002"
+        assert text_of(caught) == (
+            f"{folder}, the best epoch by {run / 'run.json'}, is gone or damaged: restore it, or train again"
+        )
 
     def test_a_run_with_broken_json(self, tmp_path: Path) -> None:
         run = self.run(tmp_path / "run", None)
@@ -395,34 +444,198 @@ class TestResolve:
         )
 
 
-class TestWriteAtomically:
-    def test_replaces(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.json"
-        write_text(path, "old")
-        write_text(path, "new é")
-        assert path.read_bytes() == "new é".encode()
-        assert list(tmp_path.iterdir()) == [path]
+class TestPassedOn:
+    """A checkpoint folder tells nobody where its maker keeps things."""
 
-    def test_keeps_the_old_file_when_writing_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        path = tmp_path / "a.json"
-        write_text(path, "old")
-        real = Path.write_text
+    def paths_in(self, folder: Path, secret: str) -> list[str]:
+        return [path.name for path in sorted(folder.rglob("*")) if secret.encode() in path.read_bytes()]
 
-        def fail(self: Path, text: str, **options: Any) -> int:
-            real(self, text[:2], **options)
-            raise OSError(28, "No space left on device")
+    def test_what_is_saved_holds_no_path(
+        self, tmp_path: Path, tiny: Make, weights: dict[str, Tensor], spec: ModelSpec
+    ) -> None:
+        secret = str(tmp_path)
+        encoder = f"hf:{secret}/models/clip"
+        config = tiny(
+            data={
+                **{key: f"{secret}/{key}.json" for key in ("train", "val", "test")},
+                **{f"{key}_features": f"{secret}/{key}.h5" for key in ("video", "text", "speech")},
+                **{f"{key}_backbone": encoder for key in ("video", "text", "speech")},
+            }
+        )
+        assert config.model_dump_json().count(secret) == 9
+        told = spec.model_copy(update={"provenances": {"video": Provenance(backbone=encoder, dim=6)}})
+        save_checkpoint(tmp_path / "out", told, config, weights)
+        assert self.paths_in(tmp_path / "out", secret) == []
+        assert load_spec(tmp_path / "out").provenances["video"].backbone == "hf:clip"
+        assert find_run_config(tmp_path / "out").data.video_backbone == "hf:clip"
 
-        monkeypatch.setattr(Path, "write_text", fail)
-        with pytest.raises((OSError, CheckpointError), match="No space left"):
-            write_text(path, "new text")
-        monkeypatch.undo()
-        assert path.read_text() == "old"
-        assert list(tmp_path.iterdir()) == [path]
+    def test_what_is_trained_holds_no_path(self, tmp_path: Path, tiny: Make) -> None:
+        """Features with a PCA, of an encoder in a folder, on absolute paths: nothing of it in any byte."""
+        from mrnet.features.store.pca import fit_store, project_store
+        from mrnet.features.store.reader import open_store
+        from mrnet.features.store.writer import write_store
+        from mrnet.training.loop import train
 
-    def test_keeps_the_old_file_when_the_text_cannot_be_encoded(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.json"
-        write_text(path, "old")
-        with pytest.raises(UnicodeEncodeError):
-            write_text(path, "half \ud800")
-        assert path.read_text() == "old"
-        assert list(tmp_path.iterdir()) == [path]
+        rng = np.random.default_rng(0)
+        source = Provenance(backbone=f"hf:{tmp_path}/models/clip", dim=9, revision="sha256:0", rows_per_s=1.0)
+        rows = {f"v{i}": rng.standard_normal((12, 9)).astype(np.float32) for i in range(4)}
+        write_store(tmp_path / "whole.h5", rows.items(), source)
+        fit_store(open_store(tmp_path / "whole.h5"), list(rows), "all", 6).save(tmp_path / "v.pca.safetensors")
+        left_out = project_store(
+            open_store(tmp_path / "whole.h5"), tmp_path / "v.pca.safetensors", tmp_path / "v.h5"
+        )
+        assert left_out == []
+        queries = {f"{name}#0": rng.standard_normal((1, 5)) for name in rows}
+        write_store(tmp_path / "q.h5", queries.items(), Provenance(backbone=f"glove:{tmp_path}/glove.txt", dim=5))
+        for split, names in (("train", ["v0", "v1", "v2"]), ("val", ["v3"])):
+            tree = {n: {"duration": 12.0, "timestamps": [[1.0, 7.0]], "sentences": ["a"]} for n in names}
+            (tmp_path / f"{split}.json").write_text(json.dumps(tree))
+        data = {
+            "train": str(tmp_path / "train.json"),
+            "val": str(tmp_path / "val.json"),
+            "video_features": str(tmp_path / "v.h5"),
+            "text_features": str(tmp_path / "q.h5"),
+            "video_backbone": f"hf:{tmp_path}/models/clip",
+        }
+        config = tiny(data=data, train={"epochs": 1, "milestones": []})
+        run = train(config, tmp_path / "run", cpu=True)
+        epoch = tmp_path / "run" / "checkpoints" / "epoch-0001"
+        assert run.best == epoch.name
+        assert sorted(path.name for path in epoch.iterdir()) == [
+            "model.safetensors",
+            "mrnet.json",
+            "optimizer.safetensors",
+            "recipe.yaml",
+            "video.pca.safetensors",
+        ]
+        assert self.paths_in(epoch, str(tmp_path)) == []
+        assert {kind: made.backbone for kind, made in load_spec(epoch).provenances.items()} == {
+            "video": "hf:clip",
+            "text": "glove:glove.txt",
+        }
+        assert load_checkpoint(epoch).pca == epoch / "video.pca.safetensors"
+        assert str(tmp_path) in (tmp_path / "run" / "run.json").read_text()  # where the data lie is the run's
+
+
+class TestFindRunConfig:
+    @pytest.fixture
+    def trained(self, tiny: Make) -> RunConfig:
+        return tiny(data={"train": "/data/train.json", "video_backbone": "hf:/models/clip"})
+
+    @pytest.fixture
+    def run(self, tmp_path: Path, trained: RunConfig, spec: ModelSpec, weights: dict[str, Tensor]) -> Path:
+        run = tmp_path / "run"
+        for epoch in ("epoch-0001", "epoch-0002"):
+            save_checkpoint(run / "checkpoints" / epoch, spec, trained, weights)
+        (run / "run.json").write_text(
+            json.dumps({"best": "epoch-0001", "config": trained.model_dump(mode="json")})
+        )
+        return run
+
+    def test_of_a_run_and_of_each_epoch_of_it(
+        self, run: Path, trained: RunConfig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for folder in (run, run / "checkpoints" / "epoch-0001", run / "checkpoints" / "epoch-0002"):
+            assert find_run_config(folder) == trained
+        monkeypatch.chdir(run / "checkpoints")
+        assert find_run_config(Path("epoch-0002")) == trained
+        monkeypatch.chdir(run / "checkpoints" / "epoch-0002")
+        assert find_run_config(Path()) == trained
+
+    def test_of_an_epoch_by_itself(self, run: Path, tmp_path: Path, trained: RunConfig) -> None:
+        copied = tmp_path / "elsewhere" / "mine" / "epoch-0001"
+        shutil.copytree(run / "checkpoints" / "epoch-0001", copied)
+        assert find_run_config(copied) == trained.without_paths() != trained
+        shutil.copyfile(run / "run.json", tmp_path / "elsewhere" / "run.json")  # of something else
+        assert find_run_config(copied) == trained.without_paths()
+
+    @pytest.mark.parametrize(
+        ("content", "problem"),
+        [(None, "No such file or directory"), (b"a: [1", "(while parsing a flow sequence)"), (b"\xff\xfe", "can't decode byte")],
+    )
+    def test_recipe_that_cannot_be_read(self, saved: Path, content: bytes | None, problem: str) -> None:
+        path = saved / "recipe.yaml"
+        path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(CheckpointError) as caught:
+            find_run_config(saved)
+        text = text_of(caught)
+        assert text.startswith(f"{path} is not readable YAML (")
+        assert problem in text
+        assert text.endswith("): restore or remake the checkpoint")
+
+    def test_recipe_of_another_version(self, saved: Path) -> None:
+        path = saved / "recipe.yaml"
+        path.write_text(path.read_text().replace("nms_threshold", "nms"))
+        with pytest.raises(ConfigError) as caught:
+            find_run_config(saved)
+        assert text_of(caught) == (f"{path}: unknown key 'decode.nms'; known here: nms_threshold, score_power")
+
+    def test_of_nothing(self, tmp_path: Path) -> None:
+        with pytest.raises(CheckpointError, match="is not a checkpoint: expected a folder with"):
+            find_run_config(tmp_path)
+
+
+class TestLoadInitial:
+    @pytest.fixture
+    def network(self, config: RunConfig) -> MRNet:
+        torch.manual_seed(99)
+        return MRNet(config.model)
+
+    def wider(self, tiny: Make) -> MRNet:
+        torch.manual_seed(99)
+        return MRNet(tiny(model={"query_dim": 7}).model)
+
+    def test_all_weights(self, saved: Path, network: MRNet, weights: dict[str, Tensor]) -> None:
+        load_initial(network, load_checkpoint(saved), [])
+        for name, weight in network.state_dict().items():
+            assert torch.equal(weight, weights[name]), name
+
+    @pytest.mark.parametrize("fresh", ["query_encoder", "transformer.layers.1", "query_iou.bias"])
+    def test_a_fresh_part_starts_anew(
+        self, saved: Path, network: MRNet, weights: dict[str, Tensor], fresh: str
+    ) -> None:
+        before = {name: weight.clone() for name, weight in network.state_dict().items()}
+        load_initial(network, load_checkpoint(saved), [fresh])
+        anew = {name for name in before if name.startswith(fresh)}
+        assert anew
+        for name, weight in network.state_dict().items():
+            assert torch.equal(weight, before[name] if name in anew else weights[name]), name
+        assert any(not torch.equal(before[name], weights[name]) for name in anew)
+
+    def test_a_misshapen_weight(self, saved: Path, tiny: Make, weights: dict[str, Tensor]) -> None:
+        network = self.wider(tiny)
+        with pytest.raises(CheckpointError) as caught:
+            load_initial(network, load_checkpoint(saved), [])
+        assert text_of(caught) == (
+            f"{saved}: weight 'query_encoder.weight' has shape [8, 5], the configuration needs [8, 7]; a part that "
+            "must differ is named with --fresh PART"
+        )
+        load_initial(network, load_checkpoint(saved), ["query_encoder"])
+        assert network.query_encoder.weight.shape == (8, 7)
+        assert torch.equal(network.query_iou.weight, weights["query_iou.weight"])
+
+    def test_a_part_that_the_checkpoint_lacks(
+        self, saved: Path, tiny: Make, spec: ModelSpec, weights: dict[str, Tensor]
+    ) -> None:
+        network = MRNet(tiny(model={"layers": 3}).model)
+        checkpoint = Checkpoint(saved, spec, weights)
+        with pytest.raises(CheckpointError) as caught:
+            load_initial(network, checkpoint, ["query_encoder"])
+        text = text_of(caught)
+        assert text.startswith(f"{saved} has no weight 'transformer.layers.2.")
+        assert text.endswith(" do not belong together; a part that must differ is named with --fresh PART")
+        load_initial(network, checkpoint, ["transformer.layers.2"])
+
+    def test_a_part_that_the_network_lacks(self, saved: Path, tiny: Make) -> None:
+        network = MRNet(tiny(model={"layers": 1}).model)
+        with pytest.raises(CheckpointError, match=r"has an unexpected weight 'transformer\.layers\.1\."):
+            load_initial(network, load_checkpoint(saved), [])
+
+    @pytest.mark.parametrize("part", ["query", "query_encoder.", "querry_encoder", "transformer.layers.2", ""])
+    def test_no_such_part(self, saved: Path, network: MRNet, part: str) -> None:
+        with pytest.raises(CheckpointError) as caught:
+            load_initial(network, load_checkpoint(saved), ["query_iou", part])
+        assert text_of(caught) == (
+            f"--fresh {part}: the network has no such part; it has clip_encoder, query_encoder, transformer, "
+            "query_iou, proposal_map, proposal_head, and parts of these"
+        )

@@ -338,6 +338,7 @@ class TestReadSettings:
         config = parse_config(read_settings(released.yml), source="x")
         assert config == import_config(released.config, modality=projections == "modality", source="x")
         assert (config.name, config.model.projections) == (case, projections)
+        assert config.model.tied_initialisation == (projections == "shared")
         assert (config.train.protocol, config.train.precision) == ("joint", "fp32")
 
     @pytest.mark.parametrize(

@@ -183,8 +183,9 @@ def find_run_config(path: Path) -> RunConfig:
     try:
         tree = parse_yaml(recipe.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        first_line = str(error).splitlines()[0]
         raise CheckpointError(
-            f"{recipe} is not readable YAML ({error}): restore or remake the checkpoint"
+            f"{recipe} is not readable YAML ({first_line}): restore or remake the checkpoint"
         ) from None
     return parse_config(tree, source=str(recipe))
 
