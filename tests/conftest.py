@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrnet.config import ModelConfig, RunConfig, parse_config
+from mrnet.config import ModelConfig, ModelSpec, RunConfig, parse_config
 from mrnet.features.store.writer import write_store
 from mrnet.provenance import Provenance
 
@@ -54,6 +54,28 @@ def tiny() -> Callable[..., RunConfig]:
         return parse_config(merge(TINY, changes), source="tiny")
 
     return make
+
+
+def spec_of(config: RunConfig, **provenances: Provenance) -> ModelSpec:
+    """What a checkpoint of a text model trained with a configuration says."""
+    return ModelSpec(
+        name=config.name,
+        model=config.model,
+        decode=config.decode,
+        query_widths={"text": config.model.query_dim},
+        provenances=dict(provenances),  # type: ignore[arg-type]
+    )
+
+
+def as_overrides(tree: dict[str, Any], prefix: str = "") -> list[str]:
+    """A tree of fields as ``--set`` takes it."""
+    found: list[str] = []
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found += as_overrides(value, f"{prefix}{key}.")
+        else:
+            found += ["--set", f"{prefix}{key}={json.dumps(value)}"]
+    return found
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrnet.config import RunConfig
+from mrnet.config import ModelSpec, RunConfig
 from mrnet.data.sources import open_source
 from mrnet.errors import CheckpointError, DataError, FeatureError, FeatureShapeError, VideoError
 from mrnet.evaluation.run import predict
@@ -19,25 +19,30 @@ from mrnet.features.store.reader import open_store
 from mrnet.features.store.writer import write_store
 from mrnet.media.video import write_video
 from mrnet.model.mrnet import MRNet
-from mrnet.predictor import EncodedVideo, Predictor
+from mrnet.predictor import Predictor
 from mrnet.provenance import Provenance
+from mrnet.retrieval.trained import EncodedVideo
 from mrnet.training.loop import train
 from mrnet.weights.native import save_checkpoint
+from tests.conftest import spec_of
 
 
 @pytest.fixture
 def config(tiny: Callable[..., RunConfig]) -> RunConfig:
     return tiny(
         model={"video_dim": ColorHogMotion.dim, "query_dim": HashedWords.dim},
-        video_provenance=ColorHogMotion().provenance().model_dump(),
-        query_provenance=HashedWords().provenance().model_dump(),
     )
 
 
 @pytest.fixture
-def checkpoint(config: RunConfig, tmp_path: Path) -> Path:
+def spec(config: RunConfig) -> ModelSpec:
+    return spec_of(config, video=ColorHogMotion().provenance(), text=HashedWords().provenance())
+
+
+@pytest.fixture
+def checkpoint(config: RunConfig, spec: ModelSpec, tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    save_checkpoint(tmp_path / "checkpoint", config, MRNet(config.model).state_dict())
+    save_checkpoint(tmp_path / "checkpoint", spec, config, MRNet(config.model).state_dict())
     return tmp_path / "checkpoint"
 
 
@@ -62,16 +67,18 @@ def test_answers_are_ranked_moments_of_the_video(checkpoint: Path, video: Path) 
     assert predictor.find(video, "a dog jumps", k=3) == moments  # encoded on the way, same answer
 
 
-def test_agrees_with_evaluation(config: RunConfig, checkpoint: Path, video: Path, tmp_path: Path) -> None:
+def test_agrees_with_evaluation(
+    config: RunConfig, spec: ModelSpec, checkpoint: Path, video: Path, tmp_path: Path
+) -> None:
     """What users get is what the benchmark measures."""
     (tmp_path / "videos").mkdir()
     video.rename(tmp_path / "videos" / "clip.mp4")
     (tmp_path / "own.csv").write_text("video,start,end,query\nclip,1,2,a dog jumps\nclip,3,4,a cat sleeps\n")
-    data = config.data.model_copy(update={"video_features": str(tmp_path / "videos")})
-    source = open_source(data)
+    changes = {"video_features": str(tmp_path / "videos"), "test": [str(tmp_path / "own.csv")]}
+    source = open_source(config.data.model_copy(update=changes))
     predictor = Predictor.load(checkpoint, device="cpu")
-    dataset = source.dataset(source.records(str(tmp_path / "own.csv")), config)
-    evaluated = predict(predictor.model, dataset, config, torch.device("cpu"), "single")
+    dataset = source.dataset(source.split("test"), spec.model, spec.provenances)
+    evaluated = predict(predictor.scorer, dataset, spec.decode.nms_threshold)
     encoded = predictor.encode_video(tmp_path / "videos" / "clip.mp4")
     for prediction in evaluated:
         found = predictor.find(encoded, prediction.query, k=10)
@@ -112,7 +119,7 @@ def test_bad_input_is_named(checkpoint: Path, video: Path, tmp_path: Path) -> No
     with pytest.raises(DataError, match="give either a sentence or a sound file, and not both"):
         predictor.find(encoded, "a dog", speech="dog.wav")
     with pytest.raises(
-        FeatureError, match="the model was trained on typed queries and cannot be asked spoken ones"
+        FeatureError, match="the model was trained on text queries and cannot be asked speech ones"
     ):
         predictor.find(encoded, speech="dog.wav")
     with pytest.raises(VideoError, match=r"nothing\.mp4"):
@@ -121,11 +128,13 @@ def test_bad_input_is_named(checkpoint: Path, video: Path, tmp_path: Path) -> No
         Predictor.load(tmp_path / "nowhere")
 
 
-def test_model_of_published_features_asks_for_features(config: RunConfig, tmp_path: Path, video: Path) -> None:
-    published = config.model_copy(
-        update={"video_provenance": config.video_provenance.model_copy(update={"backbone": "c3d"})}  # type: ignore[union-attr]
+def test_model_of_published_features_asks_for_features(
+    config: RunConfig, spec: ModelSpec, tmp_path: Path, video: Path
+) -> None:
+    published = spec_of(
+        config, **{**spec.provenances, "video": Provenance(backbone="c3d", dim=ColorHogMotion.dim)}
     )
-    save_checkpoint(tmp_path / "published", published, MRNet(config.model).state_dict())
+    save_checkpoint(tmp_path / "published", published, config, MRNet(config.model).state_dict())
     predictor = Predictor.load(tmp_path / "published", device="cpu")
     with pytest.raises(
         FeatureError, match=r"trained on 'c3d' features, which cannot be made here .*: give features"
@@ -169,7 +178,7 @@ def test_a_pca_travels_from_the_features_into_the_checkpoint(
     (tmp_path / "full.pca.safetensors").unlink()
     assert open_source(config.data).pca is None
     assert "is not beside it" in caplog.text
-    without = Predictor(predictor.model, predictor.config, torch.device("cpu"))
+    without = Predictor(predictor.scorer.model, predictor.spec)
     with pytest.raises(FeatureError, match=r"reduced from 492 by a PCA that its checkpoint does not hold"):
         without.encode_video(video)
 
@@ -178,9 +187,9 @@ def test_a_pca_travels_from_the_features_into_the_checkpoint(
 def test_what_no_query_touches_is_computed_once(attention: str, tiny: Callable[..., RunConfig]) -> None:
     torch.manual_seed(0)
     config = tiny(model={"attention": attention})
-    predictor = Predictor(MRNet(config.model), config, torch.device("cpu"))
+    predictor = Predictor(MRNet(config.model), spec_of(config))
     calls: list[int] = []
-    predictor.model.proposal_head.register_forward_hook(lambda *_: calls.append(1))
+    predictor.scorer.model.proposal_head.register_forward_hook(lambda *_: calls.append(1))
     video = predictor.encode_video(torch.randn(20, 6), duration_s=10.0)
     queries = torch.randn(3, 1, 5)
     found = [predictor.find_features(video, query) for query in queries]
@@ -199,6 +208,6 @@ def test_proposals_that_depend_on_a_query_have_none_of_their_own(tiny: Callable[
 
 
 def test_memory_budget_reaches_the_model(checkpoint: Path) -> None:
-    assert Predictor.load(checkpoint, device="cpu").model.proposal_head.memory_budget is None
+    assert Predictor.load(checkpoint, device="cpu").scorer.model.proposal_head.stack.memory_budget is None
     predictor = Predictor.load(checkpoint, device="cpu", memory_budget=123)
-    assert predictor.model.proposal_head.memory_budget == 123
+    assert predictor.scorer.model.proposal_head.stack.memory_budget == 123

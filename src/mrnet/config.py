@@ -210,7 +210,7 @@ class TrainConfig(_Section):
 
 
 def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, str) else [] if value is None else value
 
 
 Files = Annotated[list[str], BeforeValidator(_as_list)]

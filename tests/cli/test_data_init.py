@@ -86,7 +86,7 @@ def test_a_csv(run: Run) -> None:
     _train(run, "lab data")
     config = json.loads(Path("runs/own/run.json").read_text())["config"]
     root = Path("lab data").resolve()
-    assert (config["name"], config["data"]["test"]) == ("lab data", str(root / "test.jsonl"))
+    assert (config["name"], config["data"]["test"]) == ("lab data", [str(root / "test.jsonl")])
     assert Path("lab data/videos.color-hog-motion.h5").is_file()
     _answers(run, root / "videos" / "v0.mp4", queries=2)
     assert run("data", "check", "lab data/train.jsonl", "--features", "lab data/videos")[0] == 0
@@ -139,7 +139,8 @@ def test_train_without_init(run: Run) -> None:
         assert run("train", "--data", folder, "--out", "run") == (
             2,
             "",
-            f"mrnet: error: {folder}/dataset.yaml: no such file; make it with `mrnet data init {folder}`\n",
+            f"mrnet: error: {folder}/dataset.yaml: no such file; make it with `mrnet data init {folder}`, or write "
+            "one that names the files\n",
         )
     assert not Path("run").exists()
 

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from mrnet.config import load_recipe, parse_yaml
 from mrnet.data.annotations import read_annotations
-from mrnet.data.own import init_dataset, load_dataset_overlay, split_videos
+from mrnet.data.own import init_dataset, load_dataset_overlay
 from mrnet.errors import ConfigError, DataError, FeatureError, MRNetError, OutputError
 from mrnet.media.video import write_video
 from mrnet.types import Query, Span, VideoRecord
@@ -239,38 +238,6 @@ class TestRefuses:
         assert "of one id: rename one" in _refused(FeatureError, folder)
 
 
-class TestSplits:
-    def records(self, count: int) -> list[VideoRecord]:
-        return [VideoRecord(f"video{i}", 1.0, ()) for i in range(count)]
-
-    def test_shares(self) -> None:
-        splits = split_videos(self.records(1000), seed=0)
-        counts = {split: len(records) for split, records in splits.items()}
-        assert sum(counts.values()) == 1000
-        assert counts["train"] == pytest.approx(700, abs=45)  # three standard deviations
-        assert counts["val"] == pytest.approx(150, abs=34)
-
-    @pytest.mark.parametrize("count", [3, 4, 5, 8])
-    def test_none_is_empty_and_half_are_to_train_on(self, count: int) -> None:
-        for seed in range(40):
-            splits = split_videos(self.records(count), seed)
-            assert all(splits.values())
-            assert len(splits["train"]) >= count // 2
-            names = Counter(record.video_id for records in splits.values() for record in records)
-            assert names == Counter(record.video_id for record in self.records(count))
-
-    def test_a_video_stays_when_others_are_added(self) -> None:
-        few, many = (_ids(split_videos(self.records(count), seed=0)) for count in (60, 200))
-        for split, names in few.items():
-            assert names <= many[split]
-
-    def test_the_order_of_annotations_does_not_matter(self) -> None:
-        assert split_videos(self.records(20), 3) == split_videos(self.records(20)[::-1], 3)
-
-    def test_seed(self) -> None:
-        assert _ids(split_videos(self.records(50), 0)) != _ids(split_videos(self.records(50), 1))
-
-
 class TestOverlay:
     def test_paths_are_absolute(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         init_dataset(folder)
@@ -278,21 +245,27 @@ class TestOverlay:
         overlay = load_dataset_overlay(Path("my data"))
         config = load_recipe("demo", ["data.val_fraction=0.5", "model.dim=32"], overlay)
         root = folder.resolve()
-        assert (config.data.train, config.data.video_features) == (str(root / "train.jsonl"), str(root / "videos"))
+        assert (config.data.train, config.data.video_features) == (
+            [str(root / "train.jsonl")],
+            str(root / "videos"),
+        )
         assert (config.name, config.model.query_dim, config.model.dim) == ("my data", 512, 32)
         assert config.train == load_recipe("demo").train
         assert config.data.val_fraction == 0.5
-        (folder / "dataset.yaml").write_text("data: {train: /else/where.json, speech_features: sounds}")
+        (folder / "dataset.yaml").write_text("data: {train: [/else/where.json, b.json], speech_features: sounds}")
         data = load_dataset_overlay(folder)["data"]
-        assert data == {"train": "/else/where.json", "speech_features": str(root / "sounds")}
+        assert data == {
+            "train": ["/else/where.json", str(root / "b.json")],
+            "speech_features": str(root / "sounds"),
+        }
 
     @pytest.mark.parametrize(
         ("content", "message"),
         [
             (None, "no such file; make it with `mrnet data init {folder}`"),
             ("a: [", "cannot be read ("),
-            ("- a", "has no section `data`; make it anew, with `mrnet data init --force`"),
-            ("data: 3", "has no section `data`; make it anew, with `mrnet data init --force`"),
+            ("- a", "has no section `data`; write one, or make it anew with `mrnet data init --force`"),
+            ("data: 3", "has no section `data`; write one, or make it anew with `mrnet data init --force`"),
         ],
     )
     def test_refuses(self, tmp_path: Path, content: str | None, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Features of typed and spoken queries, and both in one space."""
+"""Features of queries of either kind, and both in one space."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from mrnet.config import DataConfig
-from mrnet.data.queries import EncodedQueries, JointQueries, StoredQueries, place, with_kinds
+from mrnet.data.queries import CombinedQueries, EncodedQueries, StoredQueries, fill_columns, with_kinds
 from mrnet.data.sources import open_source
 from mrnet.errors import ConfigError, DataError
 from mrnet.features.encoders.hashed_words import HashedWords
 from mrnet.features.store.reader import open_store
 from mrnet.features.store.writer import write_store
 from mrnet.provenance import Provenance
-from mrnet.types import Query, Span, VideoRecord
+from mrnet.types import Query, QueryKind, Span, VideoRecord
 
 
 def test_stored_queries_go_by_the_sound_file_then_by_qid(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def stored(path: Path, **values: float) -> StoredQueries:
     return StoredQueries(open_store(path))
 
 
-def spoken_record() -> VideoRecord:
+def said_record() -> VideoRecord:
     queries = tuple(
         Query(text, (Span(0, 1),), f"v#{i}", audio=f"v_{i}.wav") for i, text in enumerate(["a dog", "a cat"])
     )
@@ -60,44 +60,55 @@ def spoken_record() -> VideoRecord:
 
 
 def test_either_kind_has_columns_of_its_own(tmp_path: Path) -> None:
-    features = JointQueries(
-        stored(tmp_path / "typed.h5", v_0=1.0, v_1=2.0), stored(tmp_path / "spoken.h5", v_0=3.0, v_1=4.0)
+    features = CombinedQueries(
+        {
+            "text": stored(tmp_path / "text.h5", v_0=1.0, v_1=2.0),
+            "speech": stored(tmp_path / "speech.h5", v_0=3.0, v_1=4.0),
+        }
     )
-    (record,) = with_kinds([spoken_record()], ["text", "speech"])
+    (record,) = with_kinds([said_record()], ["text", "speech"])
     assert [(query.qid, query.kind) for query in record.queries] == [
-        ("v#0 (typed)", "text"),
-        ("v#0 (spoken)", "speech"),
-        ("v#1 (typed)", "text"),
-        ("v#1 (spoken)", "speech"),
+        ("v#0 (text)", "text"),
+        ("v#0 (speech)", "speech"),
+        ("v#1 (text)", "text"),
+        ("v#1 (speech)", "speech"),
     ]
     assert features.dim == 4
+    assert features.widths == {"text": 2, "speech": 2}
     assert features(record.queries).tolist() == [[1, 1, 0, 0], [0, 0, 3, 3], [2, 2, 0, 0], [0, 0, 4, 4]]
-    assert place(torch.tensor([[7.0]]), "speech", 3).tolist() == [[0, 0, 7]]
+    widths: dict[QueryKind, int] = {"text": 2, "speech": 1}
+    assert fill_columns(torch.tensor([[7.0]]), "speech", widths).tolist() == [[0, 0, 7]]
+    assert fill_columns(torch.tensor([[7.0, 8.0]]), "text", widths).tolist() == [[7, 8, 0]]
+    assert fill_columns(torch.tensor([[7.0, 8.0]]), "text", {"text": 2}).tolist() == [[7, 8]]
 
 
 def test_a_query_of_one_kind_keeps_its_qid() -> None:
-    (record,) = with_kinds([spoken_record()], ["speech"])
+    (record,) = with_kinds([said_record()], ["speech"])
     assert [(query.qid, query.kind) for query in record.queries] == [("v#0", "speech"), ("v#1", "speech")]
 
 
-def test_spoken_queries_need_sound_files() -> None:
+def test_speech_queries_need_sound_files() -> None:
     typed = VideoRecord("v", 10.0, (Query("a dog", (Span(0, 1),), "v#0"),))
     assert with_kinds([typed], ["text"]) == [typed]
     with pytest.raises(
-        DataError, match=r"^query 'v#0' has no sound file: spoken queries need annotations with `aud"
+        DataError, match=r"^query 'v#0' has no sound file: speech queries need annotations with `aud"
     ):
         with_kinds([typed], ["speech"])
 
 
-def test_a_source_of_spoken_queries_alone(tmp_path: Path) -> None:
+def test_a_source_of_speech_queries_alone(tmp_path: Path) -> None:
     write_store(tmp_path / "videos.h5", [("v", np.ones((3, 2)))], Provenance(backbone="b", dim=2))
-    stored(tmp_path / "spoken.h5", v_0=3.0, v_1=4.0)
+    stored(tmp_path / "speech.h5", v_0=3.0, v_1=4.0)
     data = DataConfig(video_features=str(tmp_path / "videos.h5"), query_kinds=["speech"])
     with pytest.raises(
-        ConfigError, match=r"^data\.speech_features is not set: spoken queries need --set data\.spe"
+        ConfigError, match=r"^data\.speech_features is not set: speech queries need --set data\.spe"
     ):
         open_source(data)
-    source = open_source(data.model_copy(update={"speech_features": str(tmp_path / "spoken.h5")}))
-    assert source.queries(spoken_record().queries).tolist() == [[3, 3], [4, 4]]
-    assert source.provenances["query_provenance"] is None
+    source = open_source(data.model_copy(update={"speech_features": str(tmp_path / "speech.h5")}))
+    (record,) = with_kinds([said_record()], ["speech"])
+    assert source.queries(record.queries).tolist() == [[3, 3], [4, 4]]
+    with pytest.raises(DataError, match=r"^query 'v#0' is of text, of which there are no features here$"):
+        source.queries(said_record().queries)
+    assert source.provenances.keys() == {"video", "speech"}
+    assert source.query_widths == {"speech": 2}
     assert source.provenances["speech_provenance"] == Provenance(backbone="b", dim=2)

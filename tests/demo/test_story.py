@@ -27,9 +27,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     render_benchmark(out / "benchmark", 3, train=4, val=2, test=2, workers=1, speech=can_speak())
     summary = run_demo(out, 3, SMALL)
     assert "SYNTHETIC" in summary
-    assert "MRNet, typed, single" in summary
+    assert "MRNet, text, single" in summary
     assert f"--checkpoint {out / 'run'}" in summary
-    assert ("MRNet, spoken, single" in summary) is can_speak()
+    assert ("MRNet, speech, single" in summary) is can_speak()
     return out
 
 
@@ -74,15 +74,15 @@ def test_a_second_model_answers_a_spoken_query(demo: Path) -> None:
     report = json.loads((demo / "report.json").read_text())["speech"]
     assert set(report["metrics"]) == {"single"}
     assert report["baselines"] == typed(demo)["baselines"]
-    assert report["config"]["speech_provenance"]["backbone"] == "speech-embedding"
-    assert report["config"]["query_provenance"] is None  # it never sees the text
+    assert report["spec"]["provenances"]["speech"]["backbone"] == "speech-embedding"
+    assert "text" not in report["spec"]["provenances"]  # it never sees the text
     asked = report["example"]
     assert "--speech" in asked["command"]
-    predictor = Predictor.load(demo / "run-spoken", device="cpu")
+    predictor = Predictor.load(demo / "run-speech", device="cpu")
     (moment,) = predictor.find(asked["video"], speech=asked["speech"], k=1)
     assert moment._asdict() == pytest.approx(asked["answer"])
     with pytest.raises(
-        FeatureError, match="the model was trained on spoken queries and cannot be asked typed ones"
+        FeatureError, match="the model was trained on speech queries and cannot be asked text ones"
     ):
         predictor.find(asked["video"], asked["query"])
 
@@ -98,8 +98,8 @@ def test_one_model_takes_either_kind(demo: Path, tmp_path: Path, capsys: pytest.
     assert main(["train", "--recipe", "demo", "--cpu", "--out", run, *sets]) == 0
     assert main(["evaluate", "--checkpoint", run, "--protocol", "single"]) == 0
     table = capsys.readouterr().out
-    assert "model, typed, single" in table
-    assert "model, spoken, single" in table
+    assert "model, text, single" in table
+    assert "model, speech, single" in table
     kinds = [
         json.loads((tmp_path / "both" / "test" / kind / "report.json").read_text())["query_kind"]
         for kind in ("text", "speech")

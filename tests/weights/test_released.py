@@ -137,6 +137,7 @@ class TestConversion:
         assert (checkpoint.spec.model, checkpoint.spec.decode) == (config.model, config.decode)
         assert (config.train.protocol, config.train.precision) == ("joint", "fp32")
         assert (config.model.projections, config.model.attention, config.model.mask) == ("modality", "all", "both")
+        assert not config.model.tied_initialisation
         assert (config.model.layers, config.model.heads, config.model.gamma) == (2, 4, 0.98)
         assert (config.model.dim, config.model.clip_hidden, config.model.head_hidden) == (32, 40, 24)
         assert config.model.pooling_counts == [3, 2, 2]
@@ -246,7 +247,7 @@ class TestConversion:
     def test_shared_projections_are_read_off_the_weights(self, tmp_path: Path) -> None:
         released = Released(tmp_path, "tacos")
         config, checkpoint = released.converted()
-        assert config.model.projections == "shared"
+        assert (config.model.projections, config.model.tied_initialisation) == ("shared", True)
         assert config.evaluation.tious == [0.1, 0.3, 0.5]
         released_query = released.weights["trans_ret.rets.0.self_attn.linears.0.weight"]
         name = "transformer.layers.0.retention.projections.shared.q.weight"
@@ -503,6 +504,46 @@ class TestConfigurationAsYacsReadsIt:
     @staticmethod
     def read(key: str, spelt: str) -> Any:
         return import_config(parse_yaml(f"{key}: {spelt}"), modality=True, source="config.yml")
+
+
+class TestSettingsFromAFile:
+    def test_a_native_file_is_taken_as_it_is(self, tmp_path: Path) -> None:
+        path = tmp_path / "mine.yaml"
+        path.write_text("name: mine\nmodel: {attention: off, mask: no}\ntrain: {lr: 1.0e-3}\n")
+        assert read_settings(path) == {
+            "name": "mine",
+            "model": {"attention": "off", "mask": "no"},
+            "train": {"lr": 0.001},
+        }
+
+    @pytest.mark.parametrize(
+        ("name", "projections"), [("tacos", "shared"), ("charades", "modality"), ("activitynet", "modality")]
+    )
+    def test_a_released_file(self, tmp_path: Path, name: str, projections: str) -> None:
+        path = tmp_path / "config.yml"
+        path.write_text(
+            f"DATASETS: {{NAME: {name}}}\nINPUT: {{NUM_PRE_CLIPS: 256}}\n"
+            "SOLVER:\n  MILESTONES: (8, 13)\n  ATT_DROPOUT: None\n  D_DOUBLE: no\n  ATT_MODE: all\n"
+        )
+        settings = read_settings(path)
+        assert settings["name"] == name
+        assert settings["train"]["milestones"] == [8, 13]
+        assert settings["train"]["protocol"] == "joint"
+        assert (settings["model"]["attention_dropout"], settings["model"]["bidirectional"]) == (0.0, False)
+        assert settings["model"]["projections"] == projections
+        assert settings["model"]["tied_initialisation"] == (projections == "shared")
+
+    def test_a_released_file_with_an_unknown_key(self, tmp_path: Path) -> None:
+        path = tmp_path / "config.yml"
+        path.write_text("SOLVER.FOO: 1\n")
+        with pytest.raises(ConfigError) as caught:
+            read_settings(path)
+        assert str(caught.value) == f"{path}: unknown key 'SOLVER.FOO': is this a released MRNet configuration?"
+
+    def test_keys_that_are_numbers(self, tmp_path: Path) -> None:
+        path = tmp_path / "mine.yaml"
+        path.write_text("1: 2\n")
+        assert read_settings(path) == {1: 2}
 
 
 class TestConfigurationThatDoesNotFit:

@@ -56,7 +56,8 @@ def build_parser(commands: Sequence[str] = tuple(COMMANDS)) -> argparse.Argument
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    arguments = build_parser(argv[:1]).parse_args(argv)
+    asked = [word for word in argv if word in COMMANDS][:1]
+    arguments = build_parser(asked).parse_args(argv)
     handler = _ProgressAwareHandler()
     log = logging.getLogger("mrnet")
     log.handlers = [handler]

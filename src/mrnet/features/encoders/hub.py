@@ -61,11 +61,6 @@ class ModelFolder:
     commit: str = ""
 
     @property
-    def public_name(self) -> str:
-        """What names it elsewhere: its hub id, or the last part of its folder; no path of this machine."""
-        return self.name if self.commit else self.path.name
-
-    @property
     def details(self) -> dict[str, str]:
         """What provenance tells of it."""
         return {"commit": self.commit} if self.commit else {}

@@ -12,7 +12,7 @@ import transformers
 
 from mrnet.device import choose_device
 from mrnet.errors import DataError
-from mrnet.features.backbone import Modality, Rows
+from mrnet.features.backbone import Modality, Rows, check_sentence
 from mrnet.features.encoders.hub import (
     LIBRARIES,
     LOCAL,
@@ -23,7 +23,7 @@ from mrnet.features.encoders.hub import (
     mean_token,
     weights_revision,
 )
-from mrnet.provenance import Provenance
+from mrnet.provenance import Provenance, portable_name
 
 Tokens = npt.NDArray[np.int64]
 
@@ -61,7 +61,7 @@ class HubText:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder.path, **LOCAL)
             self._limit = min(self._tokenizer.model_max_length, _positions(network))
             self.dim = self.encode([next(self.prepare("a"))])[0].shape[1]
-        self.name = f"hf:{folder.public_name}"
+        self.name = portable_name(f"hf:{folder.name}")
         self.revision = weights_revision(folder.weights(), "transformers text 1")
         self._details = {"model_type": network.config.model_type, **folder.details}
 
@@ -71,9 +71,7 @@ class HubText:
         Raises:
             DataError: the sentence is empty, or longer than the model takes.
         """
-        sentence = str(source)
-        if not sentence.strip():
-            raise DataError(f"the query is empty (got {source!r}); describe the moment to find")
+        sentence = check_sentence(source)
         with self._lock:
             ids = self._tokenizer(sentence, verbose=False)["input_ids"]
             if len(ids) > self._limit:

@@ -1,6 +1,5 @@
 """Videos by way of the image and video encoders of the `transformers` library."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 from itertools import islice
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 
 from mrnet.device import choose_device
-from mrnet.errors import ConfigError
 from mrnet.features.backbone import Modality, Rows
 from mrnet.features.encoders.hub import (
     LIBRARIES,
@@ -22,7 +20,7 @@ from mrnet.features.encoders.hub import (
     weights_revision,
 )
 from mrnet.features.encoders.hub_pixels import Pixels, Preprocessing
-from mrnet.provenance import Provenance
+from mrnet.provenance import Provenance, portable_name
 
 _IMAGE_ROWS_PER_S, _CLIP_ROWS_PER_S = 2.0, 1.0
 
@@ -44,14 +42,12 @@ class HubVideo:
 
         Args:
             model: its name.
-            rate: rows a second; by default 2 for image models, 1 for video models.
+            rate: rows a second, above 0; by default 2 for image models, 1 for video models.
             device: where it runs; the best there is if left out.
 
         Raises:
             ConfigError: it cannot be found or loaded, or encodes neither images nor videos.
         """
-        if rate is not None and not 0 < rate < math.inf:
-            raise ConfigError(f"a rate of {rate:g} rows a second is impossible; give one above 0")
         self._device = choose_device(device)
         folder = find_model(model)
         self._preprocessing = Preprocessing.read(folder)
@@ -66,7 +62,7 @@ class HubVideo:
             blank = self._preprocessing.blank()
             blank = blank if self._is_image_model else np.stack([blank] * self._frames_per_row)
             self.dim = self.encode([blank])[0].shape[1]
-        self.name = f"hf:{folder.public_name}"
+        self.name = portable_name(f"hf:{folder.name}")
         self.revision = weights_revision(folder.weights(), f"transformers video 1 {astuple(self._preprocessing)}")
         self._details = {"model_type": config.model_type, **folder.details}
 

@@ -13,9 +13,9 @@ from sentence_transformers import SentenceTransformer
 
 from mrnet.device import choose_device
 from mrnet.errors import ConfigError, DataError
-from mrnet.features.backbone import Modality, Rows
+from mrnet.features.backbone import Modality, Rows, check_sentence
 from mrnet.features.encoders.hub import LIBRARIES, LOCAL, ModelFolder, find_model, loading, weights_revision
-from mrnet.provenance import Provenance
+from mrnet.provenance import Provenance, portable_name
 
 _MODULE = re.compile(
     r"sentence_transformers\.(?:models|base\.modules|sentence_transformer\.modules)\.(?:\w+\.)?(\w+)"
@@ -68,7 +68,7 @@ class SentenceEncoder:
             self.dim = self._model.encode(["a"], show_progress_bar=False).shape[1]
         self._prompt = self._model.prompts.get(self._model.default_prompt_name or "") or ""
         self._lock = threading.Lock()  # a tokenizer changes its own state while it works
-        self.name = f"st:{folder.public_name}"
+        self.name = portable_name(f"st:{folder.name}")
         weights = [file for part in parts for file in folder.weights(part)]
         self.revision = weights_revision(weights, "sentence-transformers 1")
         self._details = folder.details
@@ -79,9 +79,7 @@ class SentenceEncoder:
         Raises:
             DataError: the sentence is empty, holds no word that the model knows, or is longer than it takes.
         """
-        sentence = str(source)
-        if not sentence.strip():
-            raise DataError(f"the query is empty (got {source!r}); describe the moment to find")
+        sentence = check_sentence(source)
         with self._lock:
             count = self._count_tokens(self._prompt + sentence)
         if count == 0:

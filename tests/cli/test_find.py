@@ -1,0 +1,109 @@
+"""``mrnet find``"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mrnet.config import RunConfig
+from mrnet.model.mrnet import MRNet
+from mrnet.provenance import Provenance
+from mrnet.weights.native import save_checkpoint
+from tests.cli.conftest import Command
+from tests.conftest import spec_of
+
+
+class TestFind:
+    def test_moments(self, command: Command, checkpoint: Path, video: Path) -> None:
+        status, out, _ = command(
+            "find", video, "it gets brighter", "--checkpoint", checkpoint, "-k", "3", "--json"
+        )
+        document = json.loads(out)
+        assert status == 0
+        assert (document["video"], document["query"]) == (str(video), "it gets brighter")
+        scores = [moment["score"] for moment in document["moments"]]
+        assert len(scores) == 3
+        assert scores == sorted(scores, reverse=True)
+        for moment in document["moments"]:
+            assert 0 <= moment["start_s"] < moment["end_s"] <= 4.0
+            assert moment["start_s"] * 2 == int(moment["start_s"] * 2)  # 4 s in 8 clips
+
+        status, text, _ = command("find", video, "it gets brighter", "--checkpoint", checkpoint, "-k", "3")
+        first = document["moments"][0]
+        assert status == 0
+        assert text.splitlines()[0] == (
+            f"1.  {first['start_s']:7.2f} s - {first['end_s']:7.2f} s   score {first['score']:.3f}"
+        )
+        assert len(text.splitlines()) == 3
+
+    def test_no_checkpoint(self, command: Command, video: Path) -> None:
+        assert command.refuses("find", video, "a dog") == (
+            "mrnet: error: no checkpoint: give one with --checkpoint, or run `mrnet demo` here first"
+        )
+
+    def test_checkpoint_missing(self, command: Command, video: Path) -> None:
+        assert command.refuses("find", video, "a dog", "--checkpoint", "nowhere") == (
+            "mrnet: error: nowhere does not exist: expected a folder with mrnet.json and model.safetensors, or a "
+            "training run; `mrnet train`, `mrnet demo` and `mrnet convert` make one"
+        )
+
+    def test_checkpoint_is_a_file(self, command: Command, video: Path) -> None:
+        line = command.refuses("find", video, "a dog", "--checkpoint", video)
+        assert line.startswith(f"mrnet: error: {video} is not a checkpoint: ")
+
+    def test_checkpoint_truncated(self, command: Command, checkpoint: Path, video: Path) -> None:
+        path = checkpoint / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:-8])
+        line = command.refuses("find", video, "a dog", "--checkpoint", checkpoint)
+        assert line.startswith(f"mrnet: error: {path} is missing or damaged (")
+
+    @pytest.mark.parametrize(
+        ("kind", "message"),
+        [
+            ("missing", "{path}: no such file; check the path of the video"),
+            ("folder", "{path}: is a directory; name a video file"),
+            (
+                "text",
+                "{path}: cannot be opened as a video file (invalid data found when processing input); it is none, "
+                "or it is incomplete",
+            ),
+            (
+                "empty",
+                "{path}: cannot be opened as a video file (invalid data found when processing input); it is none, "
+                "or it is incomplete",
+            ),
+            (
+                "truncated",
+                "{path}: cannot be opened as a video file (invalid data found when processing input); it is none, "
+                "or it is incomplete",
+            ),
+        ],
+    )
+    def test_no_video(self, command: Command, checkpoint: Path, video: Path, kind: str, message: str) -> None:
+        path = command.folder / "b.mp4"
+        if kind == "folder":
+            path.mkdir()
+        elif kind != "missing":
+            whole = video.read_bytes()
+            path.write_bytes({"text": b"not a film\n", "empty": b"", "truncated": whole[: len(whole) // 2]}[kind])
+        line = command.refuses("find", path, "a dog", "--checkpoint", checkpoint)
+        assert line == f"mrnet: error: {message.format(path=path)}"
+
+    @pytest.mark.parametrize("query", ["", "  ", "?!"])
+    def test_empty_query(self, command: Command, checkpoint: Path, video: Path, query: str) -> None:
+        assert command.refuses("find", video, query, "--checkpoint", checkpoint) == (
+            f"mrnet: error: the query is empty or holds no words (got {query!r}); describe the moment to find"
+        ).replace("  ", " ")
+
+    def test_features_that_cannot_be_made(
+        self, command: Command, tiny: Callable[..., RunConfig], video: Path
+    ) -> None:
+        config = tiny()
+        spec = spec_of(config, text=Provenance(backbone="released", dim=5))
+        save_checkpoint(command.folder / "model", spec, config, MRNet(config.model).state_dict())
+        assert command.refuses("find", video, "a dog", "--checkpoint", "model") == (
+            "mrnet: error: the model was trained on 'released' features, which cannot be made here (no text "
+            'backbone is named "released"; use one of: hashed-words, hf:MODEL, st:MODEL, minilm-l6-v2, '
+            "glove:MODEL): give features, not raw input"
+        )

@@ -1,0 +1,153 @@
+"""The command as a whole: usage, errors, interruptions."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mrnet import __version__
+from mrnet.cli import main
+from tests.cli.conftest import Command, sets
+
+
+class TestUsage:
+    def test_version(self, command: Command) -> None:
+        assert command("--version") == (0, f"mrnet {__version__}\n", "")
+
+    @pytest.mark.parametrize(
+        "words", [[], ["find"], ["train"], ["evaluate"], ["convert"], ["data", "check"], ["demo"]]
+    )
+    def test_help(self, command: Command, words: list[str]) -> None:
+        status, out, err = command(*words, "--help")
+        assert (status, err) == (0, "")
+        assert out.startswith(" ".join(["usage: mrnet", *words]))
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (
+                ["--nonsense", "find", "a.mp4", "a dog"],
+                "mrnet: error: unrecognized arguments: --nonsense (see mrnet --help)",
+            ),
+            (
+                ["find", "a.mp4", "a dog", "--nonsense"],
+                "mrnet: error: unrecognized arguments: --nonsense (see mrnet --help)",
+            ),
+            ([], "mrnet: error: the following arguments are required: COMMAND (see mrnet --help)"),
+            (
+                ["find", "a.mp4"],
+                "mrnet find: error: one of the arguments query --speech is required (see mrnet find --help)",
+            ),
+            (
+                ["find", "a.mp4", "a dog", "-k", "0"],
+                "mrnet find: error: argument -k: 0 is not at least 1 (see mrnet find --help)",
+            ),
+            (
+                ["find", "a.mp4", "a dog", "-k", "-3"],
+                "mrnet find: error: argument -k: -3 is not at least 1 (see mrnet find --help)",
+            ),
+            (
+                ["find", "a.mp4", "a dog", "-k", "many"],
+                "mrnet find: error: argument -k: invalid positive value: 'many' (see mrnet find --help)",
+            ),
+            (
+                ["train", "--recipe", "tacos"],
+                "mrnet train: error: the following arguments are required: --out (see mrnet train --help)",
+            ),
+            (
+                ["evaluate"],
+                "mrnet evaluate: error: one of the arguments --checkpoint --predictions is required "
+                "(see mrnet evaluate --help)",
+            ),
+            (
+                ["evaluate", "--checkpoint", "a", "--predictions", "b"],
+                "mrnet evaluate: error: argument --predictions: not allowed with argument --checkpoint "
+                "(see mrnet evaluate --help)",
+            ),
+            (
+                ["convert", "a.pth", "--out", "b"],
+                "mrnet convert: error: the following arguments are required: --config (see mrnet convert --help)",
+            ),
+            (["data"], "mrnet data: error: the following arguments are required: ACTION (see mrnet data --help)"),
+            (
+                ["data", "check", "a.json", "--dim", "0"],
+                "mrnet data check: error: argument --dim: 0 is not at least 1 (see mrnet data check --help)",
+            ),
+            (
+                ["demo", "--seed", "x"],
+                "mrnet demo: error: argument --seed: invalid int value: 'x' (see mrnet demo --help)",
+            ),
+        ],
+    )
+    def test_one_line(self, command: Command, words: list[str], message: str) -> None:
+        assert command.refuses(*words) == message
+
+    def test_unknown_command(self, command: Command) -> None:
+        line = command.refuses("fnid", "a.mp4")
+        assert line.startswith("mrnet: error: argument COMMAND: invalid choice: 'fnid' (choose from ")
+        for name in ("demo", "find", "train", "evaluate", "convert", "data"):
+            assert name in line
+
+
+class TestProcess:
+    def start(self, *words: str | Path, **options: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "mrnet", *map(str, words)]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
+
+    def test_closed_pipe(self, tmp_path: Path) -> None:
+        rows = [{"video": f"v{i}", "start": 5, "end": 4, "query": "x", "duration": 9} for i in range(9)]
+        (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        read, write = os.pipe()
+        os.close(read)
+        process = self.start("data", "check", "a.jsonl", stdout=write, cwd=tmp_path)
+        os.close(write)
+        _, err = process.communicate(timeout=60)
+        assert err == ""
+        assert process.returncode == 1
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full on this system")
+    def test_full_disk(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        record = {"duration": 9, "timestamps": [[0, 3]], "sentences": ["a dog"]}
+        (tmp_path / "a.json").write_text(json.dumps({"v": record}))
+        with Path("/dev/full").open("w", buffering=1) as full:
+            monkeypatch.setattr(sys, "stdout", full)
+            status = main(["data", "check", str(tmp_path / "a.json")])
+        assert status == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+    def test_no_standard_output(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        record = {"duration": 9, "timestamps": [[0, 3]], "sentences": ["a dog"]}
+        (tmp_path / "a.json").write_text(json.dumps({"v": record}))
+        monkeypatch.setattr(sys, "stdout", None)  # as Python has it after >&-
+        assert main(["data", "check", str(tmp_path / "a.json")]) == 0
+
+    def test_ctrl_c_in_training(self, tmp_path: Path, data_set: list[str]) -> None:
+        more = sets("train.epochs=100000", "train.full_loss_epochs=100000")
+        words = ["train", "--recipe", "demo", *data_set, *more, "--out", tmp_path / "run", "--cpu"]
+        process = self.start(*words, stdout=subprocess.PIPE)
+        saved = tmp_path / "run" / "run.json"
+        try:
+            deadline = time.monotonic() + 60
+            while not (saved.exists() and json.loads(saved.read_text())["history"]):
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        assert process.returncode == 130
+        assert "Traceback" not in err
+        assert err.splitlines()[-1] == "mrnet: interrupted"
+        assert out == ""
+        run = json.loads(saved.read_text())  # whole, whenever the signal came
+        assert [record["epoch"] for record in run["history"]] == list(range(1, len(run["history"]) + 1))
+        assert (tmp_path / "run" / "checkpoints" / run["last"] / "mrnet.json").is_file()
