@@ -551,7 +551,11 @@ class TestFindRunConfig:
 
     @pytest.mark.parametrize(
         ("content", "problem"),
-        [(None, "No such file or directory"), (b"a: [1", "(while parsing a flow sequence)"), (b"\xff\xfe", "can't decode byte")],
+        [
+            (None, "No such file or directory"),
+            (b"a: [1", "(while parsing a flow sequence)"),
+            (b"\xff\xfe", "can't decode byte"),
+        ],
     )
     def test_recipe_that_cannot_be_read(self, saved: Path, content: bytes | None, problem: str) -> None:
         path = saved / "recipe.yaml"
