@@ -1,74 +1,102 @@
-"""Vectorised decoding against the plain greedy algorithm."""
+"""Suppression of all queries at once against hand-worked values and the plain greedy algorithm."""
 
 import pytest
 import torch
 
-from mrnet.retrieval.rank import fuse_scores, top_moments
-from mrnet.temporal import hull_iou, valid_cells
+from mrnet.retrieval.rank import rank
+from mrnet.retrieval.scorer import Candidates
+from mrnet.temporal import hull_iou
+from mrnet.types import Moment
+
+NONE = float("-inf")
 
 
-def greedy(scores: torch.Tensor, duration: float, k: int, threshold: float) -> torch.Tensor:
-    """Candidates one by one, best first, in float32; ties in row-major order."""
-    clips = len(scores)
-    cells = [(i, j) for i in range(clips) for j in range(clips) if scores[i, j] != 0]
-    cells.sort(key=lambda cell: -scores[cell].item())  # Python's sort is stable
-    kept: list[torch.Tensor] = []
-    for i, j in cells:
-        moment = torch.tensor([i, j + 1]) * torch.tensor(duration) / clips
-        if all(hull_iou(moment, better) <= threshold for better in kept):
-            kept.append(moment)
-    return torch.stack(kept[:k])
+def candidates(spans: list[list[float]], *scores: list[float]) -> Candidates:
+    return Candidates(torch.tensor(spans), torch.tensor(scores))
 
 
-def test_queries_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = torch.Generator().manual_seed(4)
-    scores = torch.rand(5, 8, 8, generator=generator) * valid_cells(8, [3, 2])
-    scores[3] = 0  # a query without candidates, and ones that fewer cells answer than others
-    scores[1, :, 4:] = 0
-    duration_s = torch.tensor([10.0, 20.0, 30.0, 40.0, 50.0])
-    expected = top_moments(scores, duration_s, 5, 0.5)
-    monkeypatch.setattr("mrnet.retrieval.rank._QUERIES_AT_ONCE", 2)
-    found = top_moments(scores, duration_s, 5, 0.5)
-    for values, others in zip(found, expected, strict=True):
-        torch.testing.assert_close(values, others, rtol=0, atol=0, equal_nan=True)
+def greedy(spans: torch.Tensor, scores: torch.Tensor, k: int, threshold: float) -> list[Moment]:
+    """Candidates one by one, best first; ties in the order listed."""
+    overlaps = hull_iou(spans[:, None], spans)
+    kept: list[int] = []
+    for index in sorted(range(len(spans)), key=lambda i: -scores[i].item()):  # Python's sort is stable
+        if scores[index] > NONE and bool((overlaps[index, kept] <= threshold).all()):
+            kept.append(index)
+    return [Moment(*spans[index].tolist(), scores[index].item()) for index in kept[:k]]
 
 
-@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8])
-def test_agrees_with_greedy_suppression(threshold: float) -> None:
-    generator = torch.Generator().manual_seed(3)
-    valid = valid_cells(16, [3, 2, 2])
-    scores = torch.rand(20, 16, 16, generator=generator).mul(8).round().div(8) * valid  # many ties
-    durations = torch.linspace(7, 200, 20)
-    moments, values = top_moments(scores, durations, 5, threshold)
-    for row in range(20):
-        expected = greedy(scores[row], float(durations[row]), 5, threshold)
-        torch.testing.assert_close(moments[row, : len(expected)], expected)
-        assert values[row, : len(expected)].diff().le(0).all()
+def test_suppression_by_hand() -> None:
+    found = rank(candidates([[0, 10], [1, 10], [5, 15], [20, 30], [21, 31]], [0.9, 0.8, 0.7, 0.1, 0.2]), 5, 0.5)
+    # [1, 10] overlaps [0, 10] by 9/10, [20, 30] overlaps [21, 31] by 9/11; [5, 15] overlaps [0, 10] by 5/15 only.
+    assert found == [
+        [
+            Moment(0, 10, pytest.approx(0.9)),
+            Moment(5, 15, pytest.approx(0.7)),
+            Moment(21, 31, pytest.approx(0.2)),
+        ]
+    ]
 
 
-def test_ranks_that_are_not_there_are_nan() -> None:
-    scores = torch.zeros(1, 4, 4)
-    scores[0, 1, 2] = 0.5
-    moments, values = top_moments(scores, torch.tensor([8.0]), 3, 0.5)
-    assert moments[0, 0].tolist() == [2.0, 6.0]
-    assert values[0, 0] == 0.5
-    assert moments[0, 1:].isnan().all()
-    assert values[0, 1:].isnan().all()
-
-
-def test_no_candidate_at_all() -> None:
-    moments, values = top_moments(torch.zeros(2, 4, 4), torch.tensor([8.0, 8.0]), 2, 0.5)
-    assert moments.isnan().all()
-    assert values.isnan().all()
+def test_what_is_suppressed_suppresses_nothing() -> None:
+    # The second overlaps the first and the third; the third does not overlap the first enough.
+    found = rank(candidates([[0, 10], [4, 14], [8, 18]], [0.75, 0.5, 0.25]), 3, 0.4)
+    assert found == [[Moment(0, 10, 0.75), Moment(8, 18, 0.25)]]
 
 
 def test_equal_overlap_is_kept() -> None:
-    scores = torch.zeros(1, 4, 4)
-    scores[0, 0, 0], scores[0, 0, 1] = 0.9, 0.8  # [0, 1] and [0, 2]: overlap exactly 0.5
-    moments, _ = top_moments(scores, torch.tensor([4.0]), 2, 0.5)
-    assert moments[0].tolist() == [[0.0, 1.0], [0.0, 2.0]]
+    listed = candidates([[0, 1], [0, 2]], [0.75, 0.5])  # overlap exactly 0.5
+    assert rank(listed, 2, 0.5) == [[Moment(0, 1, 0.75), Moment(0, 2, 0.5)]]
+    assert rank(listed, 2, 0.49) == [[Moment(0, 1, 0.75)]]
 
 
-def test_fused_score_by_hand() -> None:
-    fused = fuse_scores(torch.tensor(0.8), torch.tensor(-0.5), 0.5)
-    assert fused.item() == pytest.approx(0.25**0.5 * 0.8)
+def test_ties_go_to_the_first_listed() -> None:
+    spans = [[8.0, 9.0], [0.0, 1.0], [4.0, 5.0], [2.0, 3.0]]
+    assert rank(candidates(spans, [0.5, 0.5, 0.75, 0.5]), 4, 0.5) == [
+        [Moment(4, 5, 0.75), Moment(8, 9, 0.5), Moment(0, 1, 0.5), Moment(2, 3, 0.5)]
+    ]
+    overlapping = [[0.0, 10.0], [0.0, 9.0]]
+    assert rank(candidates(overlapping, [0.5, 0.5]), 2, 0.5) == [[Moment(0, 10, 0.5)]]
+    assert rank(candidates(overlapping[::-1], [0.5, 0.5]), 2, 0.5) == [[Moment(0, 9, 0.5)]]
+
+
+def test_no_more_than_k() -> None:
+    listed = candidates([[0, 1], [1, 2], [2, 3]], [0.25, 0.75, 0.5])
+    assert rank(listed, 1, 0.5) == [[Moment(1, 2, 0.75)]]
+    assert rank(listed, 2, 0.5) == [[Moment(1, 2, 0.75), Moment(2, 3, 0.5)]]
+    assert rank(listed, 0, 0.5) == [[]]
+
+
+def test_fewer_than_k() -> None:
+    assert rank(candidates([[0, 1], [1, 2]], [0.25, 0.75]), 9, 0.5) == [[Moment(1, 2, 0.75), Moment(0, 1, 0.25)]]
+
+
+def test_minus_infinity_is_no_candidate() -> None:
+    spans = [[0.0, 1.0], [1.0, 2.0], [2.0, 3.0]]
+    found = rank(candidates(spans, [NONE, 0.5, NONE], [NONE, NONE, NONE], [-3.0, NONE, 0.0]), 3, 0.5)
+    assert found == [[Moment(1, 2, 0.5)], [], [Moment(2, 3, 0.0), Moment(0, 1, -3.0)]]
+
+
+def test_nothing_to_rank() -> None:
+    assert rank(Candidates(torch.zeros(0, 2), torch.zeros(2, 0)), 3, 0.5) == [[], []]
+    assert rank(Candidates(torch.tensor([[0.0, 1.0]]), torch.zeros(0, 1)), 3, 0.5) == []
+
+
+def test_the_scores_given_stay_as_they_are() -> None:
+    listed = candidates([[0, 10], [0, 9]], [0.75, 0.5])
+    rank(listed, 2, 0.5)
+    assert listed.scores.tolist() == [[0.75, 0.5]]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.8, 1.0])
+@pytest.mark.parametrize("k", [1, 5, 60])
+def test_agrees_with_greedy_suppression(threshold: float, k: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    spans = torch.rand(60, 2, generator=generator).mul(100).sort(dim=1).values
+    scores = torch.rand(20, 60, generator=generator).mul(8).round().div(8)  # many ties
+    scores[scores < 0.2] = NONE
+    scores[7] = NONE
+    together = rank(Candidates(spans, scores), k, threshold)
+    assert len(together) == 20
+    for row, ranked in zip(scores, together, strict=True):
+        assert ranked == greedy(spans, row, k, threshold)
+        assert [ranked] == rank(Candidates(spans, row[None]), k, threshold)

@@ -69,12 +69,13 @@ def evaluate_checkpoint(
     checkpoint = load_checkpoint(path)
     taken = checkpoint.spec.query_kinds
     kinds = kinds or taken
-    if not set(kinds) <= set(taken):
-        raise ConfigError(
-            f"the model takes {' and '.join(taken)} queries alone: it cannot be asked {kinds[0]} ones"
-        )
+    foreign = [kind for kind in kinds if kind not in taken]
+    if foreign:
+        raise ConfigError(f"the model takes {taken[0]} queries alone: it cannot be asked {foreign[0]} ones")
     source = open_source(config.data.model_copy(update={"query_kinds": taken}), trusted)
     model = checkpoint.build(memory_budget=memory_budget).to(choose_device(device))
+    if not config.data.train:
+        log.info("no baselines: they are fitted on training annotations, and data.train is not set")
     return {kind: _evaluate_kind(checkpoint, model, source, config, split, protocols, kind) for kind in kinds}
 
 
@@ -91,8 +92,6 @@ def _evaluate_kind(
     records = source.split(split, [kind])
     dataset = source.dataset(records, spec.model, spec.provenances)
     train = source.split("train", [kind]) if config.data.train else []
-    if not train:
-        log.info("no baselines: they are fitted on training annotations, and data.train is not set")
     scorers: dict[str, TrainedScorer] = {
         protocol: TrainedScorer(model, config.decode.score_power, protocol) for protocol in protocols
     }
