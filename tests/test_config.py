@@ -24,7 +24,10 @@ from mrnet.features.registry import make_backbone
 from mrnet.model.mrnet import MRNet
 from mrnet.provenance import Provenance
 
-ALL = {"activitynet", "activitynet-speech", "charades", "demo", "qvhighlights", "tacos"}
+ALL = {
+    "activitynet", "activitynet-speech", "charades", "charades-c3d", "charades-speech", "charades-vgg", "demo",
+    "qvhighlights", "tacos", "tacos-speech",
+}  # fmt: skip
 
 # Spec section 9, typed in by hand: joint width, hidden, query width, temperatures, the two IoUs and heads
 # are those of every benchmark.
@@ -185,11 +188,19 @@ class TestRecipes:
         wanted = COMMON | RELEASED[name]
         assert {key: field(config, key) for key in wanted} == wanted
 
-    def test_speech_differs_from_activitynet_in_its_queries_only(self) -> None:
-        speech, text = load_recipe("activitynet-speech"), load_recipe("activitynet")
-        assert speech.name == "activitynet-speech"
+    @pytest.mark.parametrize("name", ["activitynet", "charades", "tacos"])
+    def test_speech_differs_in_its_queries_only(self, name: str) -> None:
+        speech, text = load_recipe(f"{name}-speech"), load_recipe(name)
+        assert speech.name == f"{name}-speech"
         assert speech.data.query_kinds == ["speech"]
-        assert speech.model_copy(update={"name": "activitynet", "data": text.data}) == text
+        assert speech.model_copy(update={"name": name, "data": text.data}) == text
+
+    @pytest.mark.parametrize("features", ["vgg", "c3d"])
+    def test_charades_with_other_features_differs_in_their_width_only(self, features: str) -> None:
+        other, i3d = load_recipe(f"charades-{features}"), load_recipe("charades")
+        assert (other.name, other.model.video_dim, i3d.model.video_dim) == (f"charades-{features}", 4096, 1024)
+        model = other.model.model_copy(update={"video_dim": 1024})
+        assert other.model_copy(update={"name": "charades", "model": model}) == i3d
 
     def test_a_kind_of_query_is_named_once(self) -> None:
         both = load_recipe("demo", ["data.query_kinds=[text,speech]"])
@@ -219,8 +230,8 @@ class TestRecipes:
 
     def test_unknown_recipe(self) -> None:
         assert refusal(recipe="activitnet") == (
-            "unknown recipe 'activitnet': choose one of activitynet, activitynet-speech, charades, demo, "
-            "qvhighlights, tacos"
+            "unknown recipe 'activitnet': choose one of activitynet, activitynet-speech, charades, charades-c3d, "
+            "charades-speech, charades-vgg, demo, qvhighlights, tacos, tacos-speech"
         )
 
     @pytest.mark.parametrize("name", sorted(ALL))

@@ -347,10 +347,17 @@ def load_recipe(name: str, overrides: Sequence[str] = (), overlay: Mapping[str, 
     Raises:
         ConfigError: unknown recipe or key, or a value that is not allowed.
     """
+    return complete(_recipe_tree(name), f"recipe {name}", overrides, overlay)
+
+
+def _recipe_tree(name: str) -> dict[str, Any]:
+    """The fields of a recipe, upon those of the recipe that it ``extends``, if it names one."""
     if name not in recipe_names():
         raise ConfigError(f"unknown recipe {name!r}: choose one of {', '.join(recipe_names())}")
     text = (resources.files("mrnet") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-    return complete(parse_yaml(text), f"recipe {name}", overrides, overlay)
+    tree: dict[str, Any] = parse_yaml(text)
+    base = tree.pop("extends", None)
+    return tree if base is None else _merge(_recipe_tree(base), tree)
 
 
 def complete(

@@ -165,13 +165,13 @@ class TestTrainRefuses:
     def test_no_recipe(self, command: Command) -> None:
         assert command.refuses("train", "--out", "run") == (
             "mrnet: error: say what to train with --recipe: one of activitynet, activitynet-speech, charades, "
-            "demo, qvhighlights, tacos"
+            "charades-c3d, charades-speech, charades-vgg, demo, qvhighlights, tacos, tacos-speech"
         )
 
     def test_unknown_recipe(self, command: Command) -> None:
         assert command.refuses("train", "--recipe", "demoo", "--out", "run") == (
             "mrnet: error: unknown recipe 'demoo': choose one of activitynet, activitynet-speech, charades, "
-            "demo, qvhighlights, tacos"
+            "charades-c3d, charades-speech, charades-vgg, demo, qvhighlights, tacos, tacos-speech"
         )
 
     @pytest.mark.parametrize(

@@ -111,4 +111,4 @@ def test_a_source_of_speech_queries_alone(tmp_path: Path) -> None:
         source.queries(said_record().queries)
     assert source.provenances.keys() == {"video", "speech"}
     assert source.query_widths == {"speech": 2}
-    assert source.provenances["speech_provenance"] == Provenance(backbone="b", dim=2)
+    assert source.provenances["speech"] == Provenance(backbone="b", dim=2)

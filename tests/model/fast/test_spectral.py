@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mrnet.model.fast.spectral import Buffer, Scratch, num_products, tiled_convolution, transform_kernel
+from mrnet.model.fast.spectral import Buffer, KeptKernel, PassingKernel, Scratch, num_products, tiled_convolution
 from mrnet.model.fast.tiling import Tiling, working_cells
 from mrnet.temporal import valid_cells
 
@@ -61,15 +61,14 @@ def test_values_and_gradients(kernel: int, size: int, least_pairs: float) -> Non
     )
 
     with torch.inference_mode():
-        kernel_now = transform_kernel(weight, size, scratch)
-        kept = type(kernel_now)(kernel_now.taps.clone(), [band.clone() for band in kernel_now.spectrum])
+        kept = KeptKernel(weight, tiling, Scratch())
         torch.testing.assert_close(tiled_convolution(rows, weight, tiling, scratch, kept), found, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("size", [5, 6, 8, 9, 16])
 def test_products_of_a_tile(size: int) -> None:
-    spectrum = transform_kernel(torch.randn(2, 2, 3, 3), size, Scratch()).spectrum
-    assert sum(len(band) for band in spectrum) == num_products(size)
+    kernel = PassingKernel(torch.randn(2, 2, 3, 3), size, Scratch())
+    assert sum(len(kernel.spectrum(band, 0)) for band in range(size // 2 + 1)) == num_products(size)
     assert 1.5 * size**2 <= num_products(size) <= 1.5 * size**2 + 3 * size
 
 
@@ -95,3 +94,29 @@ def test_scratch_is_used_again_and_never_copied() -> None:
     assert scratch.take(Buffer.TILES, like, 5, 4).shape == (5, 4)
     assert scratch.num_bytes() == 4 * (20 + 2)
     assert copy.deepcopy(scratch).num_bytes() == pickle.loads(pickle.dumps(scratch)).num_bytes() == 0
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_change_no_bit(threads: int) -> None:
+    """Whichever worker does a band, and whenever: forward and both gradients, ten times."""
+    tiling, rows, _, _ = case(5, 12, 200)
+    weight = torch.randn(WIDE_OUT, WIDE_IN, 5, 5)
+
+    def convolve() -> list[torch.Tensor]:
+        inputs = [rows.clone().requires_grad_(), weight.clone().requires_grad_()]
+        found = tiled_convolution(*inputs, tiling, Scratch())
+        return [found, *torch.autograd.grad(found.square().sum(), inputs)]
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = convolve()
+        torch.set_num_threads(threads)
+        for _ in range(10):
+            for one, other in zip(convolve(), expected, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+        first = convolve()
+        for _ in range(10):
+            assert all(torch.equal(one, other) for one, other in zip(convolve(), first, strict=True))
+    finally:
+        torch.set_num_threads(before)

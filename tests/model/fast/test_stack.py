@@ -10,7 +10,8 @@ from torch import Tensor
 from mrnet.config import load_recipe
 from mrnet.model.fast import stack as stack_module
 from mrnet.model.fast.routes import Route
-from mrnet.model.fast.spectral import transform_kernel
+from mrnet.model.fast.spectral import KeptKernel, Scratch
+from mrnet.model.fast.tiling import Tiling
 from mrnet.model.head import ProposalHead
 from mrnet.model.mrnet import MRNet
 from mrnet.temporal import valid_cells
@@ -31,11 +32,11 @@ def transforms(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Tile sizes of the kernels that a stack transformed to keep, in order."""
     sizes: list[int] = []
 
-    def counted(weight: Tensor, size: int, *rest: Any) -> Any:
-        sizes.append(size)
-        return transform_kernel(weight, size, *rest)
+    def counted(weight: Tensor, tiling: Tiling, scratch: Scratch) -> KeptKernel:
+        sizes.append(tiling.size)
+        return KeptKernel(weight, tiling, scratch)
 
-    monkeypatch.setattr(stack_module, "transform_kernel", counted)
+    monkeypatch.setattr(stack_module, "KeptKernel", counted)
     return sizes
 
 

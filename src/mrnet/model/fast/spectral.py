@@ -15,33 +15,17 @@ whole formula, and what it gains.
 
 import math
 import threading
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mrnet.device import num_workers, side_by_side
 from mrnet.model.fast.tiling import Tiling
-
-GROUP = 4
-"""Bands of a kernel that are transformed along the rows together, which reads it once for all of them."""
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A kernel, ready to be multiplied with.
-
-    Attributes:
-        taps: ``(K·K, c, o)``.
-        spectrum: band by band, ``(3·f, c, o)``.
-    """
-
-    taps: Tensor
-    spectrum: Iterable[Tensor]
 
 
 @dataclass(frozen=True)
@@ -94,13 +78,6 @@ class _Matrices:
     enter: Tensor
     kernel: Tensor
     leave: Tensor
-
-    def groups(self) -> Iterator[tuple[slice, list[tuple[slice, _Columns]]]]:
-        """Neighbouring bands, a few at a time, and the components that they have together."""
-        for first in range(0, len(self.bands), GROUP):
-            bands = self.bands[first : first + GROUP]
-            columns = self.columns[first : first + GROUP]
-            yield slice(bands[0].start, bands[-1].stop), list(zip(bands, columns, strict=True))
 
 
 @lru_cache(maxsize=64)
@@ -163,31 +140,31 @@ class Buffer(Enum):
     """
 
     TAPS = auto()
-    """``(K, K, c, o)``, the kernel in another order: from :func:`transform_kernel` to the end of the convolution,
-    as bands are made from it one after the other and pairs are multiplied by it last."""
+    """``(K, K, c, o)``, the kernel in another order: from :class:`PassingKernel` to the end of the convolution, where
+    pairs are multiplied by it."""
     KERNEL_ROWS = auto()
-    """``(r, K·c·o)``, the kernel along the rows of a group of bands: until the group's last band is asked for."""
+    """``(N, K·c·o)``, the kernel transformed along the rows: until the last band."""
     SPECTRUM = auto()
-    """``(3·f, c·o)``, the kernel's spectrum in a band: until the next band is asked for."""
+    """``(workers, 3·f, c, o)``, the kernel in the band that a worker does."""
     TILES = auto()
     """``(N·N·p, m·c)``, what tiles read: gathered and at once transformed into ``ROWS``. Then, forward,
-    ``(N, (N-K+1)·p·m·o)``: each band leaves its rows, and all are transformed into ``ROWS`` after the last. Back,
+    ``(N, (N-K+1)·p·m·o)``: each band writes its rows, and all are transformed into ``ROWS`` after the last. Back,
     ``(N, N·p·m·c)``: the gradient of what tiles read, until it is added up."""
     ROWS = auto()
     """``(N, N·p·m·c)``, what tiles read transformed along the rows: a band's rows are read in that band alone, and
     back they then take its gradient, until all are transformed into ``TILES``. Forward, after the last band,
-    ``((N-K+1)²·p + 1, m·o)``: the outputs by their place in tiles, until they are gathered. Back, before all,
-    the gradients of those, until they are transformed into ``OUTPUT_ROWS``."""
+    ``((N-K+1)²·p + 1, m·o)``: the outputs tile by tile, until they are gathered. Back, before all, the gradients of
+    those, until they are transformed into ``OUTPUT_ROWS``."""
     OUTPUT_ROWS = auto()
-    """``(N, (N-K+1)·p·m·o)``, back: the outputs' gradient along the rows, until the last band."""
+    """``(N, (N-K+1)·p·m·o)``, back: the gradient of the outputs transformed along the rows, until the last band."""
     FACTORS = auto()
-    """``(3·f, p·m, c)``, a band of the input in the frequency domain; back, then of its gradient: within a band."""
+    """``(workers, 3·f, p·m, c)``, the input in the band that a worker does; back, then its gradient."""
     PRODUCTS = auto()
-    """``(3·f, p·m, o)``, a band of the output in the frequency domain, back of its gradient: within a band."""
+    """``(workers, 3·f, p·m, o)``, the output in the band that a worker does, back its gradient."""
     SPECTRUM_GRADIENT = auto()
-    """``(3·f, c, o)``, back: within a band."""
+    """``(workers, 3·f, c, o)``, back: in the band that a worker does."""
     KERNEL_ROWS_GRADIENT = auto()
-    """``(r, K·c·o)``, back: from the first band of a group to its last, after which it is added up."""
+    """``(N, K·c·o)``, back: each band writes its rows, and all are transformed after the last."""
 
 
 class Scratch:
@@ -210,36 +187,78 @@ class Scratch:
                 kept = pool[buffer.name] = torch.empty(size, dtype=like.dtype, device=like.device)
         return kept[:size].view(shape)
 
+    def release(self) -> None:
+        """Give up this thread's buffers."""
+        self._local.__dict__.clear()
+
     def num_bytes(self) -> int:
         """Of this thread."""
         return sum(kept.nbytes for kept in self._local.__dict__.values())
 
 
-def transform_kernel(weight: Tensor, size: int, scratch: Scratch) -> Kernel:
-    """A kernel that is transformed while it is used, once: each band is valid until the next one is asked for.
+class Kernel(Protocol):
+    """A kernel, ready to be multiplied with.
+
+    Attributes:
+        taps: ``(K·K, c, o)``.
+    """
+
+    taps: Tensor
+
+    def spectrum(self, band: int, worker: int) -> Tensor:
+        """``(3·f, c, o)``, until the same worker asks for another band."""
+        ...
+
+
+class PassingKernel:
+    """A kernel whose spectrum, many times larger than it, never exists as a whole: a band at a time for each worker.
 
     Args:
         weight: ``(o, c, K, K)``.
         size: N, side of the tiles.
         scratch: to work in.
     """
-    taps = scratch.take(Buffer.TAPS, weight, *weight.shape[2:], *weight.shape[1::-1])
-    taps.copy_(weight.permute(2, 3, 1, 0))
-    return Kernel(taps.flatten(0, 1), _spectrum(weight, taps, size, scratch))
+
+    def __init__(self, weight: Tensor, size: int, scratch: Scratch) -> None:
+        wide_out, wide_in, side, _ = weight.shape
+        self._matrices = _matrices(size, side, weight.dtype, weight.device)
+        self._channels = wide_in, wide_out
+        taps = scratch.take(Buffer.TAPS, weight, side, side, wide_in, wide_out)
+        taps.copy_(weight.permute(2, 3, 1, 0))
+        self.taps = taps.flatten(0, 1)
+        self._rows = scratch.take(Buffer.KERNEL_ROWS, weight, size, side * wide_in * wide_out)
+        torch.mm(self._matrices.kernel, taps.view(side, -1), out=self._rows)
+        workers = num_workers(weight.device, len(self._matrices.bands))
+        self._space = scratch.take(Buffer.SPECTRUM, weight, workers, 3 * size, wide_in * wide_out)
+
+    def spectrum(self, band: int, worker: int) -> Tensor:
+        """As of :class:`Kernel`."""
+        columns = self._matrices.columns[band]
+        spectrum = self._space[worker, : len(columns.kernel)]
+        rows = self._rows[self._matrices.bands[band]].view(columns.kernel.shape[1], -1)
+        return torch.mm(columns.kernel, rows, out=spectrum).view(-1, *self._channels)
 
 
-def _spectrum(weight: Tensor, taps: Tensor, size: int, scratch: Scratch) -> Iterator[Tensor]:
-    kernel, pairs = weight.shape[-1], weight.shape[0] * weight.shape[1]
-    matrices = _matrices(size, kernel, weight.dtype, weight.device)
-    space = scratch.take(Buffer.SPECTRUM, weight, 3 * size, pairs)
-    for group, members in matrices.groups():
-        along_rows = scratch.take(Buffer.KERNEL_ROWS, weight, group.stop - group.start, kernel * pairs)
-        torch.mm(matrices.kernel[group], taps.view(kernel, -1), out=along_rows)
-        for band, columns in members:
-            spectrum = space[: len(columns.kernel)]
-            rows = along_rows[band.start - group.start : band.stop - group.start]
-            torch.mm(columns.kernel, rows.view(-1, pairs), out=spectrum)
-            yield spectrum.view(-1, *weight.shape[1::-1])
+class KeptKernel:
+    """A kernel whose spectrum is kept whole, and its taps where they are needed.
+
+    Args:
+        weight: ``(o, c, K, K)``.
+        tiling: of the cells.
+        scratch: to work in.
+    """
+
+    def __init__(self, weight: Tensor, tiling: Tiling, scratch: Scratch) -> None:
+        passing = PassingKernel(weight, tiling.size, scratch)
+        self.taps = passing.taps[: None if any(tiling.pairs.counts) else 0].clone()
+        self._bands = [passing.spectrum(band, 0).clone() for band in range(tiling.size // 2 + 1)]
+
+    def spectrum(self, band: int, worker: int) -> Tensor:  # noqa: ARG002
+        """As of :class:`Kernel`."""
+        return self._bands[band]
+
+    def num_bytes(self) -> int:
+        return self.taps.nbytes + sum(band.nbytes for band in self._bands)
 
 
 def tiled_convolution(
@@ -260,7 +279,7 @@ def tiled_convolution(
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         result: Tensor = _TiledConvolution.apply(x, weight, tiling, scratch)  # type: ignore[no-untyped-call]
         return result
-    return _correlate(x, weight, tiling, scratch, kernel or transform_kernel(weight, tiling.size, scratch))
+    return _correlate(x, weight, tiling, scratch, kernel or PassingKernel(weight, tiling.size, scratch))
 
 
 def _correlate(x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch, kernel: Kernel) -> Tensor:
@@ -268,14 +287,19 @@ def _correlate(x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch, kern
     images, (wide_out, wide_in) = tiling.num_tiles * num_maps, weight.shape[:2]
     matrices = _matrices(size, tiling.kernel, x.dtype, x.device)
     entered = _enter_rows(x, tiling, matrices, scratch)
-    factors = scratch.take(Buffer.FACTORS, x, 3 * size, images, wide_in)
-    products = scratch.take(Buffer.PRODUCTS, x, 3 * size, images, wide_out)
+    workers = num_workers(x.device, len(matrices.bands))
+    factors = scratch.take(Buffer.FACTORS, x, workers, 3 * size, images, wide_in)
+    products = scratch.take(Buffer.PRODUCTS, x, workers, 3 * size, images, wide_out)
     left = scratch.take(Buffer.TILES, x, size, step * images * wide_out)
-    for band, columns, kernels in zip(matrices.bands, matrices.columns, kernel.spectrum, strict=True):
-        count = len(kernels)
-        torch.mm(columns.enter, entered[band].view(columns.enter.shape[1], -1), out=factors[:count].flatten(1))
-        torch.bmm(factors[:count], kernels, out=products[:count])
-        torch.mm(columns.leave, products[:count].flatten(1), out=left[band].view(len(columns.leave), -1))
+
+    def convolve(worker: int, band: int) -> None:
+        columns, rows, spectrum = matrices.columns[band], matrices.bands[band], kernel.spectrum(band, worker)
+        factor, product = factors[worker, : len(spectrum)], products[worker, : len(spectrum)]
+        torch.mm(columns.enter, entered[rows].view(columns.enter.shape[1], -1), out=factor.flatten(1))
+        torch.bmm(factor, spectrum, out=product)
+        torch.mm(columns.leave, product.flatten(1), out=left[rows].view(len(columns.leave), -1))
+
+    side_by_side(convolve, range(len(matrices.bands)), workers)
     places = scratch.take(Buffer.ROWS, x, step * step * tiling.num_tiles + 1, num_maps * wide_out)
     torch.mm(matrices.leave, left, out=places[:-1].view(step, -1))
     places[-1] = 0
@@ -301,7 +325,7 @@ class _TiledConvolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, tiling: Tiling, scratch: Scratch) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.tiling, ctx.scratch = tiling, scratch
-        return _correlate(x, weight, tiling, scratch, transform_kernel(weight, tiling.size, scratch))
+        return _correlate(x, weight, tiling, scratch, PassingKernel(weight, tiling.size, scratch))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
@@ -318,28 +342,28 @@ class _TiledConvolution(torch.autograd.Function):
         left = scratch.take(Buffer.OUTPUT_ROWS, x, size, step * images * wide_out)
         torch.mm(matrices.leave.T, places[:-1].view(step, -1), out=left)
         entered = _enter_rows(x, tiling, matrices, scratch)
-        factors = scratch.take(Buffer.FACTORS, x, 3 * size, images, wide_in)
-        products = scratch.take(Buffer.PRODUCTS, x, 3 * size, images, wide_out)
-        grad_kernels = scratch.take(Buffer.SPECTRUM_GRADIENT, x, 3 * size, wide_in, wide_out)
-        grad_flat = x.new_zeros(kernel, kernel * wide_in * wide_out)
-        transformed = transform_kernel(weight, size, scratch)
-        spectrum = iter(transformed.spectrum)
-        for group, members in matrices.groups():
-            grad_rows = scratch.take(Buffer.KERNEL_ROWS_GRADIENT, x, group.stop - group.start, grad_flat.shape[1])
-            for band, columns in members:
-                kernels = next(spectrum)
-                count = len(kernels)
-                rows_in = entered[band].view(columns.enter.shape[1], -1)
-                torch.mm(columns.enter, rows_in, out=factors[:count].flatten(1))
-                torch.mm(columns.leave.T, left[band].view(len(columns.leave), -1), out=products[:count].flatten(1))
-                torch.bmm(factors[:count].transpose(1, 2), products[:count], out=grad_kernels[:count])
-                rows = grad_rows[band.start - group.start : band.stop - group.start]
-                torch.mm(
-                    columns.kernel.T, grad_kernels[:count].flatten(1), out=rows.view(columns.kernel.shape[1], -1)
-                )
-                torch.bmm(products[:count], kernels.transpose(1, 2), out=factors[:count])
-                torch.mm(columns.enter.T, factors[:count].flatten(1), out=rows_in)  # not wanted any more
-            grad_flat.addmm_(matrices.kernel[group].T, grad_rows)
+        transformed = PassingKernel(weight, size, scratch)
+        workers, pairs = num_workers(x.device, len(matrices.bands)), wide_in * wide_out
+        factors = scratch.take(Buffer.FACTORS, x, workers, 3 * size, images, wide_in)
+        products = scratch.take(Buffer.PRODUCTS, x, workers, 3 * size, images, wide_out)
+        grad_spectra = scratch.take(Buffer.SPECTRUM_GRADIENT, x, workers, 3 * size, wide_in, wide_out)
+        grad_rows = scratch.take(Buffer.KERNEL_ROWS_GRADIENT, x, size, kernel * pairs)
+
+        def go_back(worker: int, band: int) -> None:
+            columns, rows = matrices.columns[band], matrices.bands[band]
+            spectrum = transformed.spectrum(band, worker)
+            count = len(spectrum)
+            factor, product, gradient = (space[worker, :count] for space in (factors, products, grad_spectra))
+            inputs = entered[rows].view(columns.enter.shape[1], -1)
+            torch.mm(columns.enter, inputs, out=factor.flatten(1))
+            torch.mm(columns.leave.T, left[rows].view(len(columns.leave), -1), out=product.flatten(1))
+            torch.bmm(factor.transpose(1, 2), product, out=gradient)
+            torch.mm(columns.kernel.T, gradient.flatten(1), out=grad_rows[rows].view(-1, pairs))
+            torch.bmm(product, spectrum.transpose(1, 2), out=factor)
+            torch.mm(columns.enter.T, factor.flatten(1), out=inputs)  # which are not wanted any more
+
+        side_by_side(go_back, range(len(matrices.bands)), workers)
+        grad_flat = matrices.kernel.T @ grad_rows
         for tap, inputs, outputs in tiling.pairs.taps():
             grad_tap = grad_flat.view(-1, wide_in, wide_out)[tap]
             grad_tap.addmm_(x[inputs].flatten(0, 1).T, gradients[0][outputs].flatten(0, 1))

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrnet.model.fast.routes import Plan, Route, Router
-from mrnet.model.fast.spectral import Kernel, Scratch, tiled_convolution, transform_kernel
-from mrnet.model.fast.tiling import Tiling
+from mrnet.model.fast.spectral import KeptKernel, Scratch, tiled_convolution
 from mrnet.model.norm import MapNorm
 
 
@@ -114,14 +113,13 @@ class TiledStack:
     def memory_in_use(self) -> int:
         """Bytes that are held at the moment, of this thread, beside weights and activations."""
         kernels = self._kept.kernels if self._kept else []
-        tensors = [tensor for kernel in kernels for tensor in (kernel.taps, *kernel.spectrum)]
-        return self._scratch.num_bytes() + sum(tensor.nbytes for tensor in tensors)
+        return self._scratch.num_bytes() + sum(kernel.num_bytes() for kernel in kernels)
 
     def multiply_adds(self, plan: Plan | None) -> int:
         """Of the convolutions of one map on a route."""
         return self._router.multiply_adds(plan)
 
-    def _kernels(self, plan: Plan) -> Sequence[Kernel | None]:
+    def _kernels(self, plan: Plan) -> Sequence[KeptKernel | None]:
         """Of each layer, transformed, where there is memory to keep them."""
         weights = [conv.weight for conv in self._convs]
         untracked = any(weight.is_inference() for weight in weights)  # such tensors do not tell when they change
@@ -132,15 +130,12 @@ class TiledStack:
             self._kept = None  # two at a time would not fit
             with torch.no_grad():
                 kernels = [
-                    self._kept_kernel(weight, tiling) for weight, tiling in zip(weights, plan.tilings, strict=True)
+                    KeptKernel(weight, tiling, self._scratch)
+                    for weight, tiling in zip(weights, plan.tilings, strict=True)
                 ]
+            self._scratch.release()  # of what only this takes
             self._kept = _KeptKernels(of, kernels)
         return self._kept.kernels
-
-    def _kept_kernel(self, weight: Tensor, tiling: Tiling) -> Kernel:
-        kernel = transform_kernel(weight, tiling.size, self._scratch)
-        spectrum = [band.clone() for band in kernel.spectrum]
-        return Kernel((kernel.taps if any(tiling.pairs.counts) else kernel.taps[:0]).clone(), spectrum)
 
 
 @dataclass(frozen=True)
@@ -148,4 +143,4 @@ class _KeptKernels:
     """Of all layers, and of which state of the weights they are."""
 
     of: tuple[object, ...]
-    kernels: list[Kernel]
+    kernels: list[KeptKernel]
