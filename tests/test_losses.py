@@ -11,17 +11,18 @@ from mrnet.config import LossConfig, RunConfig
 from mrnet.losses import Losses, compute_losses, total_loss
 from mrnet.model.mrnet import Embeddings, MRNet
 from mrnet.temporal import iou_map, union_iou
+from mrnet.types import QueryProtocol
 
 DURATIONS = torch.tensor([20.0, 20.0, 10.0, 30.0, 30.0, 30.0])
 MOMENTS = torch.tensor([[0.0, 8.0], [1.0, 9.0], [2.0, 5.0], [0.0, 10.0], [9.0, 25.0], [20.0, 30.0]])[:, None]
 
 
 def setup(
-    tiny: Callable[..., RunConfig], inputs: tuple[torch.Tensor, ...], mode: str
+    tiny: Callable[..., RunConfig], inputs: tuple[torch.Tensor, ...], protocol: QueryProtocol
 ) -> tuple[Embeddings, torch.Tensor]:
     torch.manual_seed(0)
     model = MRNet(tiny().model)
-    embeddings = model(*inputs, mode)
+    embeddings = model(*inputs, protocol)
     return embeddings, iou_map(MOMENTS, DURATIONS, 8)[:, model.valid]
 
 
@@ -60,12 +61,12 @@ def plain_losses(e: Embeddings, target: torch.Tensor, c: LossConfig) -> tuple[fl
     return tuple(float(sum(parts) / len(parts)) for parts in (bce, video, sentence))  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("mode", ["single", "joint"])
+@pytest.mark.parametrize("protocol", ["single", "joint"])
 @pytest.mark.parametrize("top_k", [1, 3])
 def test_agree_with_the_formulas(
-    mode: str, top_k: int, tiny: Callable[..., RunConfig], batch_inputs: tuple[torch.Tensor, ...]
+    protocol: QueryProtocol, top_k: int, tiny: Callable[..., RunConfig], batch_inputs: tuple[torch.Tensor, ...]
 ) -> None:
-    embeddings, target = setup(tiny, batch_inputs, mode)
+    embeddings, target = setup(tiny, batch_inputs, protocol)
     config = LossConfig(top_k=top_k, min_iou=0.2, max_iou=0.8, margin=0.2, negative_iou=0.4, tau_sentence=0.2)
     losses = compute_losses(embeddings, target, MOMENTS, config)
     iou, video, sentence = plain_losses(embeddings, target, config)
@@ -115,7 +116,7 @@ def test_no_queries_share_a_video_with_themselves_only(tiny: Callable[..., RunCo
     """A batch of one query: nothing to contrast with but its own proposals; every term stays finite."""
     torch.manual_seed(0)
     model = MRNet(tiny().model)
-    embeddings = model(torch.randn(1, 16, 6), torch.randn(1, 1, 5), torch.ones(1, 1, dtype=torch.bool))
+    embeddings = model(torch.randn(1, 16, 6), torch.randn(1, 1, 5), torch.ones(1, 1, dtype=torch.bool), "single")
     target = iou_map(MOMENTS[:1], DURATIONS[:1], 8)[:, model.valid]
     losses = compute_losses(embeddings, target, MOMENTS[:1], LossConfig())
     assert losses.video.item() == pytest.approx(0.0, abs=1e-6)

@@ -6,9 +6,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mrnet.errors import ConfigError
-from mrnet.grid import map_diagonals
-from mrnet.temporal import average_rows, cell_moments, hull_iou, iou_map, resample, union_iou, valid_cells
+from mrnet.errors import FeatureShapeError
+from mrnet.temporal import (
+    average_rows,
+    cell_moments,
+    check_width,
+    hull_iou,
+    iou_map,
+    resample,
+    union_iou,
+    valid_cells,
+)
 
 
 def test_hull_iou_by_hand() -> None:
@@ -58,12 +66,6 @@ def test_valid_cells_by_hand() -> None:
         [0, 0, 0, 0, 0, 1],
     ]
     assert valid_cells(6, [2, 1]).int().tolist() == expected
-    assert map_diagonals(6, [2, 1]) == [(1, 1), (2, 1), (4, 2)]
-
-
-def test_diagonals_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"\[3, 2\] reach 7 clips past the start clip, but .* is 7"):
-        map_diagonals(7, [3, 2])
 
 
 @pytest.mark.parametrize(("n", "rows"), [(5, 16), (16, 16), (17, 16), (100, 16), (1, 8), (33, 32)])
@@ -79,3 +81,13 @@ def test_average_rows_by_hand() -> None:
     rows = torch.tensor([[0.0], [1.0], [2.0], [3.0], [10.0]])
     # Cuts of 5 rows into 2 cells: 0, 2 (2.5 rounds to even), 4 (5 clamped).
     assert average_rows(rows, 2).tolist() == [[0.5], [2.5]]
+
+
+def test_features_of_another_width_are_refused() -> None:
+    check_width(torch.zeros(2, 5), 5, "the query", "model.query_dim")
+    with pytest.raises(FeatureShapeError) as caught:
+        check_width(torch.zeros(5, 4), 5, "the query", "model.query_dim")
+    assert str(caught.value) == (
+        "the query has features of width 4, but model.query_dim is 5: use the features the model was made for, or "
+        "train with --set model.query_dim=4"
+    )

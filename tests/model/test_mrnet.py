@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable
-from typing import Literal
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ import torch
 from mrnet.config import ModelConfig
 from mrnet.model.fast.routes import Route
 from mrnet.model.mrnet import MRNet
+from mrnet.types import QueryProtocol
 
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -22,12 +22,12 @@ def build(config: ModelConfig) -> MRNet:
 def test_batching_and_padding_change_nothing(tiny_model: Callable[..., ModelConfig], batch_inputs: Inputs) -> None:
     model = build(tiny_model())
     video, queries, mask = batch_inputs
-    for mode in ("single", "joint"):
-        together = model.score(model(video, queries, mask, mode))
-        apart = [
-            model.score(model(video[i : i + 1], queries[i : i + 1, :n], torch.ones(1, n, dtype=torch.bool), mode))
-            for i, n in enumerate([2, 1, 3])
-        ]
+    for protocol in ("single", "joint"):
+        together = model.score(model(video, queries, mask, protocol))
+        apart = []
+        for i, n in enumerate([2, 1, 3]):
+            all_real = torch.ones(1, n, dtype=torch.bool)
+            apart.append(model.score(model(video[i : i + 1], queries[i : i + 1, :n], all_real, protocol)))
         torch.testing.assert_close(together.iou, torch.cat([scores.iou for scores in apart]))
         torch.testing.assert_close(together.contrastive, torch.cat([scores.contrastive for scores in apart]))
 
@@ -58,16 +58,42 @@ def test_protocols_agree_where_queries_do_not_meet(
     )
 
 
-def test_scores_stay_in_valid_cells_and_range(
-    tiny_model: Callable[..., ModelConfig], batch_inputs: Inputs
+@pytest.mark.parametrize("protocol", ["single", "joint"])
+def test_scores_are_of_each_querys_own_valid_cells(
+    protocol: QueryProtocol, tiny_model: Callable[..., ModelConfig], batch_inputs: Inputs
 ) -> None:
     model = build(tiny_model())
-    scores = model.score(model(*batch_inputs))
-    assert scores.iou.shape == scores.contrastive.shape == (6, 8, 8)
-    assert (scores.iou[:, ~model.valid] == 0).all()
-    assert (scores.contrastive[:, ~model.valid] == 0).all()
-    assert (scores.iou[:, model.valid] > 0).all()
+    embeddings = model(*batch_inputs, protocol)
+    scores = model.score(embeddings)
+    cells = int(model.valid.sum())
+    assert cells == 8 + 7 + 6 + 5 + 2 + 1  # the main diagonal, three of stride 1, two of stride 2
+    assert scores.iou.shape == scores.contrastive.shape == (6, cells)
+    for query, its_map in enumerate(embeddings.map_of_query.tolist()):
+        iou = torch.sigmoid(10 * embeddings.iou_proposals[its_map] @ embeddings.iou_queries[query])
+        contrastive = embeddings.contrastive_proposals[its_map] @ embeddings.contrastive_queries[query]
+        torch.testing.assert_close(scores.iou[query], iou)
+        torch.testing.assert_close(scores.contrastive[query], contrastive)
+    assert (scores.iou > 0).all()
+    assert (scores.iou < 1).all()
     assert scores.contrastive.abs().max() <= 1 + 1e-6
+
+
+def test_proposals_that_no_query_touches_may_be_given(
+    tiny_model: Callable[..., ModelConfig], batch_inputs: Inputs
+) -> None:
+    video, queries, mask = batch_inputs
+    model = build(tiny_model(attention="video"))
+    clips = model.encode_video(video)
+    made = model.score(model.embed(clips, queries, mask, "single"))
+    given = model.score(model.embed(clips, queries, mask, "single", model.embed_proposals(clips)))
+    torch.testing.assert_close(given.iou, made.iou)
+    torch.testing.assert_close(given.contrastive, made.contrastive)
+    touched = build(tiny_model())
+    with pytest.raises(ValueError) as caught:
+        touched.embed_proposals(clips)
+    assert str(caught.value) == (
+        "the proposals of this model depend on the query: they cannot be embedded without one"
+    )
 
 
 def test_embeddings_say_which_video_and_map_a_query_belongs_to(
@@ -120,10 +146,10 @@ def untrained(config: ModelConfig) -> set[str]:
 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=lambda c: "-".join(str(v) for v in c.values()))
-@pytest.mark.parametrize("mode", ["single", "joint"])
+@pytest.mark.parametrize("protocol", ["single", "joint"])
 def test_every_variant_trains_every_weight(
     changes: dict[str, object],
-    mode: Literal["single", "joint"],
+    protocol: QueryProtocol,
     tiny_model: Callable[..., ModelConfig],
     batch_inputs: Inputs,
 ) -> None:
@@ -131,7 +157,7 @@ def test_every_variant_trains_every_weight(
     config = tiny_model(**changes)
     model = build(config).double().train()
     video, queries, mask = batch_inputs
-    embeddings = model(video[:, : config.num_pre_clips].double(), queries.double(), mask, mode)
+    embeddings = model(video[:, : config.num_pre_clips].double(), queries.double(), mask, protocol)
     scores = model.score(embeddings)
     (scores.iou.sum() + scores.contrastive.sum() + embeddings.sparsity).backward()
     zero = set()
@@ -150,7 +176,7 @@ def test_double_precision_is_kept(
     torch.manual_seed(0)
     model = MRNet(tiny_model(), route=route).double().eval()
     video, queries, mask = batch_inputs
-    embeddings = model(video.double(), queries.double(), mask)
+    embeddings = model(video.double(), queries.double(), mask, "single")
     lengths = embeddings.iou_proposals.norm(dim=-1)
     assert lengths.dtype == embeddings.contrastive_queries.dtype == embeddings.sparsity.dtype == torch.float64
     torch.testing.assert_close(lengths, torch.ones_like(lengths), rtol=0, atol=1e-14)
@@ -167,6 +193,6 @@ def test_route_and_budget_reach_the_head(tiny_model: Callable[..., ModelConfig])
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_cuda_agrees_with_cpu(tiny_model: Callable[..., ModelConfig], batch_inputs: Inputs) -> None:
     model = build(tiny_model())
-    expected = model.score(model(*batch_inputs))
-    found = model.cuda().score(model(*(tensor.cuda() for tensor in batch_inputs)))
+    expected = model.score(model(*batch_inputs, "single"))
+    found = model.cuda().score(model(*(tensor.cuda() for tensor in batch_inputs), "single"))
     torch.testing.assert_close(found.iou.cpu(), expected.iou, atol=1e-4, rtol=1e-3)
