@@ -1,7 +1,7 @@
 """What many tests need: a tiny model, a tiny dataset, and the shared reference files where they are."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from mrnet.config import ModelConfig, RunConfig, parse_config
+from mrnet.config import ModelConfig, ModelSpec, RunConfig, parse_config
 from mrnet.features.store.writer import write_store
+from mrnet.model.mrnet import MRNet
 from mrnet.provenance import Provenance
+from mrnet.types import Modality, QueryKind
+from mrnet.weights.native import save_checkpoint
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -44,6 +47,42 @@ def merge(tree: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     for key, value in changes.items():
         merged[key] = merge(tree.get(key, {}), value) if isinstance(value, dict) else value
     return merged
+
+
+def sets(*trees: dict[str, Any] | str) -> list[str]:
+    """``--set KEY=VALUE`` of every leaf of some trees, ``{"model": {"layers": 1}}``, and of ready overrides."""
+    overrides = [one for tree in trees for one in ([tree] if isinstance(tree, str) else _leaves(tree))]
+    return [word for override in overrides for word in ("--set", override)]
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}={json.dumps(value)}"
+
+
+def spec_of(
+    config: RunConfig,
+    provenances: dict[Modality, Provenance] | None = None,
+    query_widths: dict[QueryKind, int] | None = None,
+) -> ModelSpec:
+    """What a checkpoint of a run says; of a model of text queries, where no widths are given."""
+    return ModelSpec(
+        name=config.name,
+        model=config.model,
+        decode=config.decode,
+        query_widths=query_widths or {"text": config.model.query_dim},
+        provenances=provenances or {},
+    )
+
+
+def save_untrained(folder: Path, config: RunConfig, spec: ModelSpec) -> Path:
+    """A checkpoint with the weights that a model begins with."""
+    torch.manual_seed(0)
+    save_checkpoint(folder, spec, config, MRNet(spec.model).state_dict())
+    return folder
 
 
 @pytest.fixture

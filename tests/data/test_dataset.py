@@ -1,28 +1,27 @@
-"""Batches, shares of processes, and where features come from."""
+"""Batches, parts of processes, and features that are read once."""
 
 import itertools
-import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
-from mrnet.config import DataConfig, RunConfig
+from mrnet.config import RunConfig
+from mrnet.data import dataset as dataset_module
 from mrnet.data.dataset import (
     Batch,
+    MomentDataset,
     Sample,
     epoch_batches,
     load_batches,
-    share,
+    part_of,
     stack_moments,
 )
-from mrnet.data.sources import check_provenance, hold_out, open_source
-from mrnet.errors import ConfigError, DataError, FeatureShapeError
-from mrnet.features.store.writer import write_store
-from mrnet.provenance import Provenance
+from mrnet.data.sources import open_source
+from mrnet.errors import DataError
 from mrnet.types import Query, Span, VideoRecord
 
 
@@ -39,6 +38,11 @@ def sample(name: str, *spans: tuple[float, float], duration_s: float = 10.0) -> 
         torch.tensor(spans)[:, None],
         record(name, *spans, duration_s=duration_s),
     )
+
+
+def train_set(config: RunConfig) -> MomentDataset:
+    source = open_source(config.data)
+    return source.dataset(source.split("train"), config.model, {})
 
 
 def test_collate_pads_queries_and_flattens_moments() -> None:
@@ -72,9 +76,7 @@ def test_batches_of_an_epoch_hold_every_video_once_and_differ_by_epoch() -> None
 def test_queries_are_drawn_anew_each_epoch_and_stay_in_order(
     tiny: Callable[..., RunConfig], dataset_files: dict[str, str]
 ) -> None:
-    config = tiny(data=dataset_files)
-    source = open_source(config.data)
-    dataset = source.dataset(source.records(dataset_files["train"]), config)
+    dataset = train_set(tiny(data=dataset_files))
     draws = [[r.queries for r in dataset.draw(1, seed=0, epoch=epoch).records] for epoch in range(1, 9)]
     assert all(len(queries) == 1 for draw in draws for queries in draw)
     several = next(i for i, record in enumerate(dataset.records) if len(record.queries) > 1)
@@ -85,25 +87,13 @@ def test_queries_are_drawn_anew_each_epoch_and_stay_in_order(
     assert len(dataset[several].queries) > 1  # the dataset itself is left alone
 
 
-def test_shares_of_processes_make_up_the_batch_in_order() -> None:
-    assert [share([5, 6, 7, 8, 9], process, 2) for process in range(2)] == [[5, 6], [7, 8, 9]]
-    assert [share([5], process, 2) for process in range(2)] == [[5], [5]]  # not one each: both take it whole
-
-
-def test_hold_out_splits_by_video_and_never_changes() -> None:
-    records = [record(f"v{i}", (0, 1)) for i in range(20)]
-    train, val = hold_out(records, 0.1)
-    assert len(val) == 2
-    assert {r.video_id for r in train} | {r.video_id for r in val} == {f"v{i}" for i in range(20)}
-    assert hold_out(records[::-1], 0.1)[1] == val[::-1]
-    with pytest.raises(DataError, match="1 training videos are too few to hold out 1 for validation"):
-        hold_out(records[:1], 0.1)
+def test_parts_of_processes_make_up_the_batch_in_order() -> None:
+    assert [part_of([5, 6, 7, 8, 9], process, 2) for process in range(2)] == [[5, 6], [7, 8, 9]]
+    assert [part_of([5], process, 2) for process in range(2)] == [[5], [5]]  # not one each: both take it whole
 
 
 def test_dataset_reads_and_resamples(tiny: Callable[..., RunConfig], dataset_files: dict[str, str]) -> None:
-    config = tiny(data=dataset_files)
-    source = open_source(config.data)
-    dataset = source.dataset(source.records(dataset_files["train"]), config)
+    dataset = train_set(tiny(data=dataset_files))
     (batch,) = load_batches(dataset, [[0, 1]])
     assert batch.video.shape == (2, 16, 6)
     norms = dataset[0].video.norm(dim=1)
@@ -115,9 +105,7 @@ def test_dataset_reads_and_resamples(tiny: Callable[..., RunConfig], dataset_fil
 def test_workers_read_the_same(
     workers: int, tiny: Callable[..., RunConfig], dataset_files: dict[str, str]
 ) -> None:
-    config = tiny(data=dataset_files)
-    source = open_source(config.data)
-    dataset = source.dataset(source.records(dataset_files["train"]), config)
+    dataset = train_set(tiny(data=dataset_files))
     batches = list(load_batches(dataset, [[0], [3, 2]], workers))
     assert [[r.video_id for r in batch.records] for batch in batches] == [["v0"], ["v3", "v2"]]
     torch.testing.assert_close(batches[1].video[1], dataset[2].video)
@@ -126,84 +114,69 @@ def test_workers_read_the_same(
 def test_missing_features_are_named(tiny: Callable[..., RunConfig], dataset_files: dict[str, str]) -> None:
     config = tiny(data=dataset_files)
     source = open_source(config.data)
-    with pytest.raises(
-        DataError, match=r"1 of 1 videos have no features in .*videos\.h5, the first being 'other'"
-    ):
-        source.dataset([record("other", (0, 1))], config)
-
-
-def test_features_of_another_backbone_are_refused(
-    tiny: Callable[..., RunConfig], dataset_files: dict[str, str]
-) -> None:
-    config = tiny(data=dataset_files, video_provenance={"backbone": "c3d", "dim": 6})
-    source = open_source(config.data)
-    with pytest.raises(
-        FeatureShapeError, match="video features come from 'random', the model was trained on 'c3d'"
-    ):
-        source.dataset(source.records(dataset_files["train"]), config)
-
-
-def test_no_features_named() -> None:
-    with pytest.raises(ConfigError, match=r"data\.video_features is not set: add --set"):
-        open_source(DataConfig())
-
-
-def test_durations_an_annotation_lacks_come_from_the_rate_of_the_features(tmp_path: Path) -> None:
-    rows = np.ones((30, 6), dtype=np.float32)
-    write_store(tmp_path / "f.h5", [("v", rows)], Provenance(backbone="b", dim=6, rows_per_s=2.0))
-    (tmp_path / "own.jsonl").write_text(json.dumps({"video": "v", "start": 1, "end": 3, "query": "a dog"}) + "\n")
-    source = open_source(DataConfig(video_features=str(tmp_path / "f.h5")))
-    (found,) = source.records(str(tmp_path / "own.jsonl"))
-    assert found.duration_s == 15.0
-
-
-def test_features_of_another_revision_are_refused() -> None:
-    one, two = (Provenance(backbone="b", dim=2, revision=revision) for revision in "12")
-    check_provenance(one, one, "video", "data.video_features")
-    check_provenance(None, two, "video", "data.video_features")
-    with pytest.raises(
-        FeatureShapeError, match="come from 'b' revision 1, the model was trained on 'b' revision 2"
-    ):
-        check_provenance(one, two, "video", "data.video_features")
-
-
-def test_a_refusal_says_which_command_makes_the_right_features() -> None:
-    other = Provenance(backbone="c3d", dim=2)
-    ours = Provenance(backbone="color-hog-motion", dim=492, rows_per_s=2.0, revision="1")
-    with pytest.raises(FeatureShapeError) as refused:
-        check_provenance(other, ours, "video", "data.video_features")
-    assert str(refused.value) == (
-        "the video features come from 'c3d', the model was trained on 'color-hog-motion' revision 1: point "
-        "data.video_features at features of that backbone: mrnet features video VIDEOS --backbone "
-        "color-hog-motion --rate 2 --out FEATURES.h5"
+    with pytest.raises(DataError) as caught:
+        source.dataset([*source.split("train"), record("other", (0, 1))], config.model, {})
+    assert str(caught.value) == (
+        f"1 of 8 videos have no features in {dataset_files['video_features']}, the first being 'other': extract "
+        "them, or see `mrnet data check`"
     )
 
 
-def resampled(
-    config: RunConfig, monkeypatch: pytest.MonkeyPatch, folder: Path
-) -> tuple[list[Sample], list[Sample]]:
-    """The samples of a split before and after its features were resampled once, and may be read no more."""
+def test_videos_without_a_query_are_left_out(
+    tiny: Callable[..., RunConfig], dataset_files: dict[str, str]
+) -> None:
+    config = tiny(data=dataset_files)
     source = open_source(config.data)
-    dataset = source.dataset(source.split(config.data, "train"), config)
-    before = [dataset[index] for index in range(len(dataset))]
-    dataset.resample_once(folder)
-    if dataset._resampled:
-        monkeypatch.setattr(dataset.video_store, "read", lambda _: pytest.fail("read again"))
-    drawn = dataset.draw(1, seed=0, epoch=1)
-    assert [drawn[index].video.tolist() for index in range(len(drawn))] == [one.video.tolist() for one in before]
-    return before, [dataset[index] for index in range(len(dataset))]
+    records = [VideoRecord("unasked", 3.0, ()), *source.split("val")]
+    assert source.dataset(records, config.model, {}).records == records[1:]
+    with pytest.raises(DataError) as caught:
+        source.dataset(records[:1], config.model, {})
+    assert str(caught.value) == "the annotations hold no query: there is nothing to learn or to evaluate"
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often features were resampled since the test began."""
+    counted: Counter[str] = Counter()
+    original = dataset_module.resample
+
+    def resample(rows: torch.Tensor, num_rows: int) -> torch.Tensor:
+        counted["resample"] += 1
+        return original(rows, num_rows)
+
+    monkeypatch.setattr(dataset_module, "resample", resample)
+    return counted
+
+
+def epochs(dataset: MomentDataset, count: int) -> list[list[Sample]]:
+    """The samples of some epochs, one query of each video."""
+    drawn = [dataset.draw(1, seed=0, epoch=epoch) for epoch in range(1, count + 1)]
+    return [[one[index] for index in range(len(one))] for one in drawn]
 
 
 def test_features_are_resampled_once(
-    tiny: Callable[..., RunConfig], dataset_files: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny: Callable[..., RunConfig],
+    dataset_files: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    calls: Counter[str],
 ) -> None:
     (tmp_path / "run").mkdir()
-    before, after = resampled(tiny(data=dataset_files), monkeypatch, tmp_path / "run")
+    dataset = train_set(tiny(data=dataset_files))
+    before = [dataset[index] for index in range(len(dataset))]
+    calls.clear()
+    dataset.resample_once(tmp_path / "run")
+    assert calls["resample"] == len(dataset) == 7
+    monkeypatch.setattr(dataset.video_store, "read", lambda _: pytest.fail("read again"))
+    for samples in epochs(dataset, 3):
+        assert [one.video.tolist() for one in samples] == [one.video.tolist() for one in before]
+    after = [dataset[index] for index in range(len(dataset))]
+    assert calls["resample"] == 7  # in all of these epochs
     for one, other in zip(before, after, strict=True):
         assert torch.equal(one.video, other.video)
         assert one.record == other.record
     assert not list((tmp_path / "run").iterdir())
-    batch = next(load_batches([after[0], after[1]], [[0, 1]]))  # type: ignore[arg-type]
+    batch = next(load_batches(after, [[0, 1]]))  # type: ignore[arg-type]
     batch.video.zero_()  # a copy
     assert after[0].video.any()
 
@@ -216,11 +189,19 @@ def test_without_room_features_are_read_each_time(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
+    calls: Counter[str],
 ) -> None:
+    dataset = train_set(tiny(data=dataset_files))
+    before = [dataset[index] for index in range(len(dataset))]
     if fault == "little room":
         monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100))
-    before, after = resampled(
-        tiny(data=dataset_files), monkeypatch, tmp_path if fault == "little room" else tmp_path / "none"
-    )
-    assert all(torch.equal(one.video, other.video) for one, other in zip(before, after, strict=True))
-    assert "features are read and resampled anew in each epoch" in caplog.text
+    dataset.resample_once(tmp_path if fault == "little room" else tmp_path / "none")
+    reason = {
+        "little room": "there is too little room on the disk",
+        "no folder": f"[Errno 2] No such file or directory: '{tmp_path / 'none'}'",
+    }[fault]
+    assert caplog.messages == [f"features are read and resampled anew in each epoch: {reason}"]
+    calls.clear()
+    for samples in epochs(dataset, 2):
+        assert all(torch.equal(one.video, other.video) for one, other in zip(before, samples, strict=True))
+    assert calls["resample"] == 14
