@@ -1,7 +1,7 @@
 """What many tests need: a tiny model, a tiny dataset, and the shared reference files where they are."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from mrnet.config import ModelConfig, ModelSpec, RunConfig, parse_config
 from mrnet.features.store.writer import write_store
 from mrnet.model.mrnet import MRNet
 from mrnet.provenance import Provenance
-from mrnet.types import Modality, QueryKind
 from mrnet.weights.native import save_checkpoint
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
@@ -49,42 +48,6 @@ def merge(tree: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def sets(*trees: dict[str, Any] | str) -> list[str]:
-    """``--set KEY=VALUE`` of every leaf of some trees, ``{"model": {"layers": 1}}``, and of ready overrides."""
-    overrides = [one for tree in trees for one in ([tree] if isinstance(tree, str) else _leaves(tree))]
-    return [word for override in overrides for word in ("--set", override)]
-
-
-def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}={json.dumps(value)}"
-
-
-def spec_of(
-    config: RunConfig,
-    provenances: dict[Modality, Provenance] | None = None,
-    query_widths: dict[QueryKind, int] | None = None,
-) -> ModelSpec:
-    """What a checkpoint of a run says; of a model of text queries, where no widths are given."""
-    return ModelSpec(
-        name=config.name,
-        model=config.model,
-        decode=config.decode,
-        query_widths=query_widths or {"text": config.model.query_dim},
-        provenances=provenances or {},
-    )
-
-
-def save_untrained(folder: Path, config: RunConfig, spec: ModelSpec) -> Path:
-    """A checkpoint with the weights that a model begins with."""
-    torch.manual_seed(0)
-    save_checkpoint(folder, spec, config, MRNet(spec.model).state_dict())
-    return folder
-
-
 @pytest.fixture
 def tiny() -> Callable[..., RunConfig]:
     """A tiny configuration with changes, ``tiny(model={"layers": 1})``."""
@@ -93,6 +56,35 @@ def tiny() -> Callable[..., RunConfig]:
         return parse_config(merge(TINY, changes), source="tiny")
 
     return make
+
+
+def spec_of(config: RunConfig, **provenances: Provenance) -> ModelSpec:
+    """What a checkpoint of a text model trained with a configuration says."""
+    return ModelSpec(
+        name=config.name,
+        model=config.model,
+        decode=config.decode,
+        query_widths={"text": config.model.query_dim},
+        provenances=dict(provenances),  # type: ignore[arg-type]
+    )
+
+
+def save_untrained(folder: Path, config: RunConfig, spec: ModelSpec) -> Path:
+    """A checkpoint of the weights that a model begins with."""
+    torch.manual_seed(0)
+    save_checkpoint(folder, spec, config, MRNet(spec.model).state_dict())
+    return folder
+
+
+def as_overrides(tree: dict[str, Any], prefix: str = "") -> list[str]:
+    """A tree of fields as ``--set`` takes it."""
+    found: list[str] = []
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found += as_overrides(value, f"{prefix}{key}.")
+        else:
+            found += ["--set", f"{prefix}{key}={json.dumps(value)}"]
+    return found
 
 
 @pytest.fixture

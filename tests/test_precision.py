@@ -38,7 +38,9 @@ def test_geometry_in_double_precision() -> None:
     # Of the cell [0.1, 0.2] of a video of 1 s in tenths.
     assert iou_map(moments, torch.tensor([1.0]), 10)[0, 1, 1].item() == pytest.approx(0.5, rel=1e-15)
     assert cell_moments(torch.tensor([[0, 0]]), 1.0, 3)[0, 1].item() == pytest.approx(1 / 3, rel=1e-15)
-    assert decay_mask(3, 0.98, bidirectional=False, doubled_diagonal=False)[2, 0].item() == pytest.approx(0.98**2, rel=1e-15)
+    assert decay_mask(3, 0.98, bidirectional=False, doubled_diagonal=False)[2, 0].item() == pytest.approx(
+        0.98**2, rel=1e-15
+    )
     rows = resample(torch.tensor([[3.0, 4.0]]), 2)
     assert rows.tolist() == [[0.6, 0.8], [0.6, 0.8]]
 

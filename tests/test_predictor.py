@@ -33,7 +33,7 @@ def config(tiny: Callable[..., RunConfig]) -> RunConfig:
 
 @pytest.fixture
 def spec(config: RunConfig) -> ModelSpec:
-    return spec_of(config, {"video": ColorHogMotion().provenance(), "text": HashedWords().provenance()})
+    return spec_of(config, video=ColorHogMotion().provenance(), text=HashedWords().provenance())
 
 
 @pytest.fixture
@@ -196,7 +196,8 @@ def test_a_model_of_both_kinds_takes_a_sentence_in_its_first_columns(
     tiny: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     config = tiny(model={"query_dim": HashedWords.dim + 3})
-    spec = spec_of(config, {"text": HashedWords().provenance()}, {"text": HashedWords.dim, "speech": 3})
+    widths = {"text": HashedWords.dim, "speech": 3}
+    spec = spec_of(config, text=HashedWords().provenance()).model_copy(update={"query_widths": widths})
     predictor = Predictor.load(save_untrained(tmp_path / "both", config, spec), device="cpu")
     encoded = predictor.encode_video(torch.randn(9, 6, generator=torch.Generator().manual_seed(0)), duration_s=9.0)
     row = torch.from_numpy(encode_sources(HashedWords(), ["a dog"])[0])
@@ -209,7 +210,7 @@ def test_a_model_of_both_kinds_takes_a_sentence_in_its_first_columns(
 
 def test_a_model_that_hears_alone_takes_no_sentence(tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
     config = tiny()
-    spec = spec_of(config, query_widths={"speech": 5})
+    spec = spec_of(config).model_copy(update={"query_widths": {"speech": 5}})
     predictor = Predictor.load(save_untrained(tmp_path / "ear", config, spec), device="cpu")
     assert refusal(FeatureError, lambda: predictor.find("a.mp4", "a dog")) == (
         "the model was trained on speech queries and cannot be asked text ones: use another checkpoint, or train one "
@@ -278,6 +279,6 @@ def test_what_no_query_touches_is_computed_once(attention: str, tiny: Callable[.
 
 def test_memory_budget_reaches_the_model(checkpoint: Path) -> None:
     predictor = Predictor.load(checkpoint, device="cpu")
-    assert predictor.scorer.model.proposal_head.memory_budget is None
+    assert predictor.scorer.model.proposal_head.stack.memory_budget is None
     predictor = Predictor.load(checkpoint, device="cpu", memory_budget=123)
-    assert predictor.scorer.model.proposal_head.memory_budget == 123
+    assert predictor.scorer.model.proposal_head.stack.memory_budget == 123

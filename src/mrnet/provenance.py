@@ -2,7 +2,7 @@
 
 from pathlib import PurePath
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 
 def portable_name(backbone: str) -> str:
@@ -60,6 +60,11 @@ class Provenance(BaseModel):
     projection: Projection | None = None
     libraries: dict[str, str] = {}
     details: dict[str, str] = {}
+
+    @field_validator("backbone")
+    @classmethod
+    def _portable(cls, backbone: str) -> str:
+        return portable_name(backbone)
 
     @property
     def label(self) -> str:

@@ -56,7 +56,7 @@ class Query:
     """A sentence, written or said, and the moments it describes.
 
     Attributes:
-        text: the sentence.
+        text: the sentence as it is written in its file, blanks at its ends too: to some encoders they matter.
         moments: its ground-truth moments; empty for a test split whose answers are withheld.
         qid: identifier, unique in its file.
         audio: name of the sound file of a spoken annotation, else ``None``.

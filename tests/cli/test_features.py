@@ -139,6 +139,7 @@ class TestVideo:
             (["empty", *HOG], "empty: no video files in this folder; give a video file, or a folder of them"),
             (["twice", *HOG], "twice holds a.mkv and a.mp4, of one id: rename one"),
             (["videos", "--backbone", "eyes"], 'no video backbone is named "eyes"; use one of: color-hog-motion'),
+            (["videos", *HOG, "--rate", "nan"], "a rate of nan rows a second is impossible; give one above 0"),
             (["videos", *HOG, "--rate", "3"], "the rate of color-hog-motion cannot be chosen: it gives 2 rows a"),
             (
                 ["videos", *HOG, "--layout", "npy"],
@@ -161,8 +162,7 @@ class TestVideo:
         [
             (HOG, "the following arguments are required: --out"),
             (["--out", "f.h5"], "the following arguments are required: --backbone"),
-            ([*HOG, "--out", "f.h5", "--rate", "0"], "argument --rate: 0 is not above 0"),
-            ([*HOG, "--out", "f.h5", "--rate", "nan"], "argument --rate: nan is not above 0"),
+            ([*HOG, "--out", "f.h5", "--rate", "two"], "argument --rate: invalid float value: 'two'"),
             ([*HOG, "--out", "f.h5", "--workers", "0"], "argument --workers: 0 is not at least 1"),
             ([*HOG, "--out", "f.h5", "--engine", "spark"], "argument --engine: invalid choice: 'spark'"),
         ],

@@ -55,7 +55,7 @@ class TestByVideo:
                 "v_b",
                 20.5,
                 (
-                    Query("whole", (Span(0.0, 20.5),), "v_b#1"),
+                    Query(" whole ", (Span(0.0, 20.5),), "v_b#1"),  # as it is written
                     Query("first", (Span(0.0, 2.0),), "v_b#3"),
                     Query("later", (Span(5.0, 9.5),), "v_b#0"),
                     Query("later too", (Span(5.0, 6.0),), "v_b#2"),
@@ -386,6 +386,8 @@ class TestOwnRows:
             "line 2: column 16: not JSON (Unterminated string starting at); a line should be one whole object"
         )
         assert _error(_text(tmp_path / "a.jsonl", "3\n")) == "line 1: is 3; a line should be an object"
+        (record,) = read_annotations(_jsonl(tmp_path, row, row | {"query": " x"}))  # the same but for blanks
+        assert record.queries == (Query("x", (Span(1, 2), Span(1, 2)), "q"),)
         assert _error(_jsonl(tmp_path, row, row | {"query": "y"})) == (
             'line 2: qid "q" was used before, for the sentence "x"; give every query its own'
         )

@@ -248,9 +248,12 @@ class TestOverlay:
         assert (config.name, config.model.query_dim, config.model.dim) == ("my data", 512, 32)
         assert config.train == load_recipe("demo").train
         assert config.data.val_fraction == 0.5
-        (folder / "dataset.yaml").write_text("data: {train: /else/where.json, speech_features: sounds}")
+        (folder / "dataset.yaml").write_text("data: {train: [/else/where.json, b.json], speech_features: sounds}")
         data = load_dataset_overlay(folder)["data"]
-        assert data == {"train": "/else/where.json", "speech_features": str(root / "sounds")}
+        assert data == {
+            "train": ["/else/where.json", str(root / "b.json")],
+            "speech_features": str(root / "sounds"),
+        }
 
     def test_written_by_hand(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Several files of a split, paths of all kinds of features, and settings beside them."""

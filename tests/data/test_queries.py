@@ -12,7 +12,7 @@ from mrnet.features.encoders.hashed_words import HashedWords
 from mrnet.features.store.reader import open_store
 from mrnet.features.store.writer import write_store
 from mrnet.provenance import Provenance
-from mrnet.types import Query, Span, VideoRecord
+from mrnet.types import Query, QueryKind, Span, VideoRecord
 
 
 def test_stored_queries_go_by_the_sound_file_then_by_qid(tmp_path: Path) -> None:
@@ -82,6 +82,9 @@ def test_one_kind_fills_all_columns(tmp_path: Path) -> None:
     (record,) = with_kinds([spoken_record()], ["speech"])
     assert features.dim == 3
     assert features(record.queries).tolist() == [[3, 3, 3], [4, 4, 4]]
+    with pytest.raises(DataError) as caught:
+        features(spoken_record().queries)
+    assert str(caught.value) == "query 'v#0' is of text, of which there are no features here"
 
 
 def test_columns_are_filled_in_the_order_of_the_widths() -> None:
@@ -100,9 +103,10 @@ def test_a_query_of_one_kind_keeps_its_qid() -> None:
 def test_speech_queries_need_sound_files() -> None:
     silent = VideoRecord("v", 10.0, (Query("a dog", (Span(0, 1),), "v#0"),))
     assert with_kinds([silent], ["text"]) == [silent]
-    for kinds in (["speech"], ["text", "speech"]):
+    several: list[list[QueryKind]] = [["speech"], ["text", "speech"]]
+    for kinds in several:
         with pytest.raises(DataError) as caught:
-            with_kinds([silent], kinds)  # type: ignore[arg-type]
+            with_kinds([silent], kinds)
         assert str(caught.value) == (
             "query 'v#0' has no sound file: speech queries need annotations with `audios` (ActivityNet Speech and "
             "the other *_audio_new.json have them)"

@@ -46,7 +46,12 @@ class TestSplit:
     def test_a_file_or_several_read_as_one(self, tmp_path: Path, videos: Path) -> None:
         first, second = annotate(tmp_path / "1.json", "a", "b"), annotate(tmp_path / "2.json", "c")
         data = DataConfig.model_validate(
-            {"train": [str(first), str(second)], "val": str(second), "test": str(first), "video_features": str(videos)}
+            {
+                "train": [str(first), str(second)],
+                "val": str(second),
+                "test": str(first),
+                "video_features": str(videos),
+            }
         )
         assert (data.train, data.val, data.test) == ([str(first), str(second)], [str(second)], [str(first)])
         source = open_source(data)
@@ -199,7 +204,9 @@ class TestOpen:
     def test_folders_of_media_are_encoded_once_beside_themselves(self, tmp_path: Path) -> None:
         (tmp_path / "videos").mkdir()
         (tmp_path / "sounds").mkdir()
-        write_video(tmp_path / "videos" / "a.mp4", (np.full((32, 32, 3), 9 * i, np.uint8) for i in range(16)), fps=8)
+        write_video(
+            tmp_path / "videos" / "a.mp4", (np.full((32, 32, 3), 9 * i, np.uint8) for i in range(16)), fps=8
+        )
         rng = np.random.default_rng(0)
         for i in range(2):
             write_audio(tmp_path / "sounds" / f"a_{i}.wav", rng.uniform(-0.3, 0.3, 16_000).astype(np.float32))

@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from mrnet.errors import ConfigError
 from mrnet.features import registry
-from mrnet.features.backbone import encode_sources, join_rows
+from mrnet.features.backbone import encode_sources
 from mrnet.features.registry import make_backbone
 
 
@@ -60,6 +59,13 @@ def test_the_rate_of_a_fixed_backbone_cannot_be_chosen() -> None:
         ConfigError, match=r"^the rate of color-hog-motion cannot be chosen: it gives 2 rows a second$"
     ):
         make_backbone("video", "color-hog-motion", rate=1.0)
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
+def test_impossible_rates(rate: float) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_backbone("video", "hf:any", rate=rate)
+    assert str(caught.value) == f"a rate of {rate:g} rows a second is impossible; give one above 0"
 
 
 class TestNamedByAFile:
@@ -143,9 +149,3 @@ class TestNamedByAFile:
             make_backbone("text", name, trusted=())
         backbone = make_backbone("text", name, trusted=[f"glove:{tmp_path / 'words.txt'}"])
         assert backbone.dim == 2
-
-
-def test_rows_of_a_video_follow_each_other_and_those_of_a_query_are_averaged() -> None:
-    parts = [np.array([[1.0, 2.0], [3.0, 4.0]], np.float32), np.array([[5.0, 9.0]], np.float32)]
-    assert join_rows("video", parts).tolist() == [[1, 2], [3, 4], [5, 9]]
-    assert join_rows("speech", parts).tolist() == [[3, 5]]

@@ -139,6 +139,18 @@ def test_a_file_that_is_cut_off(tmp_path: Path, samples: Make, name: str, codec:
         list(audio_windows(path, 1))
 
 
+def test_the_start_of_a_file(tmp_path: Path, samples: Make) -> None:
+    path = tmp_path / "a.wav"
+    write_audio(path, samples(3))
+    whole = read_audio(path)
+    assert len(whole) == 48_000
+    for first_s, count in ((0.0001, 2), (1.3, 20_800), (3, 48_000), (9, 48_000)):
+        np.testing.assert_array_equal(read_audio(path, first_s), whole[:count])
+    path.write_bytes(path.read_bytes()[:40_000])
+    with pytest.raises(AudioError, match="the sound stops at"):  # the rest is looked at all the same
+        read_audio(path, 0.5)
+
+
 def test_wav_from_a_pipe_does_not_state_its_length(tmp_path: Path, samples: Make) -> None:
     path = tmp_path / "a.wav"
     write_audio(path, samples(1))

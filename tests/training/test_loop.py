@@ -17,17 +17,20 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mrnet.config import RunConfig
-from mrnet.errors import ConfigError, TrainingError
+from mrnet.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from mrnet.predictor import Predictor
-from mrnet.training.loop import train
+from mrnet.training.loop import Start, train
 from mrnet.training.state import Run
+from mrnet.training.trainer import Trainer
+from mrnet.weights.native import load_checkpoint
+from tests.conftest import TINY, as_overrides, merge
 
 
 @pytest.fixture
 def config(tiny: Callable[..., RunConfig], dataset_files: dict[str, str]) -> Callable[..., RunConfig]:
     def make(**changes: Any) -> RunConfig:
         with_dropout = {"dropout": 0.3, "clip_dropout": 0.3} | changes.pop("model", {})
-        return tiny(data=dataset_files, model=with_dropout, **changes)
+        return tiny(data=dataset_files | changes.pop("data", {}), model=with_dropout, **changes)
 
     return make
 
@@ -102,22 +105,15 @@ def test_killed_run_resumes_to_the_same_bits(dataset_files: dict[str, str], tmp_
 
 
 def tiny_overrides(dataset_files: dict[str, str], epochs: int) -> list[str]:
-    values = {
-        "model.video_dim": 6, "model.query_dim": 5, "model.num_pre_clips": 16, "model.num_clips": 8,
-        "model.pooling_counts": [3, 2], "model.clip_hidden": 12, "model.dim": 8, "model.heads": 2,
-        "model.ffn_dim": 16, "model.head_hidden": 8, "model.head_kernel": 3, "model.head_layers": 2,
-        "train.batch_size": 3, "train.epochs": epochs,
-        **{f"data.{key}": path for key, path in dataset_files.items()},
-    }  # fmt: skip
-    return [part for key, value in values.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    return as_overrides(merge(TINY, {"data": dataset_files, "train": {"epochs": epochs}, "name": "demo"}))
 
 
-@pytest.mark.parametrize("mode", ["single", "joint"])
-def test_two_processes_reach_the_result_of_one(mode: str, dataset_files: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", ["single", "joint"])
+def test_two_processes_reach_the_result_of_one(
+    protocol: str, dataset_files: dict[str, str], tmp_path: Path
+) -> None:
     """Batch norm, the contrastive losses and the gradients are those of the whole batch."""
-    overrides = tiny_overrides(dataset_files, epochs=2)
-    for key, value in {"dropout": 0, "clip_dropout": 0, "query_mode": mode}.items():
-        overrides += ["--set", f"model.{key}={value}"]
+    overrides = [*tiny_overrides(dataset_files, epochs=2), "--set", f"train.protocol={protocol}"]
     arguments = ["train", "--recipe", "demo", "--cpu", *overrides, "--set", "train.lr=0.01"]
     one, two = tmp_path / "one", tmp_path / "two"
     subprocess.run([sys.executable, "-m", "mrnet", *arguments, "--out", str(one)], check=True, capture_output=True)
@@ -208,11 +204,18 @@ def test_training_lowers_the_loss(config: Callable[..., RunConfig], tmp_path: Pa
 def test_taken_folder_is_refused(config: Callable[..., RunConfig], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("keep")
-    with pytest.raises(TrainingError, match="already holds something: pass --resume"):
+    with pytest.raises(
+        OutputError, match="run already exists and is not empty: choose another place or remove it"
+    ):
         train(config(), tmp_path / "run", cpu=True)
     with pytest.raises(TrainingError, match="holds no run to resume: leave out --resume"):
         train(config(), tmp_path / "run", resume=True, cpu=True)
     assert (tmp_path / "run" / "mine.txt").read_text() == "keep"
+    train(config(train={"epochs": 1, "milestones": []}), tmp_path / "other", cpu=True)
+    with pytest.raises(
+        OutputError, match="other holds a run already: continue it with --resume, or choose another"
+    ):
+        train(config(), tmp_path / "other", cpu=True)
 
 
 def test_resuming_with_another_configuration_is_refused(config: Callable[..., RunConfig], tmp_path: Path) -> None:
@@ -228,6 +231,54 @@ def test_features_of_another_width_are_refused_before_anything_is_written(
 
     with pytest.raises(FeatureShapeError, match=r"has features of width 6, but model\.video_dim is 7"):
         train(config(model={"video_dim": 7}), tmp_path / "run", cpu=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_second_epoch_is_scored_and_the_last(config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    run = train(config(train={"epochs": 5, "validate_every": 2}), tmp_path / "run", cpu=True)
+    assert [record["val"] is not None for record in run.history] == [False, True, False, True, True]
+    scores = {record["epoch"]: record["val"]["R@1,IoU=0.5"] for record in run.history if record["val"]}
+    best = max(scores, key=lambda epoch: (scores[epoch], -epoch))
+    assert run.best == f"epoch-{best:04d}"
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("val/mIoU")] == [2, 4, 5]
+
+
+def test_of_all_videos_the_last_epoch_is_kept(config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    everything = config(data={"val": [], "val_fraction": 0})
+    run = train(everything, tmp_path / "run", cpu=True)
+    assert [record["val"] for record in run.history] == [None, None, None]
+    assert run.best == run.last == "epoch-0003"
+    assert [path.name for path in run.checkpoints.iterdir()] == ["epoch-0003"]
+
+
+def test_fine_tuning_begins_with_the_weights_of_a_checkpoint(
+    config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load_checkpoint(train(config(), tmp_path / "first", cpu=True).directory)
+    begun: list[dict[str, torch.Tensor]] = []
+
+    def stop(trainer: Any, epoch: int) -> None:  # noqa: ARG001
+        begun.append({name: weight.clone() for name, weight in trainer.network.state_dict().items()})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "begin_epoch", stop)
+    for name, start in {"whole": Start(first), "fresh": Start(first, ["query_encoder"])}.items():
+        with pytest.raises(KeyboardInterrupt):
+            train(config(train={"seed": 9}), tmp_path / name, start=start, cpu=True)
+    whole, fresh = begun
+    assert all(torch.equal(whole[name], weight) for name, weight in first.weights.items())
+    changed = {name for name, weight in first.weights.items() if not torch.equal(fresh[name], weight)}
+    assert changed == {"query_encoder.weight", "query_encoder.bias"}
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    first = load_checkpoint(train(config(), tmp_path / "first", cpu=True).directory)
+    wider = config(model={"ffn_dim": 24})
+    with pytest.raises(
+        CheckpointError, match=r"'transformer\.layers\.0\.ffn\.0\.weight' has shape \[16, 8\].*with --fresh PART$"
+    ):
+        train(wider, tmp_path / "run", start=Start(first), cpu=True)
     assert not (tmp_path / "run").exists()
 
 

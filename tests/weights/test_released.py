@@ -17,12 +17,19 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mrnet.config import RunConfig, parse_yaml
+from mrnet.config import DataConfig, RunConfig, parse_config, parse_yaml
 from mrnet.errors import CheckpointError, ConfigError, MRNetError, OutputError
+from mrnet.provenance import Provenance
 from mrnet.retrieval.trained import fuse_scores
 from mrnet.weights import native as checkpoint
 from mrnet.weights.native import Checkpoint, find_run_config, load_checkpoint
-from mrnet.weights.released import attention_was_trained, convert_checkpoint, import_config
+from mrnet.weights.released import (
+    attention_was_trained,
+    convert_checkpoint,
+    import_config,
+    import_released,
+    read_settings,
+)
 
 CASES = Path(__file__).parents[1] / "parity" / "cases"
 INDEX: dict[str, Any] = json.loads((CASES / "index.json").read_text(encoding="utf-8"))
@@ -120,8 +127,9 @@ class TestConversion:
         fused = fuse_scores(scores.iou, scores.contrastive, config.decode.score_power)
         assert torch.equal(model.valid, expected["eval.valid_mask"].bool())
         for name, actual in (("iou", scores.iou), ("contrastive", scores.contrastive), ("fused", fused)):
-            wanted = torch.cat([expected[f"eval.{name}_scores.{i}"] for i in range(3)])[:, model.valid]
-            torch.testing.assert_close(actual, wanted, atol=1e-5, rtol=0)
+            wanted = torch.cat([expected[f"eval.{name}_scores.{i}"] for i in range(3)])
+            torch.testing.assert_close(actual, wanted[:, model.valid], atol=1e-5, rtol=0)
+            assert (wanted[:, ~model.valid] == 0).all()
 
     def test_the_settings(self, released: Released) -> None:
         config, checkpoint = released.converted()
@@ -129,6 +137,7 @@ class TestConversion:
         assert (checkpoint.spec.model, checkpoint.spec.decode) == (config.model, config.decode)
         assert (config.train.protocol, config.train.precision) == ("joint", "fp32")
         assert (config.model.projections, config.model.attention, config.model.mask) == ("modality", "all", "both")
+        assert not config.model.tied_initialisation
         assert (config.model.layers, config.model.heads, config.model.gamma) == (2, 4, 0.98)
         assert (config.model.dim, config.model.clip_hidden, config.model.head_hidden) == (32, 40, 24)
         assert config.model.pooling_counts == [3, 2, 2]
@@ -139,11 +148,41 @@ class TestConversion:
         assert config.evaluation.tious == [0.3, 0.5, 0.7]
 
     def test_where_it_came_from_is_kept(self, released: Released) -> None:
-        _, checkpoint = released.converted()
-        video, text = (checkpoint.spec.provenances[modality] for modality in ("video", "text"))
-        assert (video.backbone, video.dim) == ("c3d", 20)
-        assert video.details == {"converted_from": "best.pth", "released_config": "config.yml"}
-        assert text.dim == checkpoint.spec.query_widths["text"] == 24
+        spec = released.converted()[1].spec
+        assert spec.query_widths == {"text": 24}
+        assert spec.provenances == {
+            "video": Provenance(
+                backbone="c3d",
+                dim=20,
+                details={"converted_from": "best.pth", "released_config": "config.yml"},
+            ),
+            "text": Provenance(backbone="released", dim=24),
+        }
+
+    def test_no_path_of_its_maker(self, released: Released) -> None:
+        released.set("DATASETS.TRAIN", [f"{released.folder}/train.json"])
+        released.set("OUTPUT_DIR", str(released.folder))
+        released.convert()
+        files = sorted(released.out.iterdir())
+        assert [file.name for file in files] == ["model.safetensors", "mrnet.json", "recipe.yaml"]
+        assert [file.name for file in files if str(released.folder).encode() in file.read_bytes()] == []
+
+    def test_the_same_without_files(self, released: Released) -> None:
+        config, saved = released.converted()
+        imported = import_released(released.config, released.weights)
+        assert imported.config == config
+        assert imported.config.data == DataConfig()
+        assert imported.weights.keys() == saved.weights.keys()
+        assert all(torch.equal(tensor, saved.weights[name]) for name, tensor in imported.weights.items())
+        video = imported.spec.provenances["video"]
+        assert video.details == {}
+        details = saved.spec.provenances["video"].details
+        given = imported.spec.provenances | {"video": video.model_copy(update={"details": details})}
+        assert imported.spec.model_copy(update={"provenances": given}) == saved.spec
+
+    def test_the_features_it_names(self, released: Released) -> None:
+        released.set("MODEL.RET.VIDEO_MODE", "i3d")
+        assert import_released(released.config, released.weights).spec.provenances["video"].backbone == "i3d"
 
     def test_the_released_charades_file_attends_to_nothing(self, tmp_path: Path) -> None:
         released = Released(tmp_path, "charades_released")
@@ -208,7 +247,7 @@ class TestConversion:
     def test_shared_projections_are_read_off_the_weights(self, tmp_path: Path) -> None:
         released = Released(tmp_path, "tacos")
         config, checkpoint = released.converted()
-        assert config.model.projections == "shared"
+        assert (config.model.projections, config.model.tied_initialisation) == ("shared", True)
         assert config.evaluation.tious == [0.1, 0.3, 0.5]
         released_query = released.weights["trans_ret.rets.0.self_attn.linears.0.weight"]
         name = "transformer.layers.0.retention.projections.shared.q.weight"
@@ -283,6 +322,69 @@ class TestReleasedDefaults:
         given["MODEL"]["RET"]["FEAT2D"]["NAME"] = name
         model = import_config(given, modality=True, source="x").model
         assert (model.proposals, model.boundary, model.boundary_replaces_conv) == (proposals, boundary, dropped)
+
+    def test_its_training(self) -> None:
+        config = import_config({}, modality=True, source="x")
+        assert (config.train.protocol, config.train.precision, config.train.seed) == ("joint", "fp32", 0)
+        assert config.name == "released"
+
+
+class TestReadSettings:
+    """`--config` takes a file of ours and a released one alike."""
+
+    @pytest.mark.parametrize(("case", "projections"), [("activitynet", "modality"), ("tacos", "shared")])
+    def test_a_released_file_by_the_name_of_its_dataset(self, tmp_path: Path, case: str, projections: str) -> None:
+        released = Released(tmp_path, case)
+        config = parse_config(read_settings(released.yml), source="x")
+        assert config == import_config(released.config, modality=projections == "modality", source="x")
+        assert (config.name, config.model.projections) == (case, projections)
+        assert (config.train.protocol, config.train.precision) == ("joint", "fp32")
+
+    @pytest.mark.parametrize(
+        ("line", "name", "projections", "lr"),
+        [("DATASETS.NAME: tacos", "tacos", "shared", 0.01), ("SOLVER.LR: 0.5", "released", "modality", 0.5)],
+    )
+    def test_one_dotted_key_tells_a_released_file(
+        self, tmp_path: Path, line: str, name: str, projections: str, lr: float
+    ) -> None:
+        (tmp_path / "config.yml").write_text(line)
+        settings = read_settings(tmp_path / "config.yml")
+        assert (settings["name"], settings["model"]["projections"]) == (name, projections)
+        assert settings["train"]["lr"] == lr
+
+    def test_the_recipe_of_a_checkpoint(self, released: Released) -> None:
+        released.convert()
+        tree = read_settings(released.out / "recipe.yaml")
+        assert parse_config(tree, source="x") == find_run_config(released.out)
+
+    def test_a_native_file_is_left_as_it_is(self, tmp_path: Path) -> None:
+        (tmp_path / "mine.yaml").write_text("{model: {mask: no, layers: 3}, 1: x}")
+        assert read_settings(tmp_path / "mine.yaml") == {"model": {"mask": "no", "layers": 3}, 1: "x"}
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (None, ": No such file or directory: give {} with --config"),
+            ("[1]", " holds no mapping of keys: give {}"),
+            ("a: [1", " is not YAML (while parsing a flow sequence): give {}"),
+        ],
+    )
+    def test_not_a_file_of_settings(self, tmp_path: Path, content: str | None, message: str) -> None:
+        path = tmp_path / "mine.yaml"
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(ConfigError) as caught:
+            read_settings(path)
+        wanted = "a checkpoint's recipe.yaml or a released config.yml"
+        assert str(caught.value) == f"{path}{message.format(wanted)}"
+
+    def test_a_key_that_the_released_code_does_not_know(self, released: Released) -> None:
+        released.set("SOLVER.FOO", 1)
+        with pytest.raises(ConfigError) as caught:
+            read_settings(released.yml)
+        assert str(caught.value) == (
+            f"{released.yml}: unknown key 'SOLVER.FOO': is this a released MRNet configuration?"
+        )
 
 
 class TestWeightsThatDoNotFit:
@@ -403,6 +505,46 @@ class TestConfigurationAsYacsReadsIt:
         return import_config(parse_yaml(f"{key}: {spelt}"), modality=True, source="config.yml")
 
 
+class TestSettingsFromAFile:
+    def test_a_native_file_is_taken_as_it_is(self, tmp_path: Path) -> None:
+        path = tmp_path / "mine.yaml"
+        path.write_text("name: mine\nmodel: {attention: off, mask: no}\ntrain: {lr: 1.0e-3}\n")
+        assert read_settings(path) == {
+            "name": "mine",
+            "model": {"attention": "off", "mask": "no"},
+            "train": {"lr": 0.001},
+        }
+
+    @pytest.mark.parametrize(
+        ("name", "projections"), [("tacos", "shared"), ("charades", "modality"), ("activitynet", "modality")]
+    )
+    def test_a_released_file(self, tmp_path: Path, name: str, projections: str) -> None:
+        path = tmp_path / "config.yml"
+        path.write_text(
+            f"DATASETS: {{NAME: {name}}}\nINPUT: {{NUM_PRE_CLIPS: 256}}\n"
+            "SOLVER:\n  MILESTONES: (8, 13)\n  ATT_DROPOUT: None\n  D_DOUBLE: no\n  ATT_MODE: all\n"
+        )
+        settings = read_settings(path)
+        assert settings["name"] == name
+        assert settings["train"]["milestones"] == [8, 13]
+        assert settings["train"]["protocol"] == "joint"
+        assert (settings["model"]["attention_dropout"], settings["model"]["bidirectional"]) == (0.0, False)
+        assert settings["model"]["projections"] == projections
+        assert settings["model"]["tied_initialisation"] == (projections == "shared")
+
+    def test_a_released_file_with_an_unknown_key(self, tmp_path: Path) -> None:
+        path = tmp_path / "config.yml"
+        path.write_text("SOLVER.FOO: 1\n")
+        with pytest.raises(ConfigError) as caught:
+            read_settings(path)
+        assert str(caught.value) == f"{path}: unknown key 'SOLVER.FOO': is this a released MRNet configuration?"
+
+    def test_keys_that_are_numbers(self, tmp_path: Path) -> None:
+        path = tmp_path / "mine.yaml"
+        path.write_text("1: 2\n")
+        assert read_settings(path) == {1: 2}
+
+
 class TestConfigurationThatDoesNotFit:
     """Which file to mend is part of a message: here it is the YAML."""
 
@@ -442,7 +584,9 @@ class TestConfigurationThatDoesNotFit:
 
     def test_the_message_names_the_released_key(self, released: Released) -> None:
         released.set("SOLVER.GAMMA", 2)
-        assert "SOLVER.GAMMA" in released.refusal(ConfigError)
+        assert released.refusal(ConfigError) == (
+            f"{released.yml}: SOLVER.GAMMA: Input should be less than or equal to 1, got 2"
+        )
 
     @pytest.mark.parametrize(
         ("key", "value"),
@@ -595,7 +739,9 @@ class TestOut:
 
     def test_twice(self, released: Released) -> None:
         released.convert()
-        assert "already exists and is not empty" in released.refusal(OutputError)
+        assert released.refusal(OutputError) == (
+            f"{released.out} already exists and is not empty: choose another place or remove it"
+        )
 
     def test_an_empty_folder_will_do(self, released: Released) -> None:
         released.out.mkdir()

@@ -1,7 +1,6 @@
 """``mrnet features``"""
 
 import argparse
-import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +50,7 @@ def _add_extraction(actions: Subparsers, kind: Modality) -> None:
         "(default: hdf5 if --out ends in .h5 or .hdf5, else npy)",
     )
     if kind == "video":
-        parser.add_argument("--rate", type=rate, help="rows a second (default: that of the backbone)")
+        parser.add_argument("--rate", type=float, help="rows a second (default: that of the backbone)")
     else:
         parser.set_defaults(rate=None)
     parser.add_argument("--workers", type=positive, help="files worked on at a time (default: processor cores)")
@@ -157,11 +156,3 @@ def _sentences(path: Path, faults: dict[str, str]) -> Mapping[str, "Source"]:
     if not sentences and not faults:
         raise DataError(f"{path}: holds no queries; give a file with at least one")
     return sentences
-
-
-def rate(text: str) -> float:
-    """A finite number above 0, for argparse."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value

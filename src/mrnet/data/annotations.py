@@ -211,9 +211,9 @@ class _Table:
 
     def _file_query(self, row: Row, video: ScannedVideo, moments: tuple[Span, ...]) -> None:
         qid = f"{row.video_id}#{len(video.queries)}" if row.qid is None else str(row.qid)
-        text = row.text.strip()
         seen = video.queries.get(qid)
-        if row.may_continue and row.qid is not None and seen is not None and seen.text == text:
+        continues = row.may_continue and row.qid is not None
+        if continues and seen is not None and seen.text.strip() == row.text.strip():
             video.queries[qid] = replace(seen, moments=seen.moments + moments)
         elif qid in self._video_of:
             other = f'video "{self._video_of[qid]}"' if seen is None else f"the sentence {show(seen.text)}"
@@ -223,7 +223,7 @@ class _Table:
             self._video_of[qid] = row.video_id
             saliency = tuple(tuple(ratings) for ratings in row.saliency)
             video.queries[qid] = Query(
-                text, moments, qid, row.audio, relevant_clips=tuple(row.clips), saliency=saliency
+                row.text, moments, qid, row.audio, relevant_clips=tuple(row.clips), saliency=saliency
             )
 
 

@@ -79,6 +79,9 @@ class CombinedQueries:
 
     def __call__(self, queries: Sequence[Query]) -> Tensor:
         """``(s, dim)`` float32, one row a query."""
+        for query in queries:
+            if query.kind not in self._of:
+                raise DataError(f"query {query.qid!r} is of {query.kind}, of which there are no features here")
         features = torch.empty(len(queries), self.dim, dtype=torch.float32)
         for kind, of_kind in self._of.items():
             indices = [index for index, query in enumerate(queries) if query.kind == kind]

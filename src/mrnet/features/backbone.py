@@ -4,6 +4,7 @@ A backbone works in two steps, so that many files share its batches: ``prepare``
 inputs and runs in worker threads; ``encode`` turns a batch of inputs, of any sources, into rows.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mrnet.errors import ConfigError, DataError
 from mrnet.provenance import Provenance
 from mrnet.types import Modality as Modality
 
@@ -56,6 +58,34 @@ class Backbone(Protocol):
     def provenance(self) -> Provenance:
         """How these features are made, to be stored beside them."""
         ...
+
+
+def check_sentence(source: str | Path, words: Sequence[str] | None = None) -> str:
+    """The sentence that a text backbone is given.
+
+    Args:
+        source: as given to ``prepare``.
+        words: what was found in it, by a backbone that looks at words alone.
+
+    Raises:
+        DataError: it is empty, or holds no words.
+    """
+    sentence = str(source)
+    if words is not None and not words:
+        raise DataError(f"the query is empty or holds no words (got {sentence!r}); describe the moment to find")
+    if not sentence.strip():
+        raise DataError(f"the query is empty (got {sentence!r}); describe the moment to find")
+    return sentence
+
+
+def check_rate(rate: float) -> None:
+    """Refuse a number of rows a second that is not finite and above 0.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not 0 < rate < math.inf:
+        raise ConfigError(f"a rate of {rate:g} rows a second is impossible; give one above 0")
 
 
 def encode_sources(backbone: Backbone, sources: Sequence[str | Path]) -> list[Rows]:

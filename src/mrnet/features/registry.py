@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import cast
 
 from mrnet.errors import ConfigError
-from mrnet.features.backbone import Backbone, Modality
+from mrnet.features.backbone import Backbone, Modality, check_rate
 from mrnet.provenance import Provenance
 
 
@@ -130,14 +130,16 @@ def make_backbone(
             ``hf:/models/clip`` for ``hf:clip``, the backbone is made.
 
     Raises:
-        ConfigError: no backbone of this kind has this name, its packages are not installed, its rate cannot be
-            chosen, its model cannot be loaded, or a file alone names it.
+        ConfigError: no backbone of this kind has this name, its packages are not installed, its rate is
+            impossible or cannot be chosen, its model cannot be loaded, or a file alone names it.
     """
     family, colon, model = name.partition(":")
     entry = next((e for e in REGISTRY if e.kind == kind and e.name == family + colon), None)
     if entry is None or bool(colon) != bool(model):
         known = ", ".join(e.name + ("MODEL" if e.name.endswith(":") else "") for e in REGISTRY if e.kind == kind)
         raise ConfigError(f'no {kind} backbone is named "{name}"; use one of: {known}')
+    if rate is not None:
+        check_rate(rate)
     if trusted is not None:
         name = _trusted_name(kind, name, trusted)
         model = name.partition(":")[2]

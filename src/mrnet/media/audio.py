@@ -32,11 +32,12 @@ _SIZE_UNKNOWN = 0x7FFFF000
 _FULL_SCALE = 32768
 
 
-def read_audio(path: str | Path) -> Samples:
-    """All the samples of a file; for recordings as long as a query.
+def read_audio(path: str | Path, first_s: float | None = None) -> Samples:
+    """The samples of a file; for recordings as long as a query.
 
     Args:
         path: a sound file of any format FFmpeg knows, or a video with sound.
+        first_s: no more than this much from its start, in seconds; the rest is decoded all the same, and checked.
 
     Returns:
         (n,) float32 at 16 kHz, in [-1, 1]: the mean of the channels.
@@ -45,7 +46,14 @@ def read_audio(path: str | Path) -> Samples:
         AudioError: the file is missing, is no media file, holds no sound or nothing but silence, is shorter
             than 0.1 s, or stops before its end.
     """
-    return np.concatenate(list(_decode(Path(path))))
+    most = math.inf if first_s is None else round(first_s * SAMPLE_RATE)
+    kept: list[Samples] = []
+    count = 0
+    for chunk in _decode(Path(path)):
+        if count < most:
+            kept.append(chunk[: min(most - count, len(chunk))])
+            count += len(kept[-1])
+    return np.concatenate(kept)
 
 
 def audio_windows(path: str | Path, window_s: float) -> Iterator[Samples]:

@@ -175,9 +175,10 @@ def find_run_config(path: Path) -> RunConfig:
         ConfigError: a key or value in it is unknown.
     """
     folder = resolve_checkpoint(path)
-    for run in (path / RUN_FILE, folder.parent.parent / RUN_FILE):
-        if run.is_file() and folder.parent == run.parent / CHECKPOINTS:
-            return parse_config(read_json(run).get("config"), source=str(run))
+    around = folder.resolve().parent
+    run = around.parent / RUN_FILE
+    if around.name == CHECKPOINTS and run.is_file():
+        return parse_config(read_json(run).get("config"), source=str(run))
     recipe = folder / RECIPE_FILE
     try:
         tree = parse_yaml(recipe.read_text(encoding="utf-8"))

@@ -192,6 +192,7 @@ def import_config(released_config: Mapping[str, Any], *, modality: bool, source:
     model["proposals"], model["boundary"] = model["proposals"]
     model |= {
         "projections": "modality" if modality else "shared",
+        "tied_initialisation": not modality,
         "zero_linear_retention": modality and not model["softmax"],
         "boundary_replaces_conv": (model["proposals"], model["boundary"]) == ("conv", "add"),
     }
@@ -343,7 +344,7 @@ def convert_checkpoint(checkpoint: Path, released_config: Path, out: Path) -> Re
         ConfigError, CheckpointError: as :func:`import_released`; or a file that is missing, damaged, or
             would need unpickling.
     """
-    tree = _read_yaml(released_config)
+    tree = _read_yaml(released_config, "the released config.yml")
     weights = _read_pth(checkpoint)
     details = {"converted_from": checkpoint.name, "released_config": released_config.name}
     released = import_released(tree, weights, str(checkpoint), str(released_config), details)
@@ -369,7 +370,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, is no YAML, or holds keys or values that the released code does not know.
     """
-    tree = _read_yaml(path)
+    tree = _read_yaml(path, "a checkpoint's recipe.yaml or a released config.yml")
     if _RELEASED_SECTIONS.isdisjoint(str(key).split(".")[0] for key in tree):
         return tree
     name = str(_flatten(tree).get("DATASETS.NAME", ""))
@@ -396,16 +397,16 @@ def _is_initial(matrix: Tensor) -> bool:
     return abs(scaled.mean().item()) < 5 / dim and abs(scaled.std().item() - 1) < 5 / (2**0.5 * dim)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, wanted: str) -> dict[str, Any]:
     try:
         tree = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}: give the released config.yml with --config") from None
+        raise ConfigError(f"{path}: {error.strerror}: give {wanted} with --config") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         first_line = str(error).splitlines()[0]
-        raise ConfigError(f"{path} is not YAML ({first_line}): give the released config.yml") from None
+        raise ConfigError(f"{path} is not YAML ({first_line}): give {wanted}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path} holds no mapping of keys: give the released config.yml")
+        raise ConfigError(f"{path} holds no mapping of keys: give {wanted}")
     return tree
 
 

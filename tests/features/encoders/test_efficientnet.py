@@ -152,12 +152,6 @@ def test_provenance(backbone: EfficientNetLite0) -> None:
     assert provenance.details == {"frame_size": "224x224"}
 
 
-@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
-def test_impossible_rates(rate: float) -> None:
-    with pytest.raises(ConfigError, match=r"rows a second is impossible; give one above 0$"):
-        EfficientNetLite0(rate=rate)
-
-
 def test_a_missing_video(backbone: EfficientNetLite0, tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="no such file"):
         list(backbone.prepare(tmp_path / "none.mp4"))

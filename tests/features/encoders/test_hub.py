@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from mrnet.device import choose_device
 from mrnet.errors import ConfigError
 from mrnet.features.backbone import encode_sources
 from mrnet.features.registry import make_backbone
@@ -192,22 +191,12 @@ def test_models_of_another_kind(hub_model: Folder, kind: Any, family: str, says:
     assert fails(f"hf:{folder}", kind).startswith(f"{folder}: {says}")
 
 
-def test_devices() -> None:
-    assert choose_device("cpu").type == "cpu"
-    for device in ("gpu", "cuda:99"):
-        with pytest.raises(
-            ConfigError, match=rf"^device '{device}' cannot be used here \(.+\); use another, cpu for "
-        ):
-            choose_device(device)
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_rows_of_a_gpu_are_those_of_a_cpu(hub_model: Folder) -> None:
     name = f"hf:{hub_model('distilbert')}"
     rows = [encode_sources(make_backbone("text", name, device=d), ["a red circle"])[0] for d in ("cpu", "cuda")]
     np.testing.assert_allclose(*rows, atol=1e-5)
-    assert choose_device(None).type == "cuda"
 
 
 def test_inputs_of_one_shape_go_together() -> None:

@@ -1,5 +1,6 @@
 """Text encoders of transformers: pooling by hand, limits, and text towers."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mrnet.data.annotations import read_annotations
 from mrnet.errors import DataError
 from mrnet.features.backbone import encode_sources
 from mrnet.features.registry import make_backbone
@@ -117,3 +119,22 @@ def test_provenance(hub_model: Folder) -> None:
     assert provenance.libraries["transformers"] == transformers.__version__
     tower = make_backbone("text", f"hf:{hub_model('clip')}", device="cpu").provenance()
     assert (tower.dim, tower.normalisation) == (12, "pooled by the text tower")
+
+
+def test_blanks_at_the_ends_reach_encoders_to_which_they_matter(hub_model: Folder, tmp_path: Path) -> None:
+    """As the published data2vec features were made: two in three sentences of ActivityNet begin with a blank."""
+    tokenizers = pytest.importorskip("tokenizers")
+    folder = tmp_path / "data2vec"
+    shutil.copytree(hub_model("data2vec-text"), folder)
+    words = {word: index for index, word in enumerate(["[PAD]", "[UNK]", "a", "Ġa", "Ġ", "Ġr", "r"])}
+    pairs = tokenizers.Tokenizer(tokenizers.models.BPE(words, [("Ġ", "a"), ("Ġ", "r")], unk_token="[UNK]"))
+    pairs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=pairs, pad_token="[PAD]").save_pretrained(folder)
+    (tmp_path / "a.json").write_text(
+        '{"v": {"duration": 9, "timestamps": [[0, 1], [2, 3], [4, 5]], "sentences": [" a r", "a r", "a r "]}}'
+    )
+    (record,) = read_annotations(tmp_path / "a.json")
+    assert [query.text for query in record.queries] == [" a r", "a r", "a r "]
+    backbone = make_backbone("text", f"hf:{folder}", device="cpu")
+    tokens = [next(backbone.prepare(query.text)).tolist() for query in record.queries]
+    assert tokens == [[3, 5], [2, 5], [2, 5, 4]]

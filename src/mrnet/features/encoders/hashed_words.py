@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrnet.errors import DataError
-from mrnet.features.backbone import Modality, Rows
+from mrnet.features.backbone import Modality, Rows, check_sentence
 from mrnet.provenance import Provenance
 
 # Letters and digits of any script; an apostrophe inside a word belongs to it.
@@ -41,8 +40,7 @@ class HashedWords:
             DataError: the sentence is empty or holds no words.
         """
         words = _WORD.findall(str(source).lower())
-        if not words:
-            raise DataError(f"the query is empty or holds no words (got {source!r}); describe the moment to find")
+        check_sentence(source, words)
         yield words
 
     def encode(self, inputs: Sequence[list[str]]) -> list[Rows]:

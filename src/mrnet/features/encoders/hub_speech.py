@@ -20,17 +20,20 @@ from mrnet.features.encoders.hub import (
     mean_token,
     weights_revision,
 )
-from mrnet.media.audio import SAMPLE_RATE, Samples, audio_windows
+from mrnet.media.audio import SAMPLE_RATE, Samples, audio_windows, read_audio
 from mrnet.provenance import Provenance
 
 _WINDOW_S = 30.0
+# Length of a frame of AST's spectrogram, and from one to the next.
+_AST_FRAME_S, _AST_STEP_S = 0.025, 0.010
 
 
 class HubSpeech:
     """A vector a recording, from wav2vec 2.0, data2vec, UniSpeech-SAT, AST, …
 
     The last hidden state goes through a LayerNorm without trained scale, then the mean over all tokens is
-    taken. Long recordings are heard in windows of at most 30 s, or of what the model takes, and averaged.
+    taken. Of a recording, AST hears as much as it was made for, the first 10.24 s; the others hear windows of at
+    most 30 s, and their vectors are averaged.
 
     Source: docs/method.md, section 12.
     """
@@ -56,29 +59,33 @@ class HubSpeech:
                 raise ConfigError(
                     f"{folder.name}: hears sound at {self._extractor.sampling_rate} Hz; name a model for 16000 Hz"
                 )
-            self._window_s = _WINDOW_S
-            if isinstance(self._extractor, transformers.ASTFeatureExtractor):  # a frame is 10 ms
-                self._window_s = self._extractor.max_length / 100
+            self._first_s: float | None = None
+            if isinstance(self._extractor, transformers.ASTFeatureExtractor):
+                self._first_s = (self._extractor.max_length - 1) * _AST_STEP_S + _AST_FRAME_S
             self.dim = self.encode([self._listen(np.zeros(SAMPLE_RATE, np.float32))])[0].shape[1]
         self.name = f"hf:{folder.public_name}"
-        self.revision = weights_revision(folder.weights(), "transformers speech 1")
-        self._details = {
-            "model_type": network.config.model_type,
-            "window": f"{self._window_s:g} s",
-            **folder.details,
-        }
+        heard = {"window": f"{_WINDOW_S:g} s"}
+        recipe = "transformers speech 1"
+        if self._first_s is not None:
+            heard = {"heard": f"the first {self._extractor.max_length * _AST_STEP_S:g} s"}
+            recipe = f"{recipe}, {heard['heard']}"
+        self.revision = weights_revision(folder.weights(), recipe)
+        self._details = {"model_type": network.config.model_type, **heard, **folder.details}
 
     def prepare(self, source: str | Path) -> Iterator[Rows]:
-        """What the network is given for each window: the samples, or a spectrogram, as its makers prepare them.
+        """What the network is given of a recording: samples, or a spectrogram, as its makers prepare them.
 
         Raises:
             AudioError: the recording cannot be decoded, or is silent.
         """
-        for samples in audio_windows(source, self._window_s):
+        if self._first_s is not None:
+            yield self._listen(read_audio(source, self._first_s))
+            return
+        for samples in audio_windows(source, _WINDOW_S):
             yield self._listen(samples)
 
     def encode(self, inputs: Sequence[Rows]) -> list[Rows]:
-        """A ``(1, dim)`` float32 vector for each window."""
+        """A ``(1, dim)`` float32 vector for each input."""
         return encode_alike(inputs, lambda heard: mean_token(self._network(heard).last_hidden_state), self._device)
 
     def provenance(self) -> Provenance:

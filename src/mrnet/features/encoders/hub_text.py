@@ -12,7 +12,7 @@ import transformers
 
 from mrnet.device import choose_device
 from mrnet.errors import DataError
-from mrnet.features.backbone import Modality, Rows
+from mrnet.features.backbone import Modality, Rows, check_sentence
 from mrnet.features.encoders.hub import (
     LIBRARIES,
     LOCAL,
@@ -71,9 +71,7 @@ class HubText:
         Raises:
             DataError: the sentence is empty, or longer than the model takes.
         """
-        sentence = str(source)
-        if not sentence.strip():
-            raise DataError(f"the query is empty (got {source!r}); describe the moment to find")
+        sentence = check_sentence(source)
         with self._lock:
             ids = self._tokenizer(sentence, verbose=False)["input_ids"]
             if len(ids) > self._limit:

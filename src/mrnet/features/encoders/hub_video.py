@@ -1,6 +1,5 @@
 """Videos by way of the image and video encoders of the `transformers` library."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 from itertools import islice
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 
 from mrnet.device import choose_device
-from mrnet.errors import ConfigError
 from mrnet.features.backbone import Modality, Rows
 from mrnet.features.encoders.hub import (
     LIBRARIES,
@@ -44,14 +42,12 @@ class HubVideo:
 
         Args:
             model: its name.
-            rate: rows a second; by default 2 for image models, 1 for video models.
+            rate: rows a second, above 0; by default 2 for image models, 1 for video models.
             device: where it runs; the best there is if left out.
 
         Raises:
             ConfigError: it cannot be found or loaded, or encodes neither images nor videos.
         """
-        if rate is not None and not 0 < rate < math.inf:
-            raise ConfigError(f"a rate of {rate:g} rows a second is impossible; give one above 0")
         self._device = choose_device(device)
         folder = find_model(model)
         self._preprocessing = Preprocessing.read(folder)

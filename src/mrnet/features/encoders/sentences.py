@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 
 from mrnet.device import choose_device
 from mrnet.errors import ConfigError, DataError
-from mrnet.features.backbone import Modality, Rows
+from mrnet.features.backbone import Modality, Rows, check_sentence
 from mrnet.features.encoders.hub import LIBRARIES, LOCAL, ModelFolder, find_model, loading, weights_revision
 from mrnet.provenance import Provenance
 
@@ -79,9 +79,7 @@ class SentenceEncoder:
         Raises:
             DataError: the sentence is empty, holds no word that the model knows, or is longer than it takes.
         """
-        sentence = str(source)
-        if not sentence.strip():
-            raise DataError(f"the query is empty (got {source!r}); describe the moment to find")
+        sentence = check_sentence(source)
         with self._lock:
             count = self._count_tokens(self._prompt + sentence)
         if count == 0:
