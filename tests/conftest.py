@@ -11,7 +11,9 @@ import torch
 
 from mrnet.config import ModelConfig, ModelSpec, RunConfig, parse_config
 from mrnet.features.store.writer import write_store
+from mrnet.model.mrnet import MRNet
 from mrnet.provenance import Provenance
+from mrnet.weights.native import save_checkpoint
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -65,6 +67,13 @@ def spec_of(config: RunConfig, **provenances: Provenance) -> ModelSpec:
         query_widths={"text": config.model.query_dim},
         provenances=dict(provenances),  # type: ignore[arg-type]
     )
+
+
+def save_untrained(folder: Path, config: RunConfig, spec: ModelSpec) -> Path:
+    """A checkpoint of the weights that a model begins with."""
+    torch.manual_seed(0)
+    save_checkpoint(folder, spec, config, MRNet(spec.model).state_dict())
+    return folder
 
 
 def as_overrides(tree: dict[str, Any], prefix: str = "") -> list[str]:

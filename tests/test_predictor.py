@@ -9,7 +9,7 @@ import torch
 
 from mrnet.config import ModelSpec, RunConfig
 from mrnet.data.sources import open_source
-from mrnet.errors import CheckpointError, DataError, FeatureError, FeatureShapeError, VideoError
+from mrnet.errors import CheckpointError, DataError, FeatureError, FeatureShapeError, MRNetError, VideoError
 from mrnet.evaluation.run import predict
 from mrnet.features.backbone import encode_sources
 from mrnet.features.encoders.color_hog_motion import ColorHogMotion
@@ -23,15 +23,12 @@ from mrnet.predictor import Predictor
 from mrnet.provenance import Provenance
 from mrnet.retrieval.trained import EncodedVideo
 from mrnet.training.loop import train
-from mrnet.weights.native import save_checkpoint
-from tests.conftest import spec_of
+from tests.conftest import save_untrained, spec_of
 
 
 @pytest.fixture
 def config(tiny: Callable[..., RunConfig]) -> RunConfig:
-    return tiny(
-        model={"video_dim": ColorHogMotion.dim, "query_dim": HashedWords.dim},
-    )
+    return tiny(model={"video_dim": ColorHogMotion.dim, "query_dim": HashedWords.dim})
 
 
 @pytest.fixture
@@ -41,9 +38,7 @@ def spec(config: RunConfig) -> ModelSpec:
 
 @pytest.fixture
 def checkpoint(config: RunConfig, spec: ModelSpec, tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    save_checkpoint(tmp_path / "checkpoint", spec, config, MRNet(config.model).state_dict())
-    return tmp_path / "checkpoint"
+    return save_untrained(tmp_path / "checkpoint", config, spec)
 
 
 @pytest.fixture
@@ -67,18 +62,17 @@ def test_answers_are_ranked_moments_of_the_video(checkpoint: Path, video: Path) 
     assert predictor.find(video, "a dog jumps", k=3) == moments  # encoded on the way, same answer
 
 
-def test_agrees_with_evaluation(
-    config: RunConfig, spec: ModelSpec, checkpoint: Path, video: Path, tmp_path: Path
-) -> None:
+def test_agrees_with_evaluation(config: RunConfig, checkpoint: Path, video: Path, tmp_path: Path) -> None:
     """What users get is what the benchmark measures."""
     (tmp_path / "videos").mkdir()
     video.rename(tmp_path / "videos" / "clip.mp4")
     (tmp_path / "own.csv").write_text("video,start,end,query\nclip,1,2,a dog jumps\nclip,3,4,a cat sleeps\n")
-    changes = {"video_features": str(tmp_path / "videos"), "test": [str(tmp_path / "own.csv")]}
-    source = open_source(config.data.model_copy(update=changes))
+    files = {"video_features": str(tmp_path / "videos"), "test": [str(tmp_path / "own.csv")]}
+    source = open_source(config.data.model_copy(update=files))
     predictor = Predictor.load(checkpoint, device="cpu")
-    dataset = source.dataset(source.split("test"), spec.model, spec.provenances)
-    evaluated = predict(predictor.scorer, dataset, spec.decode.nms_threshold)
+    dataset = source.dataset(source.split("test"), config.model, predictor.spec.provenances)
+    evaluated = predict(predictor.scorer, dataset, predictor.spec.decode.nms_threshold)
+    assert [prediction.query for prediction in evaluated] == ["a dog jumps", "a cat sleeps"]
     encoded = predictor.encode_video(tmp_path / "videos" / "clip.mp4")
     for prediction in evaluated:
         found = predictor.find(encoded, prediction.query, k=10)
@@ -93,56 +87,135 @@ def test_features_in_place_of_a_file(checkpoint: Path, video: Path) -> None:
     torch.testing.assert_close(by_file.clips, by_rows.clips)
 
 
-def test_bad_input_is_named(checkpoint: Path, video: Path, tmp_path: Path) -> None:
+def refusal(kind: type[MRNetError], call: Callable[[], object]) -> str:
+    with pytest.raises(kind) as caught:
+        call()
+    return str(caught.value)
+
+
+def test_bad_query_is_named(checkpoint: Path) -> None:
     predictor = Predictor.load(checkpoint, device="cpu")
-    encoded = predictor.encode_video(video)
-    with pytest.raises(DataError, match="query is empty"):
-        predictor.find(encoded, "   ")
-    with pytest.raises(DataError, match="k is 0: ask for at least 1"):
-        predictor.find(encoded, "a dog", k=0)
-    with pytest.raises(
-        FeatureShapeError, match="has features of width 3, the model was trained on width 492 of 'c"
-    ):
-        predictor.encode_video(np.ones((4, 3), dtype=np.float32))
-    with pytest.raises(FeatureShapeError, match=r"has shape \[492\]: give \(n, c\)"):
-        predictor.encode_video(np.ones(492, dtype=np.float32))
-    with pytest.raises(FeatureError, match="holds NaN or infinity"):
-        predictor.encode_video(np.full((4, ColorHogMotion.dim), np.nan, dtype=np.float32))
-    with pytest.raises(DataError, match=r"duration_s is -1\.0"):
-        predictor.encode_video(np.ones((4, ColorHogMotion.dim), dtype=np.float32), duration_s=-1.0)
-    with pytest.raises(
-        FeatureShapeError, match=r"come from 'c3d', .*mrnet features video VIDEOS --backbone color-hog"
-    ):
-        predictor.encode_video(
-            np.ones((4, ColorHogMotion.dim), dtype=np.float32), provenance=Provenance(backbone="c3d", dim=492)
+    encoded = predictor.encode_video(np.ones((9, ColorHogMotion.dim), dtype=np.float32))
+    assert refusal(DataError, lambda: predictor.find(encoded, "   ")) == (
+        "the query is empty or holds no words (got '   '); describe the moment to find"
+    )
+    assert refusal(DataError, lambda: predictor.find(encoded, "a dog", k=0)) == "k is 0: ask for at least 1 moment"
+    for query, speech in (("a dog", "dog.wav"), (None, None)):
+        assert refusal(DataError, lambda q=query, s=speech: predictor.find(encoded, q, speech=s)) == (  # type: ignore[misc]
+            "give either a sentence or a sound file, and not both"
         )
-    with pytest.raises(DataError, match="give either a sentence or a sound file, and not both"):
-        predictor.find(encoded, "a dog", speech="dog.wav")
-    with pytest.raises(
-        FeatureError, match="the model was trained on text queries and cannot be asked speech ones"
-    ):
-        predictor.find(encoded, speech="dog.wav")
-    with pytest.raises(VideoError, match=r"nothing\.mp4"):
-        predictor.encode_video(tmp_path / "nothing.mp4")
-    with pytest.raises(CheckpointError, match="does not exist"):
-        Predictor.load(tmp_path / "nowhere")
+    assert refusal(FeatureError, lambda: predictor.find(encoded, speech="dog.wav")) == (
+        "the model was trained on text queries and cannot be asked speech ones: use another checkpoint, or train one "
+        "for both with --set data.query_kinds=[text,speech]"
+    )
+    assert refusal(FeatureShapeError, lambda: predictor.find_features(encoded, torch.ones(1, 3))) == (
+        "the query has features of width 3, but model.query_dim is 512: use the features the model was made for, or "
+        "train with --set model.query_dim=3"
+    )
+
+
+def test_bad_video_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(checkpoint, device="cpu")
+    rows = np.ones((4, ColorHogMotion.dim), dtype=np.float32)
+    command = "mrnet features video VIDEOS --backbone color-hog-motion --rate 2 --out FEATURES.h5"
+    assert refusal(FeatureShapeError, lambda: predictor.encode_video(rows[:, :3])) == (
+        "the given array has features of width 3, the model was trained on width 492 of 'color-hog-motion' revision "
+        f"1: {command}"
+    )
+    for bad, shape in ((rows[0], [492]), (rows[:0], [0, 492])):
+        assert refusal(FeatureShapeError, lambda b=bad: predictor.encode_video(b)) == (  # type: ignore[misc]
+            f"the given array has shape {shape}: give (n, c), n at least 1"
+        )
+    assert refusal(FeatureError, lambda: predictor.encode_video(rows * np.nan)) == (
+        "the given array holds NaN or infinity: extract them again"
+    )
+    for duration_s in (-1.0, 0.0, float("inf")):
+        assert refusal(DataError, lambda d=duration_s: predictor.encode_video(rows, duration_s=d)) == (  # type: ignore[misc]
+            f"duration_s is {duration_s}: give the video's length in seconds"
+        )
+    c3d = Provenance(backbone="c3d", dim=492)
+    assert refusal(FeatureShapeError, lambda: predictor.encode_video(rows, provenance=c3d)) == (
+        "the video features come from 'c3d', the model was trained on 'color-hog-motion' revision 1: point "
+        f"data.video_features at features of that backbone: {command}"
+    )
+    assert refusal(VideoError, lambda: predictor.encode_video(tmp_path / "nothing.mp4")) == (
+        f"{tmp_path / 'nothing.mp4'}: no such file; check the path of the video"
+    )
+    assert refusal(CheckpointError, lambda: Predictor.load(tmp_path / "nowhere")) == (
+        f"{tmp_path / 'nowhere'} does not exist: expected a folder with mrnet.json and model.safetensors, or a "
+        "training run; `mrnet train`, `mrnet demo` and `mrnet convert` make one"
+    )
 
 
 def test_model_of_published_features_asks_for_features(
     config: RunConfig, spec: ModelSpec, tmp_path: Path, video: Path
 ) -> None:
-    published = spec_of(
-        config, **{**spec.provenances, "video": Provenance(backbone="c3d", dim=ColorHogMotion.dim)}
+    c3d = spec.provenances["video"].model_copy(update={"backbone": "c3d", "rows_per_s": None})
+    published = spec.model_copy(update={"provenances": spec.provenances | {"video": c3d}})
+    predictor = Predictor.load(save_untrained(tmp_path / "published", config, published), device="cpu")
+    said = refusal(FeatureError, lambda: predictor.encode_video(video))
+    assert said.startswith(
+        "the model was trained on 'c3d' features, which cannot be made here (no video backbone is named "
     )
-    save_checkpoint(tmp_path / "published", published, config, MRNet(config.model).state_dict())
-    predictor = Predictor.load(tmp_path / "published", device="cpu")
-    with pytest.raises(
-        FeatureError, match=r"trained on 'c3d' features, which cannot be made here .*: give features"
-    ):
-        predictor.encode_video(video)
-    encoded = predictor.encode_video(np.ones((9, ColorHogMotion.dim), dtype=np.float32), duration_s=4.0)
+    assert said.endswith("): give features, not raw input")
+    rows = np.ones((9, ColorHogMotion.dim), dtype=np.float32)
+    assert refusal(DataError, lambda: predictor.encode_video(rows)) == (
+        "features do not say how long the video is: give duration_s"
+    )
+    encoded = predictor.encode_video(rows, duration_s=4.0)
     assert encoded.duration_s == 4.0
     assert predictor.find(encoded, "a dog")
+
+
+def test_model_that_does_not_say_how_its_features_were_made(
+    config: RunConfig, tmp_path: Path, video: Path
+) -> None:
+    predictor = Predictor.load(save_untrained(tmp_path / "unknown", config, spec_of(config)), device="cpu")
+    assert refusal(FeatureError, lambda: predictor.encode_video(video)) == (
+        "the checkpoint does not say which backbone made its video features: give features, not raw input"
+    )
+    encoded = predictor.encode_video(torch.ones(9, ColorHogMotion.dim), duration_s=4.0)
+    assert refusal(FeatureError, lambda: predictor.find(encoded, "a dog")) == (
+        "the checkpoint does not say which backbone made its text features: give features, not raw input"
+    )
+    assert predictor.find_features(encoded, torch.ones(1, HashedWords.dim), k=1)
+
+
+def test_features_of_another_revision_are_not_made(config: RunConfig, spec: ModelSpec, tmp_path: Path) -> None:
+    old = spec.provenances["text"].model_copy(update={"revision": "0"})
+    changed = spec.model_copy(update={"provenances": spec.provenances | {"text": old}})
+    predictor = Predictor.load(save_untrained(tmp_path / "old", config, changed), device="cpu")
+    encoded = predictor.encode_video(np.ones((9, ColorHogMotion.dim), dtype=np.float32))
+    assert refusal(FeatureError, lambda: predictor.find(encoded, "a dog")) == (
+        "the model was trained on 'hashed-words' revision 0 features, this version makes 'hashed-words' revision 1: "
+        "train again, or give features of that revision"
+    )
+
+
+def test_a_model_of_both_kinds_takes_a_sentence_in_its_first_columns(
+    tiny: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = tiny(model={"query_dim": HashedWords.dim + 3})
+    widths = {"text": HashedWords.dim, "speech": 3}
+    spec = spec_of(config, text=HashedWords().provenance()).model_copy(update={"query_widths": widths})
+    predictor = Predictor.load(save_untrained(tmp_path / "both", config, spec), device="cpu")
+    encoded = predictor.encode_video(torch.randn(9, 6, generator=torch.Generator().manual_seed(0)), duration_s=9.0)
+    row = torch.from_numpy(encode_sources(HashedWords(), ["a dog"])[0])
+    widened = torch.cat([row, torch.zeros(1, 3)], dim=1)
+    assert predictor.find(encoded, "a dog") == predictor.find_features(encoded, widened)
+    assert refusal(FeatureError, lambda: predictor.find(encoded, speech="dog.wav")) == (
+        "the checkpoint does not say which backbone made its speech features: give features, not raw input"
+    )
+
+
+def test_a_model_that_hears_alone_takes_no_sentence(tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
+    config = tiny()
+    spec = spec_of(config).model_copy(update={"query_widths": {"speech": 5}})
+    predictor = Predictor.load(save_untrained(tmp_path / "ear", config, spec), device="cpu")
+    assert refusal(FeatureError, lambda: predictor.find("a.mp4", "a dog")) == (
+        "the model was trained on speech queries and cannot be asked text ones: use another checkpoint, or train one "
+        "for both with --set data.query_kinds=[text,speech]"
+    )
 
 
 def test_a_pca_travels_from_the_features_into_the_checkpoint(
@@ -179,17 +252,20 @@ def test_a_pca_travels_from_the_features_into_the_checkpoint(
     assert open_source(config.data).pca is None
     assert "is not beside it" in caplog.text
     without = Predictor(predictor.scorer.model, predictor.spec)
-    with pytest.raises(FeatureError, match=r"reduced from 492 by a PCA that its checkpoint does not hold"):
-        without.encode_video(video)
+    assert refusal(FeatureError, lambda: without.encode_video(video)) == (
+        "the model was trained on features reduced from 492 by a PCA that its checkpoint does not hold "
+        "(video.pca.safetensors): give features, not a video file"
+    )
 
 
 @pytest.mark.parametrize("attention", ["all", "video"])
 def test_what_no_query_touches_is_computed_once(attention: str, tiny: Callable[..., RunConfig]) -> None:
     torch.manual_seed(0)
     config = tiny(model={"attention": attention})
-    predictor = Predictor(MRNet(config.model), spec_of(config))
+    model = MRNet(config.model)
+    predictor = Predictor(model, spec_of(config))
     calls: list[int] = []
-    predictor.scorer.model.proposal_head.register_forward_hook(lambda *_: calls.append(1))
+    model.proposal_head.register_forward_hook(lambda *_: calls.append(1))
     video = predictor.encode_video(torch.randn(20, 6), duration_s=10.0)
     queries = torch.randn(3, 1, 5)
     found = [predictor.find_features(video, query) for query in queries]
@@ -201,13 +277,8 @@ def test_what_no_query_touches_is_computed_once(attention: str, tiny: Callable[.
     assert found[0] != found[1]
 
 
-def test_proposals_that_depend_on_a_query_have_none_of_their_own(tiny: Callable[..., RunConfig]) -> None:
-    model = MRNet(tiny().model)
-    with pytest.raises(ValueError, match="depend on the query"):
-        model.embed_proposals(torch.zeros(1, 8, 8))
-
-
 def test_memory_budget_reaches_the_model(checkpoint: Path) -> None:
-    assert Predictor.load(checkpoint, device="cpu").scorer.model.proposal_head.stack.memory_budget is None
+    predictor = Predictor.load(checkpoint, device="cpu")
+    assert predictor.scorer.model.proposal_head.stack.memory_budget is None
     predictor = Predictor.load(checkpoint, device="cpu", memory_budget=123)
     assert predictor.scorer.model.proposal_head.stack.memory_budget == 123

@@ -1,6 +1,7 @@
-"""Batches, parts of processes, and features read and resampled."""
+"""Batches, parts of processes, and features that are read once."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,10 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mrnet import data
 from mrnet.config import RunConfig
+from mrnet.data import dataset as dataset_module
 from mrnet.data.dataset import (
     Batch,
+    MomentDataset,
     Sample,
     epoch_batches,
     load_batches,
@@ -20,7 +22,6 @@ from mrnet.data.dataset import (
 )
 from mrnet.data.sources import open_source
 from mrnet.errors import DataError
-from mrnet.temporal import resample
 from mrnet.types import Query, Span, VideoRecord
 
 
@@ -37,6 +38,11 @@ def sample(name: str, *spans: tuple[float, float], duration_s: float = 10.0) -> 
         torch.tensor(spans)[:, None],
         record(name, *spans, duration_s=duration_s),
     )
+
+
+def train_set(config: RunConfig) -> MomentDataset:
+    source = open_source(config.data)
+    return source.dataset(source.split("train"), config.model, {})
 
 
 def test_collate_pads_queries_and_flattens_moments() -> None:
@@ -70,9 +76,7 @@ def test_batches_of_an_epoch_hold_every_video_once_and_differ_by_epoch() -> None
 def test_queries_are_drawn_anew_each_epoch_and_stay_in_order(
     tiny: Callable[..., RunConfig], dataset_files: dict[str, str]
 ) -> None:
-    config = tiny(data=dataset_files)
-    source = open_source(config.data)
-    dataset = source.dataset(source.split("train"), config.model, {})
+    dataset = train_set(tiny(data=dataset_files))
     draws = [[r.queries for r in dataset.draw(1, seed=0, epoch=epoch).records] for epoch in range(1, 9)]
     assert all(len(queries) == 1 for draw in draws for queries in draw)
     several = next(i for i, record in enumerate(dataset.records) if len(record.queries) > 1)
@@ -89,9 +93,7 @@ def test_parts_of_processes_make_up_the_batch_in_order() -> None:
 
 
 def test_dataset_reads_and_resamples(tiny: Callable[..., RunConfig], dataset_files: dict[str, str]) -> None:
-    config = tiny(data=dataset_files)
-    source = open_source(config.data)
-    dataset = source.dataset(source.split("train"), config.model, {})
+    dataset = train_set(tiny(data=dataset_files))
     (batch,) = load_batches(dataset, [[0, 1]])
     assert batch.video.shape == (2, 16, 6)
     norms = dataset[0].video.norm(dim=1)
@@ -103,9 +105,7 @@ def test_dataset_reads_and_resamples(tiny: Callable[..., RunConfig], dataset_fil
 def test_workers_read_the_same(
     workers: int, tiny: Callable[..., RunConfig], dataset_files: dict[str, str]
 ) -> None:
-    config = tiny(data=dataset_files)
-    source = open_source(config.data)
-    dataset = source.dataset(source.split("train"), config.model, {})
+    dataset = train_set(tiny(data=dataset_files))
     batches = list(load_batches(dataset, [[0], [3, 2]], workers))
     assert [[r.video_id for r in batch.records] for batch in batches] == [["v0"], ["v3", "v2"]]
     torch.testing.assert_close(batches[1].video[1], dataset[2].video)
@@ -114,37 +114,69 @@ def test_workers_read_the_same(
 def test_missing_features_are_named(tiny: Callable[..., RunConfig], dataset_files: dict[str, str]) -> None:
     config = tiny(data=dataset_files)
     source = open_source(config.data)
-    with pytest.raises(
-        DataError, match=r"1 of 1 videos have no features in .*videos\.h5, the first being 'other'"
-    ):
-        source.dataset([record("other", (0, 1))], config.model, {})
+    with pytest.raises(DataError) as caught:
+        source.dataset([*source.split("train"), record("other", (0, 1))], config.model, {})
+    assert str(caught.value) == (
+        f"1 of 8 videos have no features in {dataset_files['video_features']}, the first being 'other': extract "
+        "them, or see `mrnet data check`"
+    )
 
 
-def resampled(config: RunConfig, folder: Path) -> tuple[list[Sample], list[Sample]]:
-    """The samples of a split before and after its features were resampled once."""
+def test_videos_without_a_query_are_left_out(
+    tiny: Callable[..., RunConfig], dataset_files: dict[str, str]
+) -> None:
+    config = tiny(data=dataset_files)
     source = open_source(config.data)
-    dataset = source.dataset(source.split("train"), config.model, {})
-    before = [dataset[index] for index in range(len(dataset))]
-    dataset.resample_once(folder)
-    drawn = dataset.draw(1, seed=0, epoch=1)
-    assert [drawn[index].video.tolist() for index in range(len(drawn))] == [one.video.tolist() for one in before]
-    return before, [dataset[index] for index in range(len(dataset))]
+    records = [VideoRecord("unasked", 3.0, ()), *source.split("val")]
+    assert source.dataset(records, config.model, {}).records == records[1:]
+    with pytest.raises(DataError) as caught:
+        source.dataset(records[:1], config.model, {})
+    assert str(caught.value) == "the annotations hold no query: there is nothing to learn or to evaluate"
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often features were resampled since the test began."""
+    counted: Counter[str] = Counter()
+    original = dataset_module.resample
+
+    def resample(rows: torch.Tensor, num_rows: int) -> torch.Tensor:
+        counted["resample"] += 1
+        return original(rows, num_rows)
+
+    monkeypatch.setattr(dataset_module, "resample", resample)
+    return counted
+
+
+def epochs(dataset: MomentDataset, count: int) -> list[list[Sample]]:
+    """The samples of some epochs, one query of each video."""
+    drawn = [dataset.draw(1, seed=0, epoch=epoch) for epoch in range(1, count + 1)]
+    return [[one[index] for index in range(len(one))] for one in drawn]
 
 
 def test_features_are_resampled_once(
-    tiny: Callable[..., RunConfig], dataset_files: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny: Callable[..., RunConfig],
+    dataset_files: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    calls: Counter[str],
 ) -> None:
     (tmp_path / "run").mkdir()
-    calls: list[int] = []
-    monkeypatch.setattr(data.dataset, "resample", lambda rows, n: calls.append(n) or resample(rows, n))
-    before, after = resampled(tiny(data=dataset_files), tmp_path / "run")
-    # One video by the check at the start, all of them before, all of them once, and then none.
-    assert len(calls) == 1 + 2 * len(before)
+    dataset = train_set(tiny(data=dataset_files))
+    before = [dataset[index] for index in range(len(dataset))]
+    calls.clear()
+    dataset.resample_once(tmp_path / "run")
+    assert calls["resample"] == len(dataset) == 7
+    monkeypatch.setattr(dataset.video_store, "read", lambda _: pytest.fail("read again"))
+    for samples in epochs(dataset, 3):
+        assert [one.video.tolist() for one in samples] == [one.video.tolist() for one in before]
+    after = [dataset[index] for index in range(len(dataset))]
+    assert calls["resample"] == 7  # in all of these epochs
     for one, other in zip(before, after, strict=True):
         assert torch.equal(one.video, other.video)
         assert one.record == other.record
     assert not list((tmp_path / "run").iterdir())
-    batch = next(load_batches([after[0], after[1]], [[0, 1]]))  # type: ignore[arg-type]
+    batch = next(load_batches(after, [[0, 1]]))  # type: ignore[arg-type]
     batch.video.zero_()  # a copy
     assert after[0].video.any()
 
@@ -157,9 +189,19 @@ def test_without_room_features_are_read_each_time(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
+    calls: Counter[str],
 ) -> None:
+    dataset = train_set(tiny(data=dataset_files))
+    before = [dataset[index] for index in range(len(dataset))]
     if fault == "little room":
         monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100))
-    before, after = resampled(tiny(data=dataset_files), tmp_path if fault == "little room" else tmp_path / "none")
-    assert all(torch.equal(one.video, other.video) for one, other in zip(before, after, strict=True))
-    assert "features are read and resampled anew in each epoch" in caplog.text
+    dataset.resample_once(tmp_path if fault == "little room" else tmp_path / "none")
+    reason = {
+        "little room": "there is too little room on the disk",
+        "no folder": f"[Errno 2] No such file or directory: '{tmp_path / 'none'}'",
+    }[fault]
+    assert caplog.messages == [f"features are read and resampled anew in each epoch: {reason}"]
+    calls.clear()
+    for samples in epochs(dataset, 2):
+        assert all(torch.equal(one.video, other.video) for one, other in zip(before, samples, strict=True))
+    assert calls["resample"] == 14

@@ -1,4 +1,4 @@
-"""Features of queries of either kind, and both in one space."""
+"""Features of text and speech queries, and both in one space."""
 
 from pathlib import Path
 
@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mrnet.config import DataConfig
 from mrnet.data.queries import CombinedQueries, EncodedQueries, StoredQueries, fill_columns, with_kinds
-from mrnet.data.sources import open_source
-from mrnet.errors import ConfigError, DataError
+from mrnet.errors import DataError
 from mrnet.features.encoders.hashed_words import HashedWords
 from mrnet.features.store.reader import open_store
 from mrnet.features.store.writer import write_store
@@ -45,14 +43,14 @@ def test_encoded_queries_encode_each_sentence_once() -> None:
     assert torch.equal(first, again)
 
 
-def stored(path: Path, **values: float) -> StoredQueries:
-    """A store of 2-wide features, each filled with a value."""
-    provenance = Provenance(backbone="b", dim=2)
-    write_store(path, [(key, np.full((1, 2), value)) for key, value in values.items()], provenance)
+def stored(path: Path, width: int = 2, **values: float) -> StoredQueries:
+    """A store of features, each filled with a value."""
+    provenance = Provenance(backbone="b", dim=width)
+    write_store(path, [(key, np.full((1, width), value)) for key, value in values.items()], provenance)
     return StoredQueries(open_store(path))
 
 
-def said_record() -> VideoRecord:
+def spoken_record() -> VideoRecord:
     queries = tuple(
         Query(text, (Span(0, 1),), f"v#{i}", audio=f"v_{i}.wav") for i, text in enumerate(["a dog", "a cat"])
     )
@@ -60,55 +58,56 @@ def said_record() -> VideoRecord:
 
 
 def test_either_kind_has_columns_of_its_own(tmp_path: Path) -> None:
-    features = CombinedQueries(
-        {
-            "text": stored(tmp_path / "text.h5", v_0=1.0, v_1=2.0),
-            "speech": stored(tmp_path / "speech.h5", v_0=3.0, v_1=4.0),
-        }
-    )
-    (record,) = with_kinds([said_record()], ["text", "speech"])
+    text = stored(tmp_path / "text.h5", v_0=1.0, v_1=2.0)
+    speech = stored(tmp_path / "speech.h5", 3, v_0=3.0, v_1=4.0)
+    features = CombinedQueries({"text": text, "speech": speech})
+    (record,) = with_kinds([spoken_record()], ["text", "speech"])
     assert [(query.qid, query.kind) for query in record.queries] == [
         ("v#0 (text)", "text"),
         ("v#0 (speech)", "speech"),
         ("v#1 (text)", "text"),
         ("v#1 (speech)", "speech"),
     ]
-    assert features.dim == 4
-    assert features.widths == {"text": 2, "speech": 2}
-    assert features(record.queries).tolist() == [[1, 1, 0, 0], [0, 0, 3, 3], [2, 2, 0, 0], [0, 0, 4, 4]]
-    widths: dict[QueryKind, int] = {"text": 2, "speech": 1}
-    assert fill_columns(torch.tensor([[7.0]]), "speech", widths).tolist() == [[0, 0, 7]]
-    assert fill_columns(torch.tensor([[7.0, 8.0]]), "text", widths).tolist() == [[7, 8, 0]]
-    assert fill_columns(torch.tensor([[7.0, 8.0]]), "text", {"text": 2}).tolist() == [[7, 8]]
+    assert features.widths == {"text": 2, "speech": 3}
+    assert features.dim == 5
+    expected = [[1, 1, 0, 0, 0], [0, 0, 3, 3, 3], [2, 2, 0, 0, 0], [0, 0, 4, 4, 4]]
+    assert features(record.queries).tolist() == expected
+    assert features(record.queries[::-1]).tolist() == expected[::-1]
+    assert features(record.queries[1:2]).tolist() == expected[1:2]  # of one kind alone
+    assert features(record.queries).dtype == torch.float32
+
+
+def test_one_kind_fills_all_columns(tmp_path: Path) -> None:
+    features = CombinedQueries({"speech": stored(tmp_path / "speech.h5", 3, v_0=3.0, v_1=4.0)})
+    (record,) = with_kinds([spoken_record()], ["speech"])
+    assert features.dim == 3
+    assert features(record.queries).tolist() == [[3, 3, 3], [4, 4, 4]]
+    with pytest.raises(DataError) as caught:
+        features(spoken_record().queries)
+    assert str(caught.value) == "query 'v#0' is of text, of which there are no features here"
+
+
+def test_columns_are_filled_in_the_order_of_the_widths() -> None:
+    row = torch.tensor([[7.0], [8.0]])
+    assert fill_columns(row, "text", {"text": 1, "speech": 3}).tolist() == [[7, 0, 0, 0], [8, 0, 0, 0]]
+    assert fill_columns(row, "speech", {"text": 3, "speech": 1}).tolist() == [[0, 0, 0, 7], [0, 0, 0, 8]]
+    assert fill_columns(row, "speech", {"speech": 1, "text": 2}).tolist() == [[7, 0, 0], [8, 0, 0]]
+    assert fill_columns(row, "text", {"text": 1}).tolist() == [[7], [8]]
 
 
 def test_a_query_of_one_kind_keeps_its_qid() -> None:
-    (record,) = with_kinds([said_record()], ["speech"])
+    (record,) = with_kinds([spoken_record()], ["speech"])
     assert [(query.qid, query.kind) for query in record.queries] == [("v#0", "speech"), ("v#1", "speech")]
 
 
 def test_speech_queries_need_sound_files() -> None:
-    typed = VideoRecord("v", 10.0, (Query("a dog", (Span(0, 1),), "v#0"),))
-    assert with_kinds([typed], ["text"]) == [typed]
-    with pytest.raises(
-        DataError, match=r"^query 'v#0' has no sound file: speech queries need annotations with `aud"
-    ):
-        with_kinds([typed], ["speech"])
-
-
-def test_a_source_of_speech_queries_alone(tmp_path: Path) -> None:
-    write_store(tmp_path / "videos.h5", [("v", np.ones((3, 2)))], Provenance(backbone="b", dim=2))
-    stored(tmp_path / "speech.h5", v_0=3.0, v_1=4.0)
-    data = DataConfig(video_features=str(tmp_path / "videos.h5"), query_kinds=["speech"])
-    with pytest.raises(
-        ConfigError, match=r"^data\.speech_features is not set: speech queries need --set data\.spe"
-    ):
-        open_source(data)
-    source = open_source(data.model_copy(update={"speech_features": str(tmp_path / "speech.h5")}))
-    (record,) = with_kinds([said_record()], ["speech"])
-    assert source.queries(record.queries).tolist() == [[3, 3], [4, 4]]
-    with pytest.raises(DataError, match=r"^query 'v#0' is of text, of which there are no features here$"):
-        source.queries(said_record().queries)
-    assert source.provenances.keys() == {"video", "speech"}
-    assert source.query_widths == {"speech": 2}
-    assert source.provenances["speech"] == Provenance(backbone="b", dim=2)
+    silent = VideoRecord("v", 10.0, (Query("a dog", (Span(0, 1),), "v#0"),))
+    assert with_kinds([silent], ["text"]) == [silent]
+    several: list[list[QueryKind]] = [["speech"], ["text", "speech"]]
+    for kinds in several:
+        with pytest.raises(DataError) as caught:
+            with_kinds([silent], kinds)
+        assert str(caught.value) == (
+            "query 'v#0' has no sound file: speech queries need annotations with `audios` (ActivityNet Speech and "
+            "the other *_audio_new.json have them)"
+        )
