@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
-from tqdm import tqdm
 
 from mrnet.errors import AudioError, FeatureError
 from mrnet.features.backbone import Backbone, Modality
 from mrnet.features.extraction.pipeline import Outcomes, Source, encode_all
 from mrnet.features.store.writer import StoreWriter, check_id, check_rows, open_writer
 from mrnet.media.container import open_media
+from mrnet.progress import Progress
 from mrnet.types import VIDEO_SUFFIXES
 
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".aac", ".wma")
@@ -117,11 +117,10 @@ def collect(
     report = Report()
     origins = {feature_id: _origin(kind, source) for feature_id, source in sources.items()}
     todo = {feature_id: sources[feature_id] for feature_id in _missing(origins, kind, writer, report)}
-    bar = tqdm(total=len(todo), desc="encoding", unit=UNITS[kind], disable=None, leave=False)
     try:
         if todo:
             writer.begin()
-        with closing(encode(todo)) as outcomes, bar:
+        with closing(encode(todo)) as outcomes, Progress(len(todo), "encoding", UNITS[kind]) as progress:
             for feature_id, outcome in outcomes:
                 try:
                     if isinstance(outcome, str):
@@ -135,8 +134,7 @@ def collect(
                     rate = writer.provenance.rows_per_s
                     report.media_s += _length_s(kind, sources[feature_id], len(rows), rate)
                 report.wall_s = time.monotonic() - started_s
-                bar.set_postfix_str(report.speed, refresh=False)
-                bar.update()
+                progress.update(speed=report.speed)
         writer.finish()
     except BaseException:  # Ctrl-C too
         writer.abandon()

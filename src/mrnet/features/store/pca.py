@@ -16,12 +16,12 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-from tqdm import tqdm
 
 from mrnet.errors import FeatureError, FeatureShapeError, OutputError
 from mrnet.features.store.reader import FeatureStore, Rows, hdf5_provenance, open_hdf5
 from mrnet.features.store.writer import write_store
 from mrnet.files import write_bytes
+from mrnet.progress import track
 from mrnet.provenance import Projection, Provenance
 
 Array = npt.NDArray[np.float64]
@@ -216,7 +216,7 @@ def fit_store(store: FeatureStore, video_ids: Sequence[str], fitted_on: str, dim
         raise FeatureError(f"{store.path}: holds no features to fit a PCA on")
     width = store.read(video_ids[0]).shape[1]
     source = store.provenance or Provenance(backbone=store.path.stem, dim=width)
-    progress = tqdm(video_ids, desc="fitting", unit="video", disable=None, leave=False)
+    progress = track(video_ids, len(video_ids), "fitting", "video")
     return Pca.fit(((video_id, store.read(video_id)) for video_id in progress), dim, source, fitted_on)
 
 
@@ -250,7 +250,7 @@ def project_store(store: FeatureStore, pca_file: Path, out: Path) -> list[str]:
     video_ids = store.ids()
 
     def reduced() -> Iterator[tuple[str, Rows]]:
-        for video_id in tqdm(video_ids, desc="reducing", unit="video", disable=None, leave=False):
+        for video_id in track(video_ids, len(video_ids), "reducing", "video"):
             try:
                 rows = pca.apply(store.read(video_id))
             except FeatureError as error:
