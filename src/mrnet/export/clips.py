@@ -12,7 +12,7 @@ from av.container import OutputContainer
 from mrnet.errors import OutputError, VideoError
 from mrnet.export.copying import CannotHoldError, copied
 from mrnet.export.encoding import encoded
-from mrnet.export.reading import Stretch, decoded_at, first_frame_s
+from mrnet.export.reading import AnyPacket, Stretch, decoded_at, first_frame_s
 from mrnet.files import make_directory, replacing
 from mrnet.media.container import media_reason, media_url
 from mrnet.types import Moment
@@ -91,7 +91,7 @@ def _encode(stretch: Stretch, path: Path) -> Path:
     return path
 
 
-def _mux(clip: OutputContainer, tracks: list[Iterator[av.Packet]]) -> None:
+def _mux(clip: OutputContainer, tracks: list[Iterator[AnyPacket]]) -> None:
     for packet in heapq.merge(*tracks, key=decoded_at):
         clip.mux(packet)
 

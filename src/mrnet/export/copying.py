@@ -6,11 +6,10 @@ from fractions import Fraction
 
 import av
 from av.container import OutputContainer
-from av.packet import Packet
 from av.stream import Stream
 
 from mrnet.errors import VideoError
-from mrnet.export.reading import TOLERANCE, Stretch, decoded_at, shown_at
+from mrnet.export.reading import TOLERANCE, AnyPacket, Stretch, decoded_at, shown_at, sound_streams
 from mrnet.media.container import open_media
 from mrnet.media.video import video_stream
 
@@ -22,7 +21,7 @@ class CannotHoldError(Exception):
     """A container does not take streams of these codecs."""
 
 
-def copied(clip: OutputContainer, stretch: Stretch) -> list[Iterator[Packet]]:
+def copied(clip: OutputContainer, stretch: Stretch) -> list[Iterator[AnyPacket]]:
     """The packets of each track, timed from the start of the clip; the tracks are added to the clip.
 
     Args:
@@ -36,15 +35,17 @@ def copied(clip: OutputContainer, stretch: Stretch) -> list[Iterator[Packet]]:
     with open_media(stretch.video, "video", VideoError) as source:
         picture = video_stream(source, stretch.video)
         pictures = stretch.packets_from_key_frame(picture.index)
-        first = next(pictures)
-        start = shown_at(first)
-        found = [(picture, _pictures(stretch, itertools.chain([first], pictures), start))]
-        found += [(sound, _sound(stretch, sound.index, start)) for sound in source.streams.audio]
+        key = next(pictures)
+        start = shown_at(key)
+        found: list[tuple[Stream, Iterator[AnyPacket]]] = [
+            (picture, _pictures(stretch, itertools.chain([key], pictures), start)),
+            *((sound, _sound(stretch, sound.index, start)) for sound in sound_streams(source)),
+        ]
         tracks = []
         try:
             for stream, packets in found:
                 first = next(packets, None)
-                if first is not None:
+                if first is not None:  # else the track is over before the moment starts
                     into = clip.add_stream_from_template(stream)
                     into.metadata.update(stream.metadata)
                     tracks.append(_moved(itertools.chain([first], packets), into, start))
@@ -56,12 +57,12 @@ def copied(clip: OutputContainer, stretch: Stretch) -> list[Iterator[Packet]]:
     return tracks
 
 
-def _pictures(stretch: Stretch, packets: Iterator[Packet], start: Fraction) -> Iterator[Packet]:
+def _pictures(stretch: Stretch, packets: Iterator[AnyPacket], start: Fraction) -> Iterator[AnyPacket]:
     """Packets of the frames from the key frame on that are shown before the end, and of those they are built from.
 
     Frames that follow a key frame and are shown before it are built from what is not there.
     """
-    held: list[Packet] = []  # shown after the end: needed if one that is decoded later is not
+    held: list[AnyPacket] = []  # shown after the end: needed if one that is decoded later is not
     end_s = float(start)
     for packet in packets:
         if not packet.size or shown_at(packet) < start:
@@ -77,7 +78,7 @@ def _pictures(stretch: Stretch, packets: Iterator[Packet], start: Fraction) -> I
     stretch.check_reached(end_s)
 
 
-def _sound(stretch: Stretch, index: int, start: Fraction) -> Iterator[Packet]:
+def _sound(stretch: Stretch, index: int, start: Fraction) -> Iterator[AnyPacket]:
     for packet in stretch.packets(index, float(start) - _INTERLEAVED_S):
         if shown_at(packet) >= stretch.end_s:
             break
@@ -85,7 +86,7 @@ def _sound(stretch: Stretch, index: int, start: Fraction) -> Iterator[Packet]:
             yield packet
 
 
-def _moved(packets: Iterator[Packet], into: Stream, start: Fraction) -> Iterator[Packet]:
+def _moved(packets: Iterator[AnyPacket], into: Stream, start: Fraction) -> Iterator[AnyPacket]:
     for packet in packets:
         shift = round(start / packet.time_base)
         packet.pts = None if packet.pts is None else packet.pts - shift

@@ -13,12 +13,11 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.filter import Graph
 from av.filter.context import FilterContext
-from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mrnet.errors import VideoError
-from mrnet.export.reading import TOLERANCE, Stretch, shown_at
+from mrnet.export.reading import TOLERANCE, AnyPacket, Stretch, shown_at, sound_streams
 from mrnet.media.container import open_media
 from mrnet.media.cores import CORES
 from mrnet.media.video import H264, video_stream
@@ -34,7 +33,7 @@ _AAC_BITS_A_CHANNEL = 96_000
 _TURNS = {90: ["transpose=cclock"], 180: ["hflip", "vflip"], 270: ["transpose=clock"]}
 
 
-def encoded(clip: OutputContainer, stretch: Stretch) -> list[Iterator[Packet]]:
+def encoded(clip: OutputContainer, stretch: Stretch) -> list[Iterator[AnyPacket]]:
     """The packets of each track, timed from the start of the moment; the tracks are added to the clip.
 
     Args:
@@ -46,22 +45,22 @@ def encoded(clip: OutputContainer, stretch: Stretch) -> list[Iterator[Packet]]:
     """
     with open_media(stretch.video, "video", VideoError) as source:
         tracks = [_pictures(clip, stretch, video_stream(source, stretch.video))]
-        tracks += [_sound(clip, stretch, sound) for sound in source.streams.audio]
+        tracks += [_sound(clip, stretch, sound) for sound in sound_streams(source)]
         clip.start_encoding()
     return tracks
 
 
-def _pictures(clip: OutputContainer, stretch: Stretch, stream: VideoStream) -> Iterator[Packet]:
+def _pictures(clip: OutputContainer, stretch: Stretch, stream: VideoStream) -> Iterator[AnyPacket]:
     frames = _upright(_frames(stretch, stream.index), stream.sample_aspect_ratio or Fraction(1), stretch.video)
     first = next(frames)
     # Without frames built from later ones: packets come in order, and each lasts as long as its frame.
     into = clip.add_stream("libx264", rate=stream.average_rate or 30, options=H264 | {"bf": "0"})
     into.width, into.height, into.pix_fmt = first.width, first.height, "yuv420p"
-    into.codec_context.time_base = first.time_base
+    into.codec_context.time_base = _CLOCK
     into.color_range, into.colorspace = first.color_range, first.colorspace
     into.color_primaries, into.color_trc = first.color_primaries, first.color_trc
 
-    def packets() -> Iterator[Packet]:
+    def packets() -> Iterator[AnyPacket]:
         lengths: deque[int] = deque()
         for frame in itertools.chain([first], frames, [None]):
             if frame is not None:
@@ -80,9 +79,10 @@ def _frames(stretch: Stretch, index: int) -> Iterator[VideoFrame]:
     for (from_s, frame), (until_s, _) in itertools.pairwise(ended):
         if frame is None or until_s <= stretch.start_s + TOLERANCE:
             continue
-        frame.pts, frame.time_base = max(pts, round((from_s - stretch.start_s) / _CLOCK)), _CLOCK
-        frame.duration = max(1, round((until_s - stretch.start_s) / _CLOCK) - frame.pts)
-        pts = frame.pts + frame.duration
+        pts = max(pts, round((from_s - stretch.start_s) / _CLOCK))
+        length = max(1, round((until_s - stretch.start_s) / _CLOCK) - pts)
+        frame.pts, frame.duration, frame.time_base = pts, length, _CLOCK
+        pts += length
         frame.pict_type = 0  # the encoder's to choose
         yield frame
 
@@ -108,6 +108,11 @@ def _decoded(stretch: Stretch, index: int) -> Iterator[tuple[float, VideoFrame |
                 yield time_s, frame
                 count += 1
     stretch.check_reached(time_s)
+    if not count:
+        raise VideoError(
+            f"{stretch.video}: no frame of moment {stretch.rank} can be decoded; the file is damaged, copy or "
+            "download it again"
+        )
 
 
 def _upright(frames: Iterator[VideoFrame], pixel_aspect: Fraction, video: Path) -> Iterator[VideoFrame]:
@@ -139,7 +144,7 @@ def _upright(frames: Iterator[VideoFrame], pixel_aspect: Fraction, video: Path) 
         yield upright
 
 
-def _sound(clip: OutputContainer, stretch: Stretch, stream: AudioStream) -> Iterator[Packet]:
+def _sound(clip: OutputContainer, stretch: Stretch, stream: AudioStream) -> Iterator[AnyPacket]:
     frames = _samples(stretch, stream)
     first = next(frames, None)
     if first is None:  # the track is over before the moment starts
@@ -148,7 +153,7 @@ def _sound(clip: OutputContainer, stretch: Stretch, stream: AudioStream) -> Iter
     into.bit_rate = _AAC_BITS_A_CHANNEL * first.layout.nb_channels
     into.metadata.update(stream.metadata)
 
-    def packets() -> Iterator[Packet]:
+    def packets() -> Iterator[AnyPacket]:
         for frame in itertools.chain([first], frames, [None]):
             yield from into.encode(frame)
 
@@ -186,7 +191,9 @@ def _samples(stretch: Stretch, stream: AudioStream) -> Iterator[AudioFrame]:
 def _pulled(graph: Graph) -> Iterator[AudioFrame]:
     with suppress(av.error.BlockingIOError, av.error.EOFError):
         while True:
-            yield graph.pull()
+            frame = graph.pull()
+            assert isinstance(frame, AudioFrame)
+            yield frame
 
 
 def _link(graph: Graph, buffer: FilterContext, filters: list[str], sink: str) -> None:

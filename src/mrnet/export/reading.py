@@ -7,14 +7,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from mrnet.errors import VideoError
 from mrnet.media.container import media_reason, open_media
 from mrnet.media.video import video_stream
+
+AnyPacket: TypeAlias = "Packet[Any]"
+"""Of pictures or of sound."""
 
 TOLERANCE = Fraction(1, 1000)
 """Seconds by which a timestamp may be off: Matroska rounds to this."""
@@ -44,7 +50,7 @@ class Stretch:
     end_s: float
     rank: int
 
-    def packets(self, index: int, from_s: float, num_threads: int = 1) -> Iterator[Packet]:
+    def packets(self, index: int, from_s: float, num_threads: int = 1) -> Iterator[AnyPacket]:
         """Packets of a stream in decoding order, from ``from_s`` on at the latest.
 
         The last one is empty: it makes a decoder give out its last frames.
@@ -79,7 +85,7 @@ class Stretch:
             "the file is damaged, copy or download it again"
         )
 
-    def packets_from_key_frame(self, index: int, num_threads: int = 1) -> Iterator[Packet]:
+    def packets_from_key_frame(self, index: int, num_threads: int = 1) -> Iterator[AnyPacket]:
         """As :meth:`packets`, from the last key frame on that is not after the moment's start, or else the first.
 
         Raises:
@@ -132,15 +138,20 @@ def first_frame_s(video: Path) -> float:
     raise VideoError(f"{video}: no frame of its video can be decoded; the file is empty or damaged, replace it")
 
 
-def shown_at(packet: Packet) -> Fraction:
+def sound_streams(source: InputContainer) -> list[AudioStream]:
+    """The sound tracks of codecs that FFmpeg knows."""
+    return [stream for stream in source.streams.audio if stream.codec_context is not None and stream.rate]
+
+
+def shown_at(packet: AnyPacket) -> Fraction:
     """When what a packet holds is shown or heard, in seconds on the clock of its file."""
     return _seconds(packet, packet.pts, packet.dts)
 
 
-def decoded_at(packet: Packet) -> Fraction:
+def decoded_at(packet: AnyPacket) -> Fraction:
     """When a packet is decoded, in seconds on the clock of its file."""
     return _seconds(packet, packet.dts, packet.pts)
 
 
-def _seconds(packet: Packet, *timestamps: int | None) -> Fraction:
+def _seconds(packet: AnyPacket, *timestamps: int | None) -> Fraction:
     return packet.time_base * next((timestamp for timestamp in timestamps if timestamp is not None), 0)
