@@ -13,12 +13,13 @@ from mrnet.types import QueryKind, QueryProtocol
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Scores a checkpoint on a split (--checkpoint), or a file of predictions against annotations "
-        "(--predictions and --annotations)."
+        "Scores a checkpoint on a split (--checkpoint), a file of predictions against annotations (--predictions and "
+        "--annotations), or what is found without training (--untrained, --annotations and --features)."
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--checkpoint", type=Path, help="checkpoint or training run")
     what.add_argument("--predictions", type=Path, metavar="P.jsonl", help="QVHighlights-style JSON lines")
+    what.add_argument("--untrained", action="store_true", help="the scorer without training")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     model = parser.add_argument_group("with --checkpoint")
@@ -43,8 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, help="folder for report.json and predictions (default: CHECKPOINT/SPLIT)"
     )
 
+    untrained = parser.add_argument_group("with --untrained")
+    untrained.add_argument("--features", type=Path, metavar="F", help="features of the videos, or their folder")
+    untrained.add_argument(
+        "--backbone", metavar="NAME", help="encoder of the videos (default: that of F, else the packaged one)"
+    )
+
+    given = parser.add_argument_group("with --predictions, or --untrained")
+    given.add_argument("--annotations", type=Path, metavar="A", help="annotations of the split that is scored")
     given = parser.add_argument_group("with --predictions")
-    given.add_argument("--annotations", type=Path, metavar="A", help="annotations of the split that was predicted")
     given.add_argument("--train", type=Path, metavar="A", help="training annotations, to add the baselines")
     given.add_argument("--metrics", choices=["recall", "qvhighlights"], default="recall", help="(default: recall)")
     given.add_argument(
@@ -58,7 +66,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.untrained:
+        return _evaluate_untrained(arguments)
     return _score_predictions(arguments) if arguments.predictions else _evaluate_checkpoint(arguments)
+
+
+def _evaluate_untrained(arguments: argparse.Namespace) -> int:
+    for option in ("annotations", "features"):
+        if getattr(arguments, option) is None:
+            raise ConfigError(f"--untrained needs --annotations and --features: add --{option}")
+    from mrnet.evaluation.untrained import evaluate_untrained
+
+    report, _ = evaluate_untrained(arguments.annotations, arguments.features, arguments.backbone)
+    rows = {"untrained": report["metrics"]["single"]} | _titled(report["baselines"], "single")
+    _print(report if arguments.json else None, rows)
+    if not arguments.json:
+        print(f"{report['backbones']['video']} {report['sees']}")
+    return 0
 
 
 def _evaluate_checkpoint(arguments: argparse.Namespace) -> int:
@@ -146,7 +170,11 @@ def _score_predictions(arguments: argparse.Namespace) -> int:
 
 
 def _titled(baselines: dict[str, dict[str, float]], protocol: str) -> dict[str, dict[str, float]]:
-    titles = {"constant": "best constant moment", "rank_only": "rank only (for joint)"}
+    titles = {
+        "constant": "best constant moment",
+        "rank_only": "rank only (for joint)",
+        "random_segment": "random segment",
+    }
     shown = [name for name in baselines if name != "rank_only" or protocol != "single"]
     return {titles[name]: baselines[name] for name in shown}
 

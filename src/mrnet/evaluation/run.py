@@ -1,10 +1,11 @@
 """Let a scorer answer a split, and score what it answers beside the baselines."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mrnet.config import EvaluationConfig, RunConfig
 from mrnet.data.dataset import MomentDataset
@@ -23,7 +24,22 @@ MOMENTS_PER_QUERY = 10
 _BASELINES: tuple[BaselineKind, ...] = ("constant", "rank_only")
 
 
-def predict(scorer: Scorer[Video], dataset: MomentDataset, nms_threshold: float) -> list[Prediction]:
+class Questions(Protocol):
+    """Videos with their queries, as features; :class:`mrnet.data.dataset.MomentDataset` for one."""
+
+    @property
+    def records(self) -> Sequence[VideoRecord]: ...
+
+    def video_rows(self, video_id: str) -> Tensor:
+        """``(r, c)`` of a video."""
+        ...
+
+    def query_rows(self, record: VideoRecord) -> Tensor:
+        """``(s, q)`` of the queries of a video."""
+        ...
+
+
+def predict(scorer: Scorer[Video], dataset: Questions, nms_threshold: float) -> list[Prediction]:
     """Ranked moments of every query of a dataset, video by video.
 
     Args:

@@ -36,9 +36,10 @@ _SHORTFALL_FRACTION = 0.1
 _LONGEST_STEP_BACK_S, _LONGEST_GAP_S = 1.0, 3600.0
 # More than this gain nothing and take memory.
 _MOST_DECODER_THREADS = 16
-# Quality (crf): 0 is lossless, 23 the encoder's default. Without mbtree, whose arithmetic varies
-# from run to run, the same frames always give the same bytes.
-_H264 = {"crf": "18", "preset": "veryfast", "mbtree": "0"}
+
+H264 = {"crf": "18", "preset": "veryfast", "mbtree": "0"}
+"""Options of the encoder. Quality (crf): 0 is lossless, 23 its default. Without mbtree, whose arithmetic varies from
+run to run, the same frames always give the same bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def probe(path: str | Path) -> VideoInfo:
     """
     path = Path(path)
     with open_media(path, "video", VideoError) as container:
-        stream = _video_stream(container, path)
+        stream = video_stream(container, path)
         num_frames = stream.frames or None
         duration_s = stated_duration(container, stream)
         rate = stream.average_rate or stream.guessed_rate
@@ -129,6 +130,18 @@ def sample_frames(
         return
 
 
+def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The first video stream that is not the cover picture of a sound file.
+
+    Raises:
+        VideoError: there is none.
+    """
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return stream
+    raise VideoError(f"{path}: holds no video stream, sound only perhaps; name a video file")
+
+
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> None:
     """Write frames as H.264 in an .mp4 file; an interrupted call leaves no file behind.
 
@@ -151,7 +164,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> Non
         raise VideoError(f"{path}: frames are {width}x{height}; H.264 needs an even width and height")
     try:
         with replacing(path) as part, av.open(media_url(part), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=fps, options=_H264)
+            stream = container.add_stream("libx264", rate=fps, options=H264)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             # One thread: the bytes then depend on the frames alone, not on the machine.
             stream.thread_count = 1
@@ -164,20 +177,12 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> Non
         raise VideoError(f"{path}: cannot encode the video: {media_reason(error)}") from error
 
 
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The first video stream that is not the cover picture of a sound file."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            return stream
-    raise VideoError(f"{path}: holds no video stream, sound only perhaps; name a video file")
-
-
 def _ticks_with_frames(path: Path, rate: float, decode: Decoder) -> Iterator[tuple[int, VideoFrame]]:
     """Every tick with the frame it shows."""
     shown: VideoFrame | None = None
     tick, shown_s = 0, 0.0
     with open_media(path, "video", VideoError) as container, CORES.lend() as num_cores:
-        stream = _video_stream(container, path)
+        stream = video_stream(container, path)
         stream.thread_type, stream.thread_count = "AUTO", min(num_cores, _MOST_DECODER_THREADS)
         stated_s = stated_duration(container, stream)
         ticks = Ticks(rate, stream.time_base or Fraction(1, av.time_base))

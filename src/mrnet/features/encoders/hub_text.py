@@ -36,6 +36,9 @@ class HubText:
     vector, which lies in the space of its image vectors. Sentences that are longer than a model's limit are
     refused, not cut.
 
+    Attributes:
+        is_tower: whether its vectors lie in the space of the same model's image vectors.
+
     Source: docs/method.md, section 12, for DistilBERT and data2vec.
     """
 
@@ -52,7 +55,7 @@ class HubText:
         self._device = choose_device(device)
         folder = find_model(model)
         network = load_network(folder, self._device, self.kind)
-        self._is_tower = hasattr(network, "get_text_features")
+        self.is_tower = hasattr(network, "get_text_features")
         self._network = network.get_encoder() if network.config.is_encoder_decoder else network
         # SigLIP attends to padding: it was trained with every sentence filled up to the limit.
         self._is_filled = network.config.model_type.startswith("siglip")
@@ -89,7 +92,7 @@ class HubText:
 
     def provenance(self) -> Provenance:
         """How these vectors are made."""
-        pooling = "pooled by the text tower" if self._is_tower else "LayerNorm without scale, mean over all tokens"
+        pooling = "pooled by the text tower" if self.is_tower else "LayerNorm without scale, mean over all tokens"
         return Provenance(
             backbone=self.name,
             dim=self.dim,
@@ -100,7 +103,7 @@ class HubText:
         )
 
     def _forward(self, ids: torch.Tensor) -> torch.Tensor:
-        if self._is_tower:
+        if self.is_tower:
             pooled: torch.Tensor = self._network.get_text_features(input_ids=ids).pooler_output
             return pooled
         return mean_token(self._network(input_ids=ids).last_hidden_state)

@@ -1,0 +1,1 @@
+"""What one does with moments: clips, subtitles, edit lists, a picture, tables."""

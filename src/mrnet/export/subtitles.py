@@ -1,0 +1,47 @@
+"""Moments as subtitles: players show the query while its moment lasts."""
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+from mrnet.errors import OutputError
+from mrnet.export.words import ScoreName, one_line, score
+from mrnet.files import write_text
+from mrnet.types import Moment
+
+
+def write_subtitles(
+    path: Path, moments: Sequence[Moment], query: str, score_name: ScoreName = "probability"
+) -> None:
+    """Write a cue for every moment, ``1. a dog jumps (82%)``, in order of time.
+
+    Args:
+        path: the file, .vtt (WebVTT) or .srt (SubRip); replaced if it exists.
+        moments: best first.
+        query: what was asked.
+        score_name: what the moments' scores are.
+
+    Raises:
+        OutputError: the suffix is another, or the file cannot be written.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".vtt", ".srt"):
+        raise OutputError(f"{path}: subtitles are written as .vtt (WebVTT) or .srt (SubRip); name such a file")
+    cues = []
+    ranked = sorted(enumerate(moments, start=1), key=lambda pair: pair[1][:2])
+    for number, (rank, moment) in enumerate(ranked, start=1):
+        start_ms = round(moment.start_s * 1000)
+        end_ms = max(round(moment.end_s * 1000), start_ms + 1)
+        text = f"{rank}. {one_line(query)} ({score(moment, score_name)})"
+        if suffix == ".vtt":
+            cues.append(f"{_time(start_ms, '.')} --> {_time(end_ms, '.')}\n{html.escape(text, quote=False)}\n")
+        else:
+            # SubRip knows no escapes: an arrow in a text would be taken for times.
+            text = text.replace("-->", "->")
+            cues.append(f"{number}\n{_time(start_ms, ',')} --> {_time(end_ms, ',')}\n{text}\n")
+    write_text(path, "\n".join(["WEBVTT\n", *cues] if suffix == ".vtt" else cues))
+
+
+def _time(time_ms: int, point: str) -> str:
+    seconds, ms = divmod(time_ms, 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{ms:03d}"

@@ -1,0 +1,26 @@
+"""How times and scores read."""
+
+from typing import Literal
+
+from mrnet.types import Moment
+
+ScoreName = Literal["probability", "score"]
+"""What the scores of moments are: probabilities once they are calibrated, else on a scale of their own."""
+
+
+def clock(time_s: float, decimals: int = 0) -> str:
+    """``"0:02:24"``, or ``"0:02:24.5"`` with a decimal."""
+    units = round(time_s * 10**decimals)
+    whole, rest = divmod(units, 10**decimals)
+    text = f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+    return f"{text}.{rest:0{decimals}d}" if decimals else text
+
+
+def score(moment: Moment, name: ScoreName) -> str:
+    """``"82%"`` for a probability, ``"0.82"`` for a score."""
+    return f"{moment.score:.0%}" if name == "probability" else f"{moment.score:.2f}"
+
+
+def one_line(text: str) -> str:
+    """A text without line breaks, and with single spaces."""
+    return " ".join(text.split())
