@@ -29,8 +29,8 @@ from safetensors.numpy import save_file
 _MOST_HYPERNYMS = 4
 _TOO_GENERAL = frozenset(
     ("entity", "physical entity", "abstraction", "thing", "object", "whole", "artifact", "instrumentality",
-     "matter", "organism", "living thing", "psychological feature", "event", "attribute", "substance", "causal
-     agent", "physical object", "unit", "article", "commodity",)
+     "matter", "organism", "living thing", "psychological feature", "event", "attribute", "substance",
+     "causal agent", "physical object", "unit", "article", "commodity")
 )  # fmt: skip
 # MiniLM reads 256 tokens, about this many words.
 _MOST_WORDS = 120

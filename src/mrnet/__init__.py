@@ -5,8 +5,21 @@ batches, ``model`` and ``losses`` learn, ``retrieval`` answers, ``training`` and
 """
 
 import os
+from typing import Any
 
-from mrnet.version import __version__ as __version__
+from mrnet.version import __version__
+
+__all__ = ["Predictor", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """``mrnet.Predictor``, imported when asked for: it brings PyTorch."""
+    if name == "Predictor":
+        from mrnet.predictor import Predictor
+
+        return Predictor
+    raise AttributeError(f"module 'mrnet' has no attribute {name!r}")
+
 
 # Threads that wait for another sleep. By default they spin, and beside a program that needs their core, most of the
 # time of both goes into that. OpenMP reads this once, when torch is imported: where that was before, nothing changes.

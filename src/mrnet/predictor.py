@@ -1,63 +1,95 @@
 """Ask a video when something happens."""
 
 import math
-from collections.abc import Collection
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mrnet.config import ModelSpec
-from mrnet.data.queries import fill_columns
+from mrnet.answer import Answer
 from mrnet.data.sources import check_provenance
 from mrnet.device import choose_device
-from mrnet.errors import ConfigError, DataError, FeatureError, FeatureShapeError
-from mrnet.features.backbone import Backbone, encode_sources
-from mrnet.features.registry import extraction_command, make_backbone
+from mrnet.engines import Engine, TrainedEngine, UntrainedEngine
+from mrnet.errors import DataError, FeatureError, FeatureShapeError, VideoError
+from mrnet.features.backbone import Rows
+from mrnet.features.cache import FeatureCache
+from mrnet.features.extraction.pipeline import encode_all
 from mrnet.features.store.pca import Pca
 from mrnet.media.video import probe
-from mrnet.model.mrnet import MRNet
 from mrnet.provenance import Provenance
+from mrnet.retrieval.aligned import PACKAGED_VIDEO, AlignedScorer, AlignedVideo
 from mrnet.retrieval.rank import rank
-from mrnet.retrieval.trained import EncodedVideo, TrainedScorer
-from mrnet.temporal import check_width
-from mrnet.types import Modality, Moment, QueryKind
-from mrnet.weights.native import PCA_FILE, load_checkpoint
+from mrnet.retrieval.scorer import Candidates
+from mrnet.types import Moment, QueryKind
+from mrnet.weights.native import load_checkpoint
+
+_QUERIES_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class ReadyVideo:
+    """A video ready to be asked, made by :meth:`Predictor.encode_video`.
+
+    Attributes:
+        encoded: what the scorer keeps of it.
+        duration_s: its length in seconds.
+        path: the file, where it was one.
+    """
+
+    encoded: Any
+    duration_s: float
+    path: Path | None = None
 
 
 class Predictor:
-    """Finds moments in videos with a trained model.
+    """Finds moments in videos.
 
     ::
 
-        predictor = Predictor.load("mrnet-demo/run")
+        predictor = Predictor.auto()                           # no training, no checkpoint
+        predictor = Predictor.load("mrnet-demo/run")           # or with a trained model
         video = predictor.encode_video("holiday.mp4")          # once
         for moment in predictor.find(video, "a dog jumps", k=5):  # many times
             print(moment.start_s, moment.end_s, moment.score)
-        predictor.find(video, speech="question.wav")           # a model that hears
 
-    Every query is answered alone, whatever protocol the model was trained with.
+    Every query is answered alone, whatever protocol a model was trained with. Several threads may ask one predictor.
+
+    Args:
+        engine: encoders and scorer.
+        cache: of encoded videos; ``None`` keeps nothing.
     """
 
-    def __init__(
-        self, model: MRNet, spec: ModelSpec, *, pca: Pca | None = None, trusted: Collection[str] | None = None
-    ) -> None:
-        """Use :meth:`load` for a checkpoint on disk.
+    def __init__(self, engine: Engine, cache: FeatureCache | None = None) -> None:
+        self.engine = engine
+        self._cache = cache
+        self._lock = threading.RLock()  # encoders and scorers work for one at a time
+
+    @classmethod
+    def auto(
+        cls,
+        backbone: str = PACKAGED_VIDEO,
+        device: str | None = None,
+        *,
+        cache: FeatureCache | None = None,
+    ) -> Self:
+        """Answer without training.
 
         Args:
-            model: on its device.
-            spec: of the model.
-            pca: that the video features it was trained on went through, if any.
-            trusted: encoders that may be loaded, as of :func:`mrnet.features.registry.make_backbone`.
+            backbone: ``efficientnet-lite0``, whose weights come with a package, or ``hf:MODEL`` with a CLIP, SigLIP or
+                X-CLIP model, by folder or hub id.
+            device: where it runs; the best one there is if left out.
+            cache: of encoded videos; ``None`` keeps nothing.
+
+        Raises:
+            ConfigError: the backbone cannot be made; says what to install or to give.
         """
-        self.scorer = TrainedScorer(model, spec.decode.score_power)
-        self.spec = spec
-        self._pca = pca
-        self._trusted = trusted
-        self._backbones: dict[Modality, Backbone] = {}
+        return cls(UntrainedEngine.make(backbone, device), cache)
 
     @classmethod
     def load(
@@ -67,6 +99,7 @@ class Predictor:
         *,
         trusted: Collection[str] = (),
         memory_budget: int | None = None,
+        cache: FeatureCache | None = None,
     ) -> Self:
         """Load a checkpoint folder, or the best epoch of a training run.
 
@@ -76,6 +109,7 @@ class Predictor:
             trusted: encoders that the checkpoint may have loaded beside the registered and well-known ones, such as
                 ``"hf:/models/clip"``, which is where the ``hf:clip`` of a checkpoint lies here.
             memory_budget: bytes that speed may cost, see :class:`mrnet.model.head.ProposalHead`.
+            cache: of encoded videos; ``None`` keeps nothing.
 
         Raises:
             CheckpointError: nothing there, or damaged.
@@ -84,7 +118,7 @@ class Predictor:
         model = checkpoint.build(memory_budget=memory_budget)
         model = model.to(choose_device(None if device is None else str(device)))
         pca = None if checkpoint.pca is None else Pca.load(checkpoint.pca)
-        return cls(model, checkpoint.spec, pca=pca, trusted=trusted)
+        return cls(TrainedEngine(model, checkpoint.spec, pca=pca, trusted=trusted), cache)
 
     def encode_video(
         self,
@@ -92,139 +126,157 @@ class Predictor:
         duration_s: float | None = None,
         *,
         provenance: Provenance | None = None,
-    ) -> EncodedVideo:
+    ) -> ReadyVideo:
         """Encode a video once, to ask it many queries.
 
         Args:
-            video: a video file, or its features ``(n, c)`` from the backbone that the model was trained on.
-            duration_s: length in seconds; needed with features whose rate the checkpoint does not know.
+            video: a video file, or its features ``(r, c)`` from the backbone that the scorer was made for.
+            duration_s: length in seconds; needed with features whose rate is not known.
             provenance: of the features, where their store says: those of another encoder are refused.
 
         Raises:
             VideoError: the file does not decode.
-            FeatureShapeError: the features are of another encoder, width or shape than the model's.
-            FeatureError: the model was trained on features that no registered backbone makes.
+            FeatureShapeError: the features are of another encoder, width or shape than the scorer's.
+            FeatureError: the scorer was made for features that no registered backbone makes.
             DataError: the length is needed and not given, or not positive.
         """
-        trained_on = self.spec.provenances.get("video")
+        made_for, path = self.engine.provenance, None
         if isinstance(video, str | Path):
             path = Path(video)
             if duration_s is None:
                 duration_s = probe(path).duration_s
-            rows = torch.from_numpy(self._project(self._encode("video", path)))
-            where = str(path)
+            array, where = self._rows(path), str(path)
         else:
-            check_provenance(provenance, trained_on, "video")
-            array = np.ascontiguousarray(video) if isinstance(video, np.ndarray) else video
-            rows, where = torch.as_tensor(array, dtype=torch.float32, device="cpu"), "the given array"
-            if rows.ndim != 2 or not len(rows):
-                raise FeatureShapeError(f"{where} has shape {list(rows.shape)}: give (n, c), n at least 1")
-        if rows.shape[1] != self.spec.model.video_dim:
-            label = (
-                "" if trained_on is None else f" of {trained_on.label}{extraction_command('video', trained_on)}"
-            )
-            raise FeatureShapeError(
-                f"{where} has features of width {rows.shape[1]}, the model was trained on width "
-                f"{self.spec.model.video_dim}{label}"
-            )
-        if not torch.isfinite(rows).all():
+            check_provenance(provenance, made_for, "video")
+            array, where = np.asarray(video, dtype=np.float32), "the given array"
+            if array.ndim != 2 or not len(array):
+                raise FeatureShapeError(f"{where} has shape {list(array.shape)}: give (r, c), r at least 1")
+        array = self.engine.take_rows(array, where)
+        if not np.isfinite(array).all():
             raise FeatureError(f"{where} holds NaN or infinity: extract them again")
         if duration_s is None:
-            rate = trained_on.rows_per_s if trained_on else None
+            rate = made_for.rows_per_s if made_for else None
             if rate is None:
                 raise DataError("features do not say how long the video is: give duration_s")
-            duration_s = len(rows) / rate
+            duration_s = len(array) / rate
         if not 0 < duration_s < math.inf:
             raise DataError(f"duration_s is {duration_s}: give the video's length in seconds")
-        return self.scorer.encode_video(rows, duration_s)
+        with self._lock:
+            rows = torch.from_numpy(np.ascontiguousarray(array))
+            return ReadyVideo(self.engine.scorer.encode_video(rows, duration_s), duration_s, path)
 
+    @overload
+    def find(self, video: ReadyVideo | str | Path, query: str, k: int = 5) -> Answer: ...  # type: ignore[overload-overlap]
+    @overload
+    def find(self, video: ReadyVideo | str | Path, query: Sequence[str], k: int = 5) -> list[Answer]: ...
+    @overload
+    def find(self, video: ReadyVideo | str | Path, *, k: int = 5, speech: str | Path) -> Answer: ...
     def find(
         self,
-        video: EncodedVideo | str | Path,
-        query: str | None = None,
+        video: ReadyVideo | str | Path,
+        query: str | Sequence[str] | None = None,
         k: int = 5,
         *,
         speech: str | Path | None = None,
-    ) -> list[Moment]:
+    ) -> Answer | list[Answer]:
         """The k best moments for a query, written or said, best first.
 
         Args:
-            video: from :meth:`encode_video`, or a video file to encode for this one query.
-            query: a sentence.
+            video: from :meth:`encode_video`, or a video file to encode for this one call.
+            query: a sentence; or several, each answered by itself.
             k: how many moments; fewer come back where the video holds no more.
             speech: in place of a sentence, a sound file of someone saying it.
 
         Raises:
-            DataError: neither or both are given, the query is empty, or k is not positive.
+            DataError: neither or both are given, a query is empty, or k is not positive.
             AudioError: the sound file does not decode, or is silent.
-            FeatureError: the model was not trained on queries of this kind, or on features that no registered
+            FeatureError: the scorer takes no queries of this kind, or was made for features that no registered
                 backbone makes.
             VideoError: as :meth:`encode_video`.
         """
         if (query is None) == (speech is None):
             raise DataError("give either a sentence or a sound file, and not both")
         kind: QueryKind = "text" if speech is None else "speech"
-        widths = self.spec.query_widths
-        if kind not in widths:
+        if kind not in self.engine.kinds:
             raise FeatureError(
-                f"the model was trained on {self.spec.query_kinds[0]} queries and cannot be asked {kind} ones: use "
+                f"the model was trained on {self.engine.kinds[0]} queries and cannot be asked {kind} ones: use "
                 "another checkpoint, or train one for both with --set data.query_kinds=[text,speech]"
             )
-        rows = self._encode("text", query) if query is not None else self._encode("speech", Path(str(speech)))
-        features = fill_columns(torch.from_numpy(rows), kind, widths)
-        encoded = video if isinstance(video, EncodedVideo) else self.encode_video(video)
-        return self.find_features(encoded, features, k)
+        several = query is not None and not isinstance(query, str)
+        sources: Sequence[str | Path] = query if several else [query if speech is None else Path(speech)]  # type: ignore[assignment, list-item]
+        _check_count(k)
+        ready = video if isinstance(video, ReadyVideo) else self.encode_video(video)
+        answers: list[Answer] = []
+        for start in range(0, len(sources), _QUERIES_AT_ONCE):
+            some = sources[start : start + _QUERIES_AT_ONCE]
+            with self._lock:
+                features = self.engine.encode_queries(kind, some)
+                answers += self._answers(ready, features, [str(source) for source in some], kind, k)
+        return answers if several else answers[0]
 
-    def find_features(self, video: EncodedVideo, query: Tensor, k: int = 5) -> list[Moment]:
+    def find_features(self, video: ReadyVideo, query: Tensor, k: int = 5) -> Answer:
         """:meth:`find` with ``(1, q)`` query features in place of a sentence."""
-        if k < 1:
-            raise DataError(f"k is {k}: ask for at least 1 moment")
-        check_width(query, self.spec.model.query_dim, "the query", "model.query_dim")
-        [moments] = rank(self.scorer.candidates(video, query), k, self.spec.decode.nms_threshold)
-        return moments
+        _check_count(k)
+        with self._lock:
+            [answer] = self._answers(video, query, ["(features)"], self.engine.kinds[0], k)
+        return answer
 
-    def _encode(self, kind: Modality, source: str | Path) -> npt.NDArray[np.float32]:
-        """``(n, c)`` features of a source from the backbone that made those the model was trained on."""
-        if kind not in self._backbones:
-            self._backbones[kind] = self._make_backbone(kind)
-        return encode_sources(self._backbones[kind], [source])[0]
+    def _answers(
+        self, video: ReadyVideo, features: Tensor, queries: Sequence[str], kind: QueryKind, k: int
+    ) -> list[Answer]:
+        candidates: Candidates = self.engine.scorer.candidates(video.encoded, features)
+        ranked = rank(candidates, k, self.engine.nms_threshold)
+        curves = self._curves(video, features)
+        return [
+            Answer(
+                query=query,
+                kind=kind,
+                duration_s=video.duration_s,
+                moments=tuple(moments),
+                best_guess=None,
+                score_name="score",
+                answered_by=self.engine.name,
+                video=video.path,
+                note=_note(video),
+                curve=curve,
+            )
+            for query, moments, curve in zip(queries, ranked, curves, strict=True)
+        ]
 
-    def _project(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The rows after the PCA that the training features went through, if they did."""
-        video = self.spec.provenances.get("video")
-        projection = video.projection if video else None
-        if projection is None:
-            return rows
-        if self._pca is None:
-            raise FeatureError(
-                f"the model was trained on features reduced from {projection.dim} by a PCA that its checkpoint does "
-                f"not hold ({PCA_FILE}): give features, not a video file"
-            )
-        return self._pca.apply(rows)
+    def _curves(self, video: ReadyVideo, features: Tensor) -> list[tuple[tuple[float, float], ...]]:
+        """Of each query, times and values, where the scorer has a curve."""
+        scorer, encoded = self.engine.scorer, video.encoded
+        if not isinstance(scorer, AlignedScorer):
+            return [()] * len(features)
+        values = scorer.curves(encoded, features)
+        times = ((torch.arange(values.shape[1]) + 0.5) / encoded.rows_per_s).tolist()
+        return [tuple(zip(times, curve, strict=True)) for curve in values.tolist()]
 
-    def _make_backbone(self, kind: Modality) -> Backbone:
-        provenance = self.spec.provenances.get(kind)
-        if provenance is None:
-            raise FeatureError(
-                f"the checkpoint does not say which backbone made its {kind} features: give features, not raw input"
-            )
-        try:
-            backbone = make_backbone(
-                kind,
-                provenance.backbone,
-                rate=provenance.rows_per_s,
-                device=str(self.scorer.device),
-                trusted=self._trusted,
-            )
-        except ConfigError as error:
-            raise FeatureError(
-                f"the model was trained on {provenance.backbone!r} features, which cannot be made here ({error}): "
-                "give features, not raw input"
-            ) from None
-        made = backbone.provenance()
-        if made.revision != provenance.revision:
-            raise FeatureError(
-                f"the model was trained on {provenance.label} features, this version makes {made.label}: "
-                "train again, or give features of that revision"
-            )
-        return backbone
+    def _rows(self, path: Path) -> Rows:
+        """``(r, c)`` of a video file, out of the cache where it was encoded before."""
+        backbone = self.engine.video_backbone()
+        provenance = backbone.provenance()
+        found = None if self._cache is None else self._cache.get(path, provenance)
+        if found is not None:
+            return found
+        with self._lock:
+            [(_, outcome)] = encode_all({path.name: path}, backbone, workers=1)
+        if isinstance(outcome, str):
+            raise VideoError(outcome)
+        if self._cache is not None:
+            self._cache.put(path, provenance, outcome)
+        return outcome
+
+
+def _check_count(k: int) -> None:
+    if k < 1:
+        raise DataError(f"k is {k}: ask for at least 1 moment")
+
+
+def _note(video: ReadyVideo) -> str:
+    if isinstance(video.encoded, AlignedVideo) and video.encoded.is_one_segment:
+        return "nothing in this video changes enough for this encoder to tell its moments apart"
+    return ""
+
+
+__all__ = ["Answer", "Moment", "Predictor", "ReadyVideo"]

@@ -20,8 +20,10 @@ COMMANDS = {
     "demo": "render a small synthetic benchmark, train on it, evaluate, and write a report",
     "train": "train a model from a recipe",
     "evaluate": "score a model, or predictions made elsewhere, beside the baselines",
+    "backbones": "list the encoders: what is here, what a name would download",
     "features": "encode videos, sentences and speech",
     "data": "check a dataset, or make one of your own videos",
+    "cache": "list or remove the encoded videos that `find` keeps",
     "convert": "turn a released checkpoint into a native one",
     "config": "say what the fields of the configuration mean",
 }

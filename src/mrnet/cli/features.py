@@ -10,7 +10,7 @@ from mrnet.cli import features_pca
 from mrnet.cli.common import Subparsers, positive
 from mrnet.errors import DataError, FeatureError
 from mrnet.features.backbone import Modality
-from mrnet.features.registry import REGISTRY, make_backbone
+from mrnet.features.registry import make_backbone
 
 if TYPE_CHECKING:
     from mrnet.features.extraction.pipeline import Source
@@ -27,8 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     for kind in get_args(Modality):
         _add_extraction(actions, kind)
-    listing = actions.add_parser("list", help="list the backbones", description="Lists the backbones.")
-    listing.set_defaults(run=run_list)
     features_pca.add_parser(actions)
 
 
@@ -41,7 +39,7 @@ def _add_extraction(actions: Subparsers, kind: Modality) -> None:
         "same command goes on after an interruption. Exit status 1 if something could not be encoded.",
     )
     parser.add_argument("source", metavar="SOURCE", type=Path, help=_SOURCES[kind])
-    parser.add_argument("--backbone", metavar="NAME", required=True, help="see `mrnet features list`")
+    parser.add_argument("--backbone", metavar="NAME", required=True, help="see `mrnet backbones`")
     parser.add_argument("--out", type=Path, required=True, help="the store: an .h5 file, or a folder")
     parser.add_argument(
         "--layout",
@@ -93,18 +91,6 @@ def run_extraction(arguments: argparse.Namespace) -> int:
         f"{len(report.done)} encoded{speed}, {len(report.skipped)} already there, {len(failed)} failed: {stored}"
     )
     return 1 if failed else 0
-
-
-def run_list(_: argparse.Namespace) -> int:
-    table = [("kind", "name", "width", "rows/s", "licence", "needs", "what it is")]
-    for entry in sorted(REGISTRY, key=lambda entry: get_args(Modality).index(entry.kind)):
-        name = entry.name + ("MODEL" if entry.name.endswith(":") else "")
-        needs = "-" if entry.extra is None else f"mrnet[{entry.extra}]"
-        table.append((entry.kind, name, entry.dim, entry.rate, entry.licence, needs, entry.summary))
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return 0
 
 
 def _files(path: Path, kind: Modality) -> Mapping[str, "Source"]:

@@ -2,50 +2,164 @@
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mrnet.cli.common import add_encoder, add_memory_budget, positive
-from mrnet.demo import DEFAULT_RUNS
-from mrnet.errors import CheckpointError
+from mrnet.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from mrnet.answer import Answer
+    from mrnet.predictor import Predictor
+
+# Options that make something of one query's moments.
+_OF_ONE_QUERY = ("plot", "cut", "subtitles", "edl")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Prints the best moments."
+    parser.description = (
+        "Finds the moments of a video that a sentence describes, with no training and no checkpoint; or, with "
+        "--checkpoint, by a trained model."
+    )
     parser.add_argument("video", type=Path, help="video file")
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("query", nargs="?", help="a sentence, in quotes")
+    asked.add_argument("--queries", type=Path, metavar="FILE", help="in its place, a text file of one a line")
     asked.add_argument(
-        "--speech", type=Path, metavar="FILE", help="in its place, a sound file of someone saying it"
+        "--speech",
+        type=Path,
+        metavar="FILE",
+        help="in its place, a sound file of someone saying it, for a checkpoint that hears",
     )
     parser.add_argument("-k", type=positive, default=5, help="how many moments (default: 5)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        help=f"checkpoint or training run (default: that of `mrnet demo`, {DEFAULT_RUNS['text']} or, with --speech, "
-        f"{DEFAULT_RUNS['speech']})",
+
+    with_what = parser.add_argument_group("answered by")
+    how = with_what.add_mutually_exclusive_group()
+    how.add_argument("--checkpoint", type=Path, help="checkpoint or training run")
+    how.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="encoder to answer with, without training: see `mrnet backbones` (default: the packaged one)",
     )
     add_encoder(parser)
+    with_what.add_argument("--no-cache", action="store_true", help="encode the video anew, and keep nothing of it")
     add_memory_budget(parser)
+
+    output = parser.add_argument_group("what becomes of the moments")
+    form = output.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--csv", action="store_true", help="print CSV")
+    output.add_argument(
+        "--plot", type=Path, metavar="FILE.png", help="draw frames, the score over time and moments"
+    )
+    output.add_argument("--cut", type=Path, metavar="DIR", help="write each moment as a file of its own")
+    output.add_argument(
+        "--exact", action="store_true", help="with --cut: encode anew, to start and end at the very frame"
+    )
+    output.add_argument("--subtitles", type=Path, metavar="FILE", help="write the moments as .vtt or .srt")
+    output.add_argument("--edl", type=Path, metavar="FILE", help="write an edit list, .edl or .otio")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    checkpoint = arguments.checkpoint or DEFAULT_RUNS["text" if arguments.speech is None else "speech"]
-    if arguments.checkpoint is None and not checkpoint.exists():
-        raise CheckpointError("no checkpoint: give one with --checkpoint, or run `mrnet demo` here first")
+    if arguments.exact and arguments.cut is None:
+        raise ConfigError("--exact says how --cut cuts: give --cut DIR too")
+    queries = None if arguments.queries is None else _read_queries(arguments.queries)
+    given = [f"--{name}" for name in _OF_ONE_QUERY if getattr(arguments, name) is not None]
+    if queries is not None and given:
+        raise ConfigError(f"{given[0]} is for the moments of one query: give it alone, not --queries")
+    predictor = _predictor(arguments)
+    if arguments.speech is not None:
+        answers = [predictor.find(arguments.video, k=arguments.k, speech=arguments.speech)]
+    else:
+        answers = predictor.find(
+            arguments.video, queries if queries is not None else [arguments.query], arguments.k
+        )
+    _print(answers, arguments, several=queries is not None)
+    _export(answers[0], arguments)
+    return 0
+
+
+def _predictor(arguments: argparse.Namespace) -> "Predictor":
+    from mrnet.features.cache import FeatureCache
     from mrnet.predictor import Predictor
 
-    predictor = Predictor.load(checkpoint, trusted=arguments.encoders, memory_budget=arguments.memory_budget)
-    moments = predictor.find(arguments.video, arguments.query, arguments.k, speech=arguments.speech)
+    cache = None if arguments.no_cache else FeatureCache()
+    if arguments.checkpoint is not None:
+        return Predictor.load(
+            arguments.checkpoint, trusted=arguments.encoders, memory_budget=arguments.memory_budget, cache=cache
+        )
+    return (
+        Predictor.auto(cache=cache)
+        if arguments.backbone is None
+        else Predictor.auto(arguments.backbone, cache=cache)
+    )
+
+
+def _read_queries(path: Path) -> list[str]:
+    """The lines of a file that are not blank.
+
+    Raises:
+        DataError: it cannot be read, or holds none.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise DataError(f"{path}: cannot be read ({reason}); give a text file of one query a line") from None
+    queries = [line for line in lines if line]
+    if not queries:
+        raise DataError(f"{path}: holds no query; write one a line")
+    return queries
+
+
+def _print(answers: "Sequence[Answer]", arguments: argparse.Namespace, *, several: bool) -> None:
+    from mrnet.export.tables import to_csv, to_table
+
     if arguments.json:
-        document = {
-            "video": str(arguments.video),
-            "query": arguments.query if arguments.speech is None else str(arguments.speech),
-            "moments": [moment._asdict() for moment in moments],
-        }
-        print(json.dumps(document, indent=2))
-    else:
-        for rank, moment in enumerate(moments, start=1):
-            print(f"{rank}.  {moment.start_s:7.2f} s - {moment.end_s:7.2f} s   score {moment.score:.3f}")
-    return 0
+        document = [answer.to_dict() for answer in answers]
+        print(json.dumps(document if several else document[0], indent=2, ensure_ascii=False))
+        return
+    score_name = answers[0].score_name
+    if arguments.csv:
+        print(to_csv([(a.query, a.moments) for a in answers], str(arguments.video), score_name), end="")
+        return
+    for answer in answers:
+        if several:
+            print(f"\n{answer.query}")
+        if answer.moments:
+            print(to_table(answer.moments, answer.duration_s, score_name, sys.stdout.encoding))
+        else:
+            print("not in this video, as far as can be told")
+        if answer.best_guess is not None:
+            print("best guess:")
+            print(to_table([answer.best_guess], answer.duration_s, score_name, sys.stdout.encoding))
+        if answer.note:
+            print(answer.note)
+    print(f"answered by {answers[0].answered_by}")
+
+
+def _export(answer: "Answer", arguments: argparse.Namespace) -> None:
+    """Write what is asked for, and say where on standard error."""
+    made: list[Path] = []
+    if arguments.plot is not None:
+        answer.plot(arguments.plot)
+        made.append(arguments.plot)
+    if arguments.cut is not None:
+        from mrnet.export.clips import cut
+
+        made += cut(arguments.video, answer.moments, arguments.cut, exact=arguments.exact)
+    if arguments.subtitles is not None:
+        from mrnet.export.subtitles import write_subtitles
+
+        write_subtitles(arguments.subtitles, answer.moments, answer.query, answer.score_name)
+        made.append(arguments.subtitles)
+    if arguments.edl is not None:
+        from mrnet.export.edits import write_edits
+
+        write_edits(arguments.edl, arguments.video, answer.moments, answer.query, answer.score_name)
+        made.append(arguments.edl)
+    for path in made:
+        print(f"written: {path}", file=sys.stderr)

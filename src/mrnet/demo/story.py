@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mrnet.answer import Answer
 from mrnet.config import RunConfig, load_recipe
-from mrnet.demo import DEFAULT_OUT, DEFAULT_RUNS
+from mrnet.demo import DEFAULT_RUNS
 from mrnet.demo.benchmark import render_benchmark
 from mrnet.demo.page import Example, render_report
 from mrnet.demo.voices import can_speak
@@ -22,8 +23,7 @@ from mrnet.evaluation.run import metric_table
 from mrnet.features.extraction.extract import video_files
 from mrnet.features.registry import make_backbone
 from mrnet.files import check_new, write_text
-from mrnet.predictor import Predictor
-from mrnet.retrieval.trained import EncodedVideo
+from mrnet.predictor import Predictor, ReadyVideo
 from mrnet.training.loop import train
 from mrnet.training.state import Run
 from mrnet.types import Moment, Query, QueryKind, QueryProtocol, VideoRecord
@@ -137,7 +137,7 @@ def _evaluate(run: Run, kind: QueryKind, out: Path) -> Half:
     path, record = videos[0]
     asked = record.queries[0]
     words = [asked.text] if kind == "text" else ["--speech", str(_sound(config, asked))]
-    checkpoint = [] if out == DEFAULT_OUT else ["--checkpoint", str(run.directory)]
+    checkpoint = ["--checkpoint", str(run.directory)]
     report |= {
         "epochs": run.epoch,
         "best_epoch": run.best,
@@ -153,7 +153,7 @@ def _evaluate(run: Run, kind: QueryKind, out: Path) -> Half:
     return Half(report, run.history, videos, answers)
 
 
-def _find(predictor: Predictor, video: EncodedVideo, config: RunConfig, query: Query) -> list[Moment]:
+def _find(predictor: Predictor, video: ReadyVideo, config: RunConfig, query: Query) -> Answer:
     if query.kind == "text":
         return predictor.find(video, query.text, k=1)
     return predictor.find(video, speech=_sound(config, query), k=1)

@@ -109,7 +109,9 @@ class FeatureCache:
             try:
                 entry.path.unlink(missing_ok=True)
             except OSError as error:
-                raise OutputError(f"{entry.path}: cannot be removed ({error.strerror}); remove it yourself") from None
+                raise OutputError(
+                    f"{entry.path}: cannot be removed ({error.strerror}); remove it yourself"
+                ) from None
         return len(entries)
 
     def _path(self, video: Path, provenance: Provenance) -> Path | None:

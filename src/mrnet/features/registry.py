@@ -28,6 +28,7 @@ class Entry:
         dim: width of a row, in words where it depends on the model.
         rate: rows a second of video, in words.
         licence: of the code and the weights.
+        size: of the weights, in words.
         summary: what it is, in a few words.
         extra: the optional dependency group that it needs, if any.
         options: of ``rate`` and ``device``, those that its class takes.
@@ -39,6 +40,7 @@ class Entry:
     dim: str
     rate: str
     licence: str
+    size: str
     summary: str
     extra: str | None = None
     options: frozenset[str] = frozenset()
@@ -67,44 +69,46 @@ _ENCODERS = "mrnet.features.encoders"
 
 REGISTRY = (
     Entry(
-        "video", "color-hog-motion", f"{_ENCODERS}.color_hog_motion:ColorHogMotion", "492", "2", "MIT",
+        "video", "color-hog-motion", f"{_ENCODERS}.color_hog_motion:ColorHogMotion", "492", "2", "MIT", "-",
         "classical: color, edges and motion; no weights",
     ),
     Entry(
-        "text", "hashed-words", f"{_ENCODERS}.hashed_words:HashedWords", "512", "-", "MIT",
+        "text", "hashed-words", f"{_ENCODERS}.hashed_words:HashedWords", "512", "-", "MIT", "-",
         "classical: hashed words, pairs and letter triples; no weights",
     ),
     Entry(
-        "video", "hf:", f"{_ENCODERS}.hub_video:HubVideo", "the model's", "2, or 1 for video models", "the model's",
-        "CLIP, SigLIP, DINO, VideoMAE, X-CLIP, … of transformers", "hub", frozenset({"rate", "device"}),
+        "video", "hf:", f"{_ENCODERS}.hub_video:HubVideo", "the model's", "2, or 1 for video models",
+        "the model's", "the model's", "CLIP, SigLIP, DINO, VideoMAE, X-CLIP, … of transformers", "hub",
+        frozenset({"rate", "device"}),
     ),
     Entry(
-        "text", "hf:", f"{_ENCODERS}.hub_text:HubText", "the model's", "-", "the model's",
+        "text", "hf:", f"{_ENCODERS}.hub_text:HubText", "the model's", "-", "the model's", "the model's",
         "DistilBERT, data2vec, BERT, CLIP, SigLIP, … of transformers", "hub", frozenset({"device"}),
     ),
     Entry(
-        "text", "st:", f"{_ENCODERS}.sentences:SentenceEncoder", "the model's", "-", "the model's",
+        "text", "st:", f"{_ENCODERS}.sentences:SentenceEncoder", "the model's", "-", "the model's", "the model's",
         "any model of sentence-transformers", "sentences", frozenset({"device"}),
     ),
     Entry(
-        "text", "minilm-l6-v2", f"{_ENCODERS}.sentences:MiniLM", "384", "-", "Apache-2.0",
-        "sentence encoder; weights in a package", "sentences", frozenset({"device"}),
+        "text", "minilm-l6-v2", f"{_ENCODERS}.minilm:MiniLM", "384", "-", "Apache-2.0", "91 MB",
+        "sentence encoder; weights in a package", None, frozenset({"device"}),
     ),
     Entry(
-        "text", "glove:", f"{_ENCODERS}.glove:Glove", "the file's", "-", "the file's",
+        "text", "glove:", f"{_ENCODERS}.glove:Glove", "the file's", "-", "the file's", "the file's",
         "mean of the GloVe vectors of a text file",
     ),
     Entry(
-        "speech", "hf:", f"{_ENCODERS}.hub_speech:HubSpeech", "the model's", "-", "the model's",
+        "speech", "hf:", f"{_ENCODERS}.hub_speech:HubSpeech", "the model's", "-", "the model's", "the model's",
         "wav2vec 2.0, data2vec, UniSpeech-SAT, AST, … of transformers", "hub", frozenset({"device"}),
     ),
     Entry(
-        "speech", "speech-embedding", f"{_ENCODERS}.speech_embedding:SpeechEmbedding", "1152", "-", "Apache-2.0",
-        "Google's speech embedding; weights in a package", "speech",
+        "speech", "speech-embedding", f"{_ENCODERS}.speech_embedding:SpeechEmbedding", "1152", "-",
+        "Apache-2.0", "3 MB", "Google's speech embedding; weights in a package", "speech",
     ),
     Entry(
-        "video", "efficientnet-lite0", f"{_ENCODERS}.efficientnet:EfficientNetLite0", "1280", "2", "Apache-2.0",
-        "image network trained on ImageNet; weights in a package", "efficientnet", frozenset({"rate", "device"}),
+        "video", "efficientnet-lite0", f"{_ENCODERS}.efficientnet:EfficientNetLite0", "1280", "2",
+        "Apache-2.0", "19 MB", "image network trained on ImageNet; weights in a package", None,
+        frozenset({"rate", "device"}),
     ),
 )  # fmt: skip
 

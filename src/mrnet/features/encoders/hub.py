@@ -5,16 +5,13 @@ A model's name is a local folder, or an id on the hub, ``openai/clip-vit-base-pa
 """
 
 import contextlib
-import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import transformers
 from huggingface_hub import snapshot_download
@@ -27,7 +24,7 @@ from huggingface_hub.errors import (
 from transformers.utils import logging as chatter
 
 from mrnet.errors import ConfigError
-from mrnet.features.backbone import Modality, Rows
+from mrnet.features.backbone import Modality
 
 LIBRARIES = {"torch": torch.__version__, "transformers": transformers.__version__}
 
@@ -162,45 +159,6 @@ def loading(folder: ModelFolder, kind: Modality) -> Iterator[None]:
         chatter.set_verbosity(verbosity)
         if bars:
             chatter.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def weights_revision(files: Iterable[Path], recipe: str) -> str:
-    """A revision that follows the content of the weights, wherever they lie, and what is done with them.
-
-    Args:
-        files: of the weights, in a fixed order.
-        recipe: how the network is used; two uses of the same weights are two encoders.
-    """
-    digest = hashlib.sha256(recipe.encode())
-    for path in files:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return f"sha256:{digest.hexdigest()[:16]}"
-
-
-def encode_alike(
-    inputs: Sequence[npt.NDArray[Any]], network: Callable[[torch.Tensor], torch.Tensor], device: torch.device
-) -> list[Rows]:
-    """Rows of inputs, those of one shape together: nothing is padded, so no row depends on its batch.
-
-    Args:
-        inputs: arrays of any shapes.
-        network: ``(inputs, …)`` to ``(inputs, dim)`` rows.
-        device: where it is.
-
-    Returns:
-        ``(1, dim)`` float32 of each input.
-    """
-    by_shape: dict[tuple[int, ...], list[int]] = {}
-    for index, array in enumerate(inputs):
-        by_shape.setdefault(array.shape, []).append(index)
-    rows: list[Rows] = [np.empty((0, 0), np.float32)] * len(inputs)
-    with torch.inference_mode():
-        for indices in by_shape.values():
-            batch = torch.from_numpy(np.stack([inputs[index] for index in indices])).to(device)
-            for index, row in zip(indices, network(batch).float().cpu().numpy(), strict=True):
-                rows[index] = row[None]
-    return rows
 
 
 def mean_token(hidden: torch.Tensor) -> torch.Tensor:

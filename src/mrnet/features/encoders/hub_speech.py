@@ -10,16 +10,8 @@ import transformers
 from mrnet.device import choose_device
 from mrnet.errors import ConfigError
 from mrnet.features.backbone import Modality, Rows
-from mrnet.features.encoders.hub import (
-    LIBRARIES,
-    LOCAL,
-    encode_alike,
-    find_model,
-    load_network,
-    loading,
-    mean_token,
-    weights_revision,
-)
+from mrnet.features.encoders.hub import LIBRARIES, LOCAL, find_model, load_network, loading, mean_token
+from mrnet.features.encoders.networks import encode_alike, weights_revision
 from mrnet.media.audio import SAMPLE_RATE, Samples, audio_windows, read_audio
 from mrnet.provenance import Provenance, portable_name
 

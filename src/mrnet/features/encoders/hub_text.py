@@ -13,16 +13,8 @@ import transformers
 from mrnet.device import choose_device
 from mrnet.errors import DataError
 from mrnet.features.backbone import Modality, Rows, check_sentence
-from mrnet.features.encoders.hub import (
-    LIBRARIES,
-    LOCAL,
-    encode_alike,
-    find_model,
-    load_network,
-    loading,
-    mean_token,
-    weights_revision,
-)
+from mrnet.features.encoders.hub import LIBRARIES, LOCAL, find_model, load_network, loading, mean_token
+from mrnet.features.encoders.networks import encode_alike, weights_revision
 from mrnet.provenance import Provenance, portable_name
 
 Tokens = npt.NDArray[np.int64]

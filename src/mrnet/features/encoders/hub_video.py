@@ -11,15 +11,9 @@ import torch
 
 from mrnet.device import choose_device
 from mrnet.features.backbone import Modality, Rows
-from mrnet.features.encoders.hub import (
-    LIBRARIES,
-    encode_alike,
-    find_model,
-    load_network,
-    loading,
-    weights_revision,
-)
+from mrnet.features.encoders.hub import LIBRARIES, find_model, load_network, loading
 from mrnet.features.encoders.hub_pixels import Pixels, Preprocessing
+from mrnet.features.encoders.networks import encode_alike, weights_revision
 from mrnet.provenance import Provenance, portable_name
 
 _IMAGE_ROWS_PER_S, _CLIP_ROWS_PER_S = 2.0, 1.0

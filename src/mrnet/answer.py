@@ -1,0 +1,104 @@
+"""What a question about a video comes to."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from mrnet.errors import ConfigError, DataError
+from mrnet.export.words import ScoreName
+from mrnet.types import Moment, QueryKind
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Answer(Sequence[Moment]):
+    """The moments that a query asks for, best first; a sequence of them.
+
+    Attributes:
+        query: the sentence, or the name of the sound file.
+        kind: which of the two.
+        duration_s: length of the video in seconds.
+        moments: found; none where nothing in the video is likely enough to be meant.
+        best_guess: what would have been the answer where there is none.
+        score_name: ``"probability"`` where scores are probabilities that mean the same for every query and video, else
+            ``"score"``: larger is better, within one answer.
+        answered_by: encoders and scorer, in words.
+        video: the file, where it was one.
+        note: what the person should know about this answer; empty where nothing.
+        curve: ``(time_s, value)`` of how well each moment in time fits, where the scorer has such a thing.
+    """
+
+    query: str
+    kind: QueryKind
+    duration_s: float
+    moments: tuple[Moment, ...]
+    best_guess: Moment | None
+    score_name: ScoreName
+    answered_by: str
+    video: Path | None = None
+    note: str = ""
+    curve: tuple[tuple[float, float], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.moments)
+
+    @overload
+    def __getitem__(self, index: int) -> Moment: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Moment, ...]: ...
+    def __getitem__(self, index: int | slice) -> Moment | tuple[Moment, ...]:
+        return self.moments[index]
+
+    def __iter__(self) -> Iterator[Moment]:
+        return iter(self.moments)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as ``mrnet find --json`` prints it; docs/find.md has the schema."""
+        return {
+            "video": None if self.video is None else str(self.video),
+            "duration_s": round(self.duration_s, 3),
+            "query": self.query,
+            "kind": self.kind,
+            "moments": [{"rank": rank} | self._shown(m) for rank, m in enumerate(self.moments, start=1)],
+            "best_guess": None if self.best_guess is None else self._shown(self.best_guess),
+            "note": self.note,
+            "answered_by": self.answered_by,
+        }
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A row for every moment.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ConfigError("to_pandas needs pandas: pip install pandas") from None
+        columns = ["rank", "start_s", "end_s", self.score_name]
+        rows = pd.DataFrame(self.to_dict()["moments"], columns=columns)
+        return rows.assign(query=self.query, video=None if self.video is None else str(self.video))
+
+    def plot(self, path: str | Path) -> None:
+        """Draw frames, curve and moments into a PNG file.
+
+        Raises:
+            DataError: the video was given as features, which show no frames.
+            OutputError, VideoError: the file cannot be written, or the video not read.
+        """
+        if self.video is None:
+            raise DataError("a video that was given as features has no frames to draw: give the file")
+        from mrnet.export.plot import plot
+
+        shown = self.moments or ((self.best_guess,) if self.best_guess else ())
+        plot(Path(path), self.video, self.curve, shown, self.query, self.score_name)
+
+    def _shown(self, moment: Moment) -> dict[str, float]:
+        return {
+            "start_s": round(moment.start_s, 3),
+            "end_s": round(moment.end_s, 3),
+            self.score_name: round(moment.score, 4),
+        }

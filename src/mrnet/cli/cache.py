@@ -1,0 +1,29 @@
+"""``mrnet cache``"""
+
+import argparse
+import time
+
+from mrnet.features.cache import MOST_BYTES, FeatureCache
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Lists the videos that `mrnet find` has encoded and keeps for the next question, the last used first. The "
+        f"least recently used go beyond {MOST_BYTES >> 30} GB; MRNET_CACHE names another folder."
+    )
+    parser.add_argument("--clear", action="store_true", help="remove them all")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    cache = FeatureCache()
+    if arguments.clear:
+        print(f"{cache.clear()} removed from {cache.folder}")
+        return 0
+    entries = cache.entries()
+    for entry in entries:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used_s))
+        print(f"{used}  {entry.num_bytes / 2**20:8.1f} MB  {entry.backbone}  {entry.name}")
+    total = sum(entry.num_bytes for entry in entries)
+    print(f"{len(entries)} videos, {total / 2**20:.1f} MB in {cache.folder}")
+    return 0

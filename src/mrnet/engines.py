@@ -1,0 +1,213 @@
+"""What a predictor answers with: a trained model, or aligned encoders without training."""
+
+import threading
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrnet.config import ModelSpec
+from mrnet.data.queries import fill_columns
+from mrnet.errors import ConfigError, DataError, FeatureError, FeatureShapeError
+from mrnet.features.backbone import Backbone, Rows, encode_sources
+from mrnet.features.registry import extraction_command, make_backbone
+from mrnet.features.store.pca import Pca
+from mrnet.model.mrnet import MRNet
+from mrnet.provenance import Provenance
+from mrnet.retrieval.aligned import PACKAGED_VIDEO, AlignedScorer, Untrained, make_untrained
+from mrnet.retrieval.scorer import Scorer
+from mrnet.retrieval.trained import TrainedScorer
+from mrnet.types import Modality, QueryKind
+from mrnet.weights.native import PCA_FILE
+
+_NMS_THRESHOLD = 0.5
+
+
+class Engine(Protocol):
+    """Encoders and a scorer that fit together.
+
+    Attributes:
+        scorer: what scores moments.
+        kinds: of query that it takes.
+        nms_threshold: of :func:`mrnet.retrieval.rank.rank`.
+        provenance: how the rows of videos must be made; ``None`` where that is not known.
+        name: what answers, in words.
+    """
+
+    @property
+    def scorer(self) -> Scorer[Any]: ...
+    @property
+    def kinds(self) -> Sequence[QueryKind]: ...
+    @property
+    def nms_threshold(self) -> float: ...
+    @property
+    def provenance(self) -> Provenance | None: ...
+    @property
+    def name(self) -> str: ...
+
+    def video_backbone(self) -> Backbone:
+        """The encoder of videos, made at the first call.
+
+        Raises:
+            FeatureError: there is none that makes what the scorer was made for.
+        """
+        ...
+
+    def take_rows(self, rows: Rows, where: str) -> Rows:
+        """Rows as the scorer takes them, checked.
+
+        Args:
+            rows: ``(r, c)``.
+            where: they are from, for messages.
+
+        Raises:
+            FeatureShapeError: they are of another width.
+        """
+        ...
+
+    def encode_queries(self, kind: QueryKind, sources: Sequence[str | Path]) -> Tensor:
+        """``(n, q)`` features of queries: sentences, or sound files.
+
+        Raises:
+            DataError, AudioError: one cannot be encoded.
+            FeatureError: there is no encoder for them.
+        """
+        ...
+
+
+class TrainedEngine:
+    """A trained model, and the encoders of the features that it was trained on.
+
+    Args:
+        model: on its device.
+        spec: of the model.
+        pca: that the video features it was trained on went through, if any.
+        trusted: encoders that may be loaded, as of :func:`mrnet.features.registry.make_backbone`.
+    """
+
+    def __init__(
+        self, model: MRNet, spec: ModelSpec, *, pca: Pca | None = None, trusted: Collection[str] | None = None
+    ) -> None:
+        self.scorer = TrainedScorer(model, spec.decode.score_power)
+        self.spec = spec
+        self.kinds = spec.query_kinds
+        self.nms_threshold = spec.decode.nms_threshold
+        self.provenance = spec.provenances.get("video")
+        self.name = f"MRNet trained on {spec.name}"
+        self._pca, self._trusted = pca, trusted
+        self._backbones: dict[Modality, Backbone] = {}
+        self._lock = threading.Lock()
+
+    def video_backbone(self) -> Backbone:
+        """As of :class:`Engine`."""
+        projection = self.provenance.projection if self.provenance else None
+        if projection is not None and self._pca is None:
+            raise FeatureError(
+                f"the model was trained on features reduced from {projection.dim} by a PCA that its checkpoint does "
+                f"not hold ({PCA_FILE}): give features, not a video file"
+            )
+        return self._backbone("video")
+
+    def take_rows(self, rows: Rows, where: str) -> Rows:
+        """As of :class:`Engine`; rows as the backbone gives them go through the PCA."""
+        width = self.spec.model.video_dim
+        if self._pca is not None and rows.shape[1] == len(self._pca.mean) != width:
+            rows = self._pca.apply(rows)
+        if rows.shape[1] != width:
+            trained_on = self.provenance
+            label = (
+                "" if trained_on is None else f" of {trained_on.label}{extraction_command('video', trained_on)}"
+            )
+            raise FeatureShapeError(
+                f"{where} has features of width {rows.shape[1]}, the model was trained on width {width}{label}"
+            )
+        return rows
+
+    def encode_queries(self, kind: QueryKind, sources: Sequence[str | Path]) -> Tensor:
+        """As of :class:`Engine`."""
+        rows = encode_sources(self._backbone(kind), sources)
+        return fill_columns(torch.from_numpy(np.concatenate(rows)), kind, self.spec.query_widths)
+
+    def _backbone(self, modality: Modality) -> Backbone:
+        with self._lock:
+            if modality not in self._backbones:
+                self._backbones[modality] = self._make_backbone(modality)
+            return self._backbones[modality]
+
+    def _make_backbone(self, modality: Modality) -> Backbone:
+        provenance = self.spec.provenances.get(modality)
+        if provenance is None:
+            raise FeatureError(
+                f"the checkpoint does not say which backbone made its {modality} features: give features, not raw "
+                "input"
+            )
+        try:
+            backbone = make_backbone(
+                modality,
+                provenance.backbone,
+                rate=provenance.rows_per_s,
+                device=str(self.scorer.device),
+                trusted=self._trusted,
+            )
+        except ConfigError as error:
+            raise FeatureError(
+                f"the model was trained on {provenance.backbone!r} features, which cannot be made here ({error}): "
+                "give features, not raw input"
+            ) from None
+        made = backbone.provenance()
+        if made.revision != provenance.revision:
+            raise FeatureError(
+                f"the model was trained on {provenance.label} features, this version makes {made.label}: "
+                "train again, or give features of that revision"
+            )
+        return backbone
+
+
+class UntrainedEngine:
+    """Aligned encoders; nothing is trained, and sentences are put as captions.
+
+    Args:
+        untrained: encoders and scorer.
+    """
+
+    kinds: Sequence[QueryKind] = ("text",)
+    nms_threshold = _NMS_THRESHOLD
+
+    def __init__(self, untrained: Untrained) -> None:
+        self.untrained = untrained
+        self.scorer: AlignedScorer = untrained.scorer
+        self.provenance: Provenance | None = untrained.video.provenance()
+        names = dict.fromkeys([untrained.video.name, untrained.text.name])
+        self.name = f"{' and '.join(names)}, without training"
+
+    @classmethod
+    def make(cls, backbone: str = PACKAGED_VIDEO, device: str | None = None) -> "UntrainedEngine":
+        """With an encoder by name, see :func:`mrnet.retrieval.aligned.make_untrained`.
+
+        Raises:
+            ConfigError: it cannot be made; says what to install or to give.
+        """
+        return cls(make_untrained(backbone, device=device))
+
+    def video_backbone(self) -> Backbone:
+        """As of :class:`Engine`."""
+        return self.untrained.video
+
+    def take_rows(self, rows: Rows, where: str) -> Rows:
+        """As of :class:`Engine`."""
+        width = self.untrained.video.dim
+        if rows.shape[1] != width:
+            raise FeatureShapeError(
+                f"{where} has features of width {rows.shape[1]}, {self.untrained.video.name} gives {width}: give "
+                "features of that encoder"
+            )
+        return rows
+
+    def encode_queries(self, kind: QueryKind, sources: Sequence[str | Path]) -> Tensor:
+        """As of :class:`Engine`; sentences alone."""
+        if kind != "text":
+            raise DataError("without a model that hears, a query is a sentence: give --checkpoint, or write it")
+        return self.untrained.encode_queries([str(source) for source in sources])

