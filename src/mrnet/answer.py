@@ -94,7 +94,15 @@ class Answer(Sequence[Moment]):
         from mrnet.export.plot import plot
 
         shown = self.moments or ((self.best_guess,) if self.best_guess else ())
-        plot(Path(path), self.video, self.curve, shown, self.query, self.score_name)
+        plot(
+            Path(path),
+            self.video,
+            self.duration_s,
+            shown,
+            self.query,
+            curve=self.curve,
+            score_name=self.score_name,
+        )
 
     def _shown(self, moment: Moment) -> dict[str, float]:
         return {
