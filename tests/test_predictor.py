@@ -9,6 +9,7 @@ import torch
 
 from mrnet.config import ModelSpec, RunConfig
 from mrnet.data.sources import open_source
+from mrnet.engines import TrainedEngine
 from mrnet.errors import CheckpointError, DataError, FeatureError, FeatureShapeError, MRNetError, VideoError
 from mrnet.evaluation.run import predict
 from mrnet.features.backbone import encode_sources
@@ -19,7 +20,7 @@ from mrnet.features.store.reader import open_store
 from mrnet.features.store.writer import write_store
 from mrnet.media.video import write_video
 from mrnet.model.mrnet import MRNet
-from mrnet.predictor import Predictor
+from mrnet.predictor import Predictor, ReadyVideo
 from mrnet.provenance import Provenance
 from mrnet.retrieval.trained import EncodedVideo
 from mrnet.training.loop import train
@@ -70,8 +71,8 @@ def test_agrees_with_evaluation(config: RunConfig, checkpoint: Path, video: Path
     files = {"video_features": str(tmp_path / "videos"), "test": [str(tmp_path / "own.csv")]}
     source = open_source(config.data.model_copy(update=files))
     predictor = Predictor.load(checkpoint, device="cpu")
-    dataset = source.dataset(source.split("test"), config.model, predictor.spec.provenances)
-    evaluated = predict(predictor.scorer, dataset, predictor.spec.decode.nms_threshold)
+    dataset = source.dataset(source.split("test"), config.model, predictor.engine.spec.provenances)
+    evaluated = predict(predictor.engine.scorer, dataset, predictor.engine.spec.decode.nms_threshold)
     assert [prediction.query for prediction in evaluated] == ["a dog jumps", "a cat sleeps"]
     encoded = predictor.encode_video(tmp_path / "videos" / "clip.mp4")
     for prediction in evaluated:
@@ -84,7 +85,7 @@ def test_features_in_place_of_a_file(checkpoint: Path, video: Path) -> None:
     rows = encode_sources(ColorHogMotion(), [video])[0]
     by_file, by_rows = predictor.encode_video(video), predictor.encode_video(rows)
     assert by_rows.duration_s == len(rows) / 2
-    torch.testing.assert_close(by_file.clips, by_rows.clips)
+    torch.testing.assert_close(by_file.encoded.clips, by_rows.encoded.clips)
 
 
 def refusal(kind: type[MRNetError], call: Callable[[], object]) -> str:
@@ -124,7 +125,7 @@ def test_bad_video_is_named(checkpoint: Path, tmp_path: Path) -> None:
     )
     for bad, shape in ((rows[0], [492]), (rows[:0], [0, 492])):
         assert refusal(FeatureShapeError, lambda b=bad: predictor.encode_video(b)) == (  # type: ignore[misc]
-            f"the given array has shape {shape}: give (n, c), n at least 1"
+            f"the given array has shape {shape}: give (r, c), r at least 1"
         )
     assert refusal(FeatureError, lambda: predictor.encode_video(rows * np.nan)) == (
         "the given array holds NaN or infinity: extract them again"
@@ -202,7 +203,7 @@ def test_a_model_of_both_kinds_takes_a_sentence_in_its_first_columns(
     encoded = predictor.encode_video(torch.randn(9, 6, generator=torch.Generator().manual_seed(0)), duration_s=9.0)
     row = torch.from_numpy(encode_sources(HashedWords(), ["a dog"])[0])
     widened = torch.cat([row, torch.zeros(1, 3)], dim=1)
-    assert predictor.find(encoded, "a dog") == predictor.find_features(encoded, widened)
+    assert predictor.find(encoded, "a dog").moments == predictor.find_features(encoded, widened).moments
     assert refusal(FeatureError, lambda: predictor.find(encoded, speech="dog.wav")) == (
         "the checkpoint does not say which backbone made its speech features: give features, not raw input"
     )
@@ -240,8 +241,8 @@ def test_a_pca_travels_from_the_features_into_the_checkpoint(
     predictor = Predictor.load(tmp_path / "run", device="cpu")
     small = open_store(tmp_path / "small.h5")
     torch.testing.assert_close(
-        predictor.encode_video(video).clips,
-        predictor.encode_video(small.read("clip"), provenance=small.provenance).clips,
+        predictor.encode_video(video).encoded.clips,
+        predictor.encode_video(small.read("clip"), provenance=small.provenance).encoded.clips,
     )
     with pytest.raises(
         FeatureShapeError, match=r"reduced to 6 by PCA .* then mrnet features pca FEATURES.h5 --apply"
@@ -251,7 +252,7 @@ def test_a_pca_travels_from_the_features_into_the_checkpoint(
     (tmp_path / "full.pca.safetensors").unlink()
     assert open_source(config.data).pca is None
     assert "is not beside it" in caplog.text
-    without = Predictor(predictor.scorer.model, predictor.spec)
+    without = Predictor(TrainedEngine(predictor.engine.scorer.model, predictor.engine.spec))
     assert refusal(FeatureError, lambda: without.encode_video(video)) == (
         "the model was trained on features reduced from 492 by a PCA that its checkpoint does not hold "
         "(video.pca.safetensors): give features, not a video file"
@@ -263,22 +264,24 @@ def test_what_no_query_touches_is_computed_once(attention: str, tiny: Callable[.
     torch.manual_seed(0)
     config = tiny(model={"attention": attention})
     model = MRNet(config.model)
-    predictor = Predictor(model, spec_of(config))
+    predictor = Predictor(TrainedEngine(model, spec_of(config)))
     calls: list[int] = []
     model.proposal_head.register_forward_hook(lambda *_: calls.append(1))
     video = predictor.encode_video(torch.randn(20, 6), duration_s=10.0)
     queries = torch.randn(3, 1, 5)
     found = [predictor.find_features(video, query) for query in queries]
     assert len(calls) == (1 if attention == "video" else 3)
-    assert (video.proposals is None) == (attention == "all")
+    assert (video.encoded.proposals is None) == (attention == "all")
     for query, moments in zip(queries, found, strict=True):
-        anew = predictor.find_features(EncodedVideo(video.clips, video.duration_s), query)
+        anew = predictor.find_features(
+            ReadyVideo(EncodedVideo(video.encoded.clips, video.duration_s), video.duration_s), query
+        )
         assert np.allclose(anew, moments, atol=1e-6)
     assert found[0] != found[1]
 
 
 def test_memory_budget_reaches_the_model(checkpoint: Path) -> None:
     predictor = Predictor.load(checkpoint, device="cpu")
-    assert predictor.scorer.model.proposal_head.stack.memory_budget is None
+    assert predictor.engine.scorer.model.proposal_head.stack.memory_budget is None
     predictor = Predictor.load(checkpoint, device="cpu", memory_budget=123)
-    assert predictor.scorer.model.proposal_head.stack.memory_budget == 123
+    assert predictor.engine.scorer.model.proposal_head.stack.memory_budget == 123

@@ -205,12 +205,15 @@ class Predictor:
         several = query is not None and not isinstance(query, str)
         sources: Sequence[str | Path] = query if several else [query if speech is None else Path(speech)]  # type: ignore[assignment, list-item]
         _check_count(k)
-        ready = video if isinstance(video, ReadyVideo) else self.encode_video(video)
+        ready = video if isinstance(video, ReadyVideo) else None
         answers: list[Answer] = []
         for start in range(0, len(sources), _QUERIES_AT_ONCE):
             some = sources[start : start + _QUERIES_AT_ONCE]
             with self._lock:
-                features = self.engine.encode_queries(kind, some)
+                features = self.engine.encode_queries(
+                    kind, some
+                )  # first: what is wrong with a query is soon known
+                ready = ready or self.encode_video(video)  # type: ignore[arg-type]
                 answers += self._answers(ready, features, [str(source) for source in some], kind, k)
         return answers if several else answers[0]
 

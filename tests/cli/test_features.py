@@ -267,7 +267,7 @@ class TestSpeech:
     @pytest.fixture(autouse=True)
     def loudness(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "loudness", sys.modules[__name__])
-        entry = Entry("speech", "loudness", "loudness:Loudness", "1", "-", "MIT", "counts samples")
+        entry = Entry("speech", "loudness", "loudness:Loudness", "1", "-", "MIT", "-", "counts samples")
         monkeypatch.setattr(backbones, "REGISTRY", (*backbones.REGISTRY, entry))
 
     def test_folder_of_sounds_and_videos(self, command: Run) -> None:
@@ -288,15 +288,3 @@ class TestSpeech:
         Path("a.wav").touch()
         words = ["features", "speech", "a.wav", "--backbone", "loudness", "--out", "f.h5", "--rate", "2"]
         assert "unrecognized arguments: --rate 2" in refuses(command, *words)
-
-
-def test_list(command: Run) -> None:
-    status, out, err = command("features", "list")
-    assert (status, err) == (0, "")
-    lines = [line.split() for line in out.splitlines()]
-    assert lines[0] == ["kind", "name", "width", "rows/s", "licence", "needs", "what", "it", "is"]
-    hog = ["video", "color-hog-motion", "492", "2", "MIT", "-", "classical:", "color,", "edges", "and"]
-    assert lines[1] == [*hog, "motion;", "no", "weights"]
-    assert [line[1].removesuffix("MODEL") for line in lines[1:]] == [
-        entry.name for kind in ("video", "text", "speech") for entry in backbones.REGISTRY if entry.kind == kind
-    ]

@@ -42,7 +42,7 @@ class TestUsage:
             ([], "mrnet: error: the following arguments are required: COMMAND (see mrnet --help)"),
             (
                 ["find", "a.mp4"],
-                "mrnet find: error: one of the arguments query --speech is required (see mrnet find --help)",
+                "mrnet find: error: one of the arguments query --queries --speech is required (see mrnet find --help)",
             ),
             (
                 ["find", "a.mp4", "a dog", "-k", "0"],
@@ -62,7 +62,7 @@ class TestUsage:
             ),
             (
                 ["evaluate"],
-                "mrnet evaluate: error: one of the arguments --checkpoint --predictions is required "
+                "mrnet evaluate: error: one of the arguments --checkpoint --predictions --untrained is required "
                 "(see mrnet evaluate --help)",
             ),
             (

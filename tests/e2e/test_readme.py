@@ -99,12 +99,11 @@ def check_find(arguments: argparse.Namespace, out: str, _: Path) -> None:
     if arguments.json:
         moments = [(moment["start_s"], moment["end_s"]) for moment in json.loads(out)["moments"]]
     else:
-        found = re.findall(r"^\d+\. +(\d+\.\d\d) s - +(\d+\.\d\d) s   score 0\.\d{3}$", out, flags=re.MULTILINE)
-        assert len(found) == len(out.splitlines())
+        found = re.findall(r"^\d+\.  0:00:(\d\d\.\d) - 0:00:(\d\d\.\d) ", out, flags=re.MULTILINE)
         moments = [(float(start), float(end)) for start, end in found]
     assert 1 <= len(moments) <= arguments.k
     duration_s = probe(arguments.video).duration_s
-    assert all(0 <= start < end <= duration_s + 0.01 for start, end in moments)
+    assert all(0 <= start < end <= duration_s + 0.06 for start, end in moments)
 
 
 def check_train(arguments: argparse.Namespace, out: str, folder: Path) -> None:
@@ -176,7 +175,7 @@ CHECKS: dict[str, Callable[[argparse.Namespace, str, Path], None]] = {
     "config": check_config,
     "data init": check_init,
     "data check": check_data_check,
-    "features list": check_list,
+    "backbones": check_list,
     "features video": check_extraction,
     "features text": check_extraction,
     "features speech": check_extraction,

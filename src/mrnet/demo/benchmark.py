@@ -9,7 +9,7 @@ import json
 import multiprocessing
 import random
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from mrnet.demo.sentences import (
     SHAPES,
     TEST_TEMPLATES,
     TRAIN_TEMPLATES,
+    VAL_TEMPLATES,
     Deck,
     Look,
     Writer,
@@ -30,11 +31,14 @@ from mrnet.files import new_directory
 from mrnet.media.audio import write_audio
 from mrnet.media.video import write_video
 
-_SHORTEST_S, _LONGEST_S = 24, 48
-_EVENT_S = (3.0, 12.0)
+_SHORTEST_S, _LONGEST_S = 18, 36
+_EVENT_S = (2.5, 9.0)
 # Events fill at most this part of a video: the rest is for the gaps between them.
 _MOST_BUSY = 0.75
 _VOICES = {"train": TRAIN_VOICES, "val": VAL_VOICES, "test": TEST_VOICES}
+_TEMPLATES = {"train": TRAIN_TEMPLATES, "val": VAL_TEMPLATES, "test": TEST_TEMPLATES}
+# Fewest and most sentences of an event.
+_SENTENCES = {"train": (2, 3), "val": (1, 2), "test": (1, 2)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class VideoPlan:
         num_frames: length in frames.
         seed: seed of its rendering.
         events: sorted by time, without overlap.
-        sentences: one or two for each event.
+        sentences: one to three for each event.
         manners: how each sentence is said, in order.
     """
 
@@ -70,8 +74,8 @@ def render_benchmark(
     directory: Path,
     seed: int,
     *,
-    train: int = 120,
-    val: int = 20,
+    train: int = 150,
+    val: int = 24,
     test: int = 30,
     workers: int = 1,
     speech: bool = False,
@@ -119,7 +123,7 @@ def plan_benchmark(seed: int, *, train: int, val: int, test: int) -> dict[str, l
         # A string seeds by its bytes: the same on every machine, unlike hash().
         rng = random.Random(f"{seed}/{split}")
         manners = random.Random(f"{seed}/{split}/speech")
-        planner = _Planner(rng, manners, _VOICES[split], held_out=split == "test")
+        planner = _Planner(split, rng, manners)
         splits[split] = [planner.plan(f"{split}_{index:04d}") for index in range(count)]
     return splits
 
@@ -127,13 +131,12 @@ def plan_benchmark(seed: int, *, train: int, val: int, test: int) -> dict[str, l
 class _Planner:
     """Plans the videos of one split, going evenly through colors, shapes, motions, words and voices."""
 
-    def __init__(
-        self, rng: random.Random, manners: random.Random, voices: Sequence[str], *, held_out: bool
-    ) -> None:
+    def __init__(self, split: str, rng: random.Random, manners: random.Random) -> None:
         self._rng = rng
         self._manners = manners
-        self._voices = Deck(voices, manners)
-        self._held_out = held_out
+        self._voices = Deck(_VOICES[split], manners)
+        self._num_sentences = _SENTENCES[split]
+        held_out = split == "test"
         self._colors = Deck(COLORS, rng)
         self._motions = Deck(MOTIONS, rng)
         shapes = {
@@ -142,7 +145,7 @@ class _Planner:
             for motion in MOTIONS
         }
         self._shapes = {pair: Deck(options, rng) for pair, options in shapes.items()}
-        self._writer = Writer(TEST_TEMPLATES if held_out else TRAIN_TEMPLATES, rng)
+        self._writer = Writer(_TEMPLATES[split], rng)
 
     def plan(self, video_id: str) -> VideoPlan:
         num_frames = self._rng.randrange(_SHORTEST_S * FPS, _LONGEST_S * FPS + 1)
@@ -150,7 +153,8 @@ class _Planner:
         spans = self._spans(len(looks), num_frames)
         events = tuple(Event(look, *span) for look, span in zip(looks, spans, strict=True))
         sentences = tuple(
-            tuple(self._writer.sentence(look) for _ in range(self._rng.randint(1, 2))) for look in looks
+            tuple(self._writer.sentence(look) for _ in range(self._rng.randint(*self._num_sentences)))
+            for look in looks
         )
         manners = tuple(Manner.draw(self._voices.deal(), self._manners) for words in sentences for _ in words)
         return VideoPlan(video_id, num_frames, self._rng.getrandbits(32), events, sentences, manners)
@@ -213,6 +217,6 @@ def _render_all(plans: list[VideoPlan], directory: Path, workers: int, *, speech
 
 def _render_one(plan: VideoPlan, directory: Path, speech: bool) -> None:
     frames = render(plan.events, plan.num_frames, plan.seed)
-    write_video(directory / "videos" / f"{plan.video_id}.mp4", frames, FPS)
+    write_video(directory / "videos" / f"{plan.video_id}.mp4", frames, FPS, preset="ultrafast")
     for name, sentence, manner in plan.sounds() if speech else ():
         write_audio(directory / "speech" / name, speak(sentence, manner))

@@ -24,11 +24,13 @@ class Example:
     """A test video with the first answer to each query.
 
     Attributes:
+        title: why it is shown.
         path: video file.
         record: its queries with ground truth.
         answers: kind of query -> qid -> first moment.
     """
 
+    title: str
     path: Path
     record: VideoRecord
     answers: Mapping[QueryKind, Mapping[str, Moment]]
@@ -54,6 +56,10 @@ def render_report(
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     source = (resources.files("mrnet.demo") / "page.html.j2").read_text(encoding="utf-8")
     select_by = report["text"]["config"]["evaluation"]["select_by"]
+    scores = {
+        kind: {record["epoch"]: record["val"][select_by] for record in history if record["val"] is not None}
+        for kind, history in histories.items()
+    }
     return environment.from_string(source).render(
         report=report,
         halves={kind: report[kind] for kind in histories},
@@ -61,10 +67,10 @@ def render_report(
         rows=rows,
         curves={
             kind: {
-                "loss": curve([record["loss"]["total"] for record in history]),
-                "score": curve([record["val"][select_by] for record in history], top=100.0),
-                "first": history[0],
-                "last": history[-1],
+                "loss": curve({record["epoch"]: record["loss"]["total"] for record in history}),
+                "score": curve(scores[kind], top=100.0),
+                "losses": [history[0]["loss"]["total"], history[-1]["loss"]["total"]],
+                "scores": [next(iter(scores[kind].values())), list(scores[kind].values())[-1]],
                 "epochs": len(history),
             }
             for kind, history in histories.items()
@@ -76,18 +82,18 @@ def render_report(
     )
 
 
-def curve(values: Sequence[float], top: float | None = None) -> str:
+def curve(values: Mapping[int, float], top: float | None = None) -> str:
     """Points of an SVG polyline over the plot's area: epochs from left to right, 0 at the bottom.
 
     Args:
-        values: one an epoch.
+        values: epoch, from 1, -> value; the last epoch is among them.
         top: value at the upper edge; the largest one if left out.
     """
-    highest = top if top is not None else max(values)
-    step = _PLOT_WIDTH / max(len(values) - 1, 1)
+    highest = top if top is not None else max(values.values())
+    step = _PLOT_WIDTH / max(max(values) - 1, 1)
     return " ".join(
-        f"{i * step:.1f},{_PLOT_HEIGHT * (1 - value / highest if highest else 1):.1f}"
-        for i, value in enumerate(values)
+        f"{(epoch - 1) * step:.1f},{_PLOT_HEIGHT * (1 - value / highest if highest else 1):.1f}"
+        for epoch, value in values.items()
     )
 
 
@@ -116,7 +122,13 @@ def _picture(example: Example) -> dict[str, Any]:
         }
         for query in example.record.queries
     ]
-    return {"name": example.path.name, "duration_s": duration_s, "thumbnails": thumbnails, "queries": queries}
+    return {
+        "title": example.title,
+        "name": example.path.name,
+        "duration_s": duration_s,
+        "thumbnails": thumbnails,
+        "queries": queries,
+    }
 
 
 def _sound_uri(path: str) -> str:

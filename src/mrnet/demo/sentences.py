@@ -90,6 +90,22 @@ TRAIN_TEMPLATES = (
     "we see a {color} {shape} {doing}",
     "a {shape} which is {color} {does}",
     "{doing} is what the {color} {shape} does",
+    "show me a {color} {shape} that is {doing}",
+    "somewhere a {color} {shape} {does}",
+    "here comes the {shape} colored {color}, {doing}",
+    "one can see that the {color} {shape} {does}",
+    "{doing}: a {color} {shape}",
+    "find where the {shape} which is {color} {does}",
+    "now the {color} {shape} {does} again",
+    "what {does} here is a {color} {shape}",
+)
+
+# Asked of the validation videos only, so that settings and checkpoints are chosen by sentences built in a new way.
+VAL_TEMPLATES = (
+    "watch how this {color} {shape} {does}",
+    "the {shape} has the color {color} and keeps {doing}",
+    "where can you see another {color} {shape} {doing}?",
+    "something {color}, a {shape}, {does}",
 )
 
 # Asked of the test videos only: how well a model reads sentences built in a way it never saw.

@@ -4,30 +4,38 @@ import json
 import logging
 import os
 import shlex
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import yaml
+
 from mrnet.answer import Answer
 from mrnet.config import RunConfig, load_recipe
+from mrnet.data.sources import open_source
 from mrnet.demo import DEFAULT_RUNS
 from mrnet.demo.benchmark import render_benchmark
 from mrnet.demo.page import Example, render_report
 from mrnet.demo.voices import can_speak
-from mrnet.errors import OutputError
-from mrnet.evaluation.predictions import write_predictions
-from mrnet.evaluation.report import evaluate_checkpoint
+from mrnet.errors import OutputError, TrainingError
+from mrnet.evaluation.metrics import per_query_hits
+from mrnet.evaluation.predictions import align, write_predictions
+from mrnet.evaluation.report import Evaluation, evaluate_checkpoint
 from mrnet.evaluation.run import metric_table
 from mrnet.features.extraction.extract import video_files
 from mrnet.features.registry import make_backbone
 from mrnet.files import check_new, write_text
 from mrnet.predictor import Predictor, ReadyVideo
-from mrnet.training.loop import train
-from mrnet.training.state import Run
+from mrnet.training.state import load_history, load_run_config
 from mrnet.types import Moment, Query, QueryKind, QueryProtocol, VideoRecord
-from mrnet.weights.native import RUN_FILE
+from mrnet.weights.native import RUN_FILE, resolve_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +44,7 @@ NOTICE = (
     "the software works; they say nothing of real video or speech and compare with no published number."
 )
 _EXAMPLES = 4
-# Sounds are told apart after fewer epochs than hashed words, which start further from each other.
-_SPEECH = ["train.epochs=24", "train.milestones=[16,21]", "train.full_loss_epochs=24"]
+_TITLES = [*(f"test video {number}" for number in range(1, _EXAMPLES + 1)), "the median test video, by mean IoU"]
 
 
 @dataclass(frozen=True)
@@ -87,16 +94,16 @@ def run_demo(out: Path, seed: int, overrides: Sequence[str] = ()) -> str:
     if (benchmark / "speech").is_dir():
         fields += ["data.query_kinds=[speech]", f"data.speech_features={json.dumps(str(benchmark / 'speech'))}"]
         width = make_backbone("speech", configs["text"].data.speech_backbone).dim
-        configs["speech"] = load_recipe("demo", [*fields, f"model.query_dim={width}", *_SPEECH, *overrides])
+        configs["speech"] = load_recipe("demo", [*fields, f"model.query_dim={width}", *overrides])
     else:
         log.info("the spoken half is left out: for it, pip install 'mrnet[demo]' and choose another --out")
-    halves: dict[QueryKind, Half] = {}
-    for kind, config in configs.items():
-        log.info("encoding, training on %s queries ...", kind)
-        folder = out / DEFAULT_RUNS[kind].name
-        run = train(config, folder, resume=(folder / RUN_FILE).exists(), cpu=True)
-        log.info("evaluating ...")
-        halves[kind] = _evaluate(run, kind, out)
+    log.info("encoding ...")
+    for config in configs.values():
+        open_source(config.data)
+    log.info("training on %s queries, side by side ...", " and ".join(configs))
+    _train_all({kind: (config, out / DEFAULT_RUNS[kind].name) for kind, config in configs.items()})
+    log.info("evaluating ...")
+    halves = {kind: _evaluate(out / DEFAULT_RUNS[kind].name, kind, out) for kind in configs}
     report = {"synthetic": NOTICE, "seconds": round(time.perf_counter() - started, 1), "seed": seed}
     report |= {kind: half.report for kind, half in halves.items()}
     rows = _rows(halves)
@@ -118,29 +125,80 @@ def _claim(out: Path, seed: int) -> None:
     write_text(marker, claim)
 
 
-def _evaluate(run: Run, kind: QueryKind, out: Path) -> Half:
-    predictor = Predictor.load(run.directory, device="cpu")
-    config = run.config
+def _train_all(jobs: Mapping[QueryKind, tuple[RunConfig, Path]]) -> None:
+    """Train every model in a process and on a core of its own: so small ones gain little from a second.
+
+    Raises:
+        TrainingError: one of them fails; says why.
+    """
+    started: dict[QueryKind, subprocess.Popen[str]] = {}
+    last: dict[QueryKind, str] = {}
+    try:
+        for kind, (config, folder) in jobs.items():
+            settings = folder.with_name(f"{folder.name}.yaml")
+            write_text(settings, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+            words = [
+                sys.executable,
+                "-m",
+                "mrnet",
+                "train",
+                "--config",
+                str(settings),
+                "--out",
+                str(folder),
+                "--cpu",
+            ]
+            words += ["--resume"] if (folder / RUN_FILE).exists() else []
+            started[kind] = subprocess.Popen(
+                words,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
+
+        def relay(kind: QueryKind) -> None:
+            for line in started[kind].stderr or ():
+                last[kind] = line.rstrip()
+                log.info("%s: %s", kind, last[kind])
+
+        with ThreadPoolExecutor(len(started)) as pool:
+            list(pool.map(relay, started))
+    finally:
+        for process in started.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            process.wait()
+    for kind, process in started.items():
+        if process.returncode:
+            raise TrainingError(f"training on {kind} queries failed: {last.get(kind, process.returncode)}")
+
+
+def _evaluate(folder: Path, kind: QueryKind, out: Path) -> Half:
+    predictor = Predictor.load(folder, device="cpu")
+    config = load_run_config(folder)
+    history = load_history(folder)
     protocols: list[QueryProtocol] = ["single", "joint"] if kind == "text" else ["single"]
-    evaluation = evaluate_checkpoint(run.directory, config, protocols=protocols, device="cpu")[kind]
+    evaluation = evaluate_checkpoint(folder, config, protocols=protocols, device="cpu")[kind]
     report, predictions, records = dict(evaluation.report), evaluation.predictions, evaluation.records
     files = video_files(Path(str(config.data.video_features)))
     for protocol, ranked in predictions.items():
         write_predictions(out / f"predictions.{kind}.{protocol}.jsonl", ranked)
-    videos = [(files[record.video_id], record) for record in records[:_EXAMPLES]]
+    shown = [*records[:_EXAMPLES], _median(evaluation)]  # of few, one comes twice
+    videos = [(files[record.video_id], record) for record in shown]
     answers: dict[str, Moment] = {}
     for path, record in videos:
         video = predictor.encode_video(path)
         for query in record.queries:
-            if found := _find(predictor, video, config, query):
+            if query.qid not in answers and (found := _find(predictor, video, config, query)):
                 answers[query.qid] = found[0]
     path, record = videos[0]
     asked = record.queries[0]
     words = [asked.text] if kind == "text" else ["--speech", str(_sound(config, asked))]
-    checkpoint = ["--checkpoint", str(run.directory)]
+    checkpoint = ["--checkpoint", str(folder)]
     report |= {
-        "epochs": run.epoch,
-        "best_epoch": run.best,
+        "epochs": len(history),
+        "best_epoch": resolve_checkpoint(folder).name,
         "example": {
             "video": str(path),
             "query": asked.text,
@@ -150,7 +208,16 @@ def _evaluate(run: Run, kind: QueryKind, out: Path) -> Half:
             "answer": answers[asked.qid]._asdict(),
         },
     }
-    return Half(report, run.history, videos, answers)
+    return Half(report, history, videos, answers)
+
+
+def _median(evaluation: Evaluation) -> VideoRecord:
+    """The video whose queries are answered as well, by their mean IoU, as those of the median video."""
+    ranked = align(evaluation.predictions["single"], evaluation.records)
+    hits = per_query_hits(ranked.predictions, ranked.truth)["mIoU"]
+    counts = [len(record.queries) for record in evaluation.records]
+    means = [float(part.mean()) for part in np.split(hits, np.cumsum(counts)[:-1])]
+    return evaluation.records[int(np.argsort(means, kind="stable")[len(means) // 2])]
 
 
 def _find(predictor: Predictor, video: ReadyVideo, config: RunConfig, query: Query) -> Answer:
@@ -165,8 +232,8 @@ def _sound(config: RunConfig, query: Query) -> Path:
 
 def _examples(halves: Mapping[QueryKind, Half]) -> list[Example]:
     return [
-        Example(path, record, {kind: half.answers for kind, half in halves.items()})
-        for path, record in halves["text"].videos
+        Example(title, path, record, {kind: half.answers for kind, half in halves.items()})
+        for title, (path, record) in zip(_TITLES, halves["text"].videos, strict=True)
     ]
 
 

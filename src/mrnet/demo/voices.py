@@ -20,6 +20,10 @@ from mrnet.media.audio import SAMPLE_RATE
 TRAIN_VOICES = (
     "en-us+m1", "en-us+f1", "en-us+m3", "en-us+f2", "en-us+Annie", "en-us+adam", "en-us+Mario", "en-us+Alicia",
     "en-us+michel", "en-us+linda", "en-gb-x-rp+m7", "en-gb-x-rp+f5", "en-us+paul", "en-us+steph2",
+    "en-us+f3", "en-us+m4", "en-us+m6", "en-us+m8", "en-us+Alex", "en-us+Denis", "en-us+Gene", "en-us+Hugo",
+    "en-us+Jacky", "en-us+Marco", "en-us+aunty", "en-us+benjamin", "en-us+ian", "en-us+steph", "en-us+shelby",
+    "en-us+victor", "en-us+max", "en-us+ed", "en-us+caleb", "en-us+john", "en-us+norbert", "en-gb-x-rp+zac",
+    "en-gb-x-rp+steph3", "en-gb-x-rp+grandma",
 )  # fmt: skip
 VAL_VOICES = ("en-us+m5", "en-us+anika", "en-gb-x-rp+david")
 TEST_VOICES = ("en-us+m2", "en-us+f4", "en-us+Andrea", "en-us+Lee", "en-gb-x-rp+belinda")

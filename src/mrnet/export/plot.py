@@ -193,15 +193,15 @@ class _Canvas:
             ends = [(_MARGIN * _SCALE, y * _SCALE), ((_WIDTH - _MARGIN) * _SCALE, y * _SCALE)]
             self._draw.line(ends, fill=_LINE, width=_SCALE)
             self.text((_MARGIN - 8, y), f"{low + part * (high - low):.3g}", 12, _GREY, "rm")
-        points = [
+        points: list[tuple[float, float]] = [
             (
                 _x(time_s, self._duration_s) * _SCALE,
                 (bottom - (value - low) / (high - low) * (bottom - top)) * _SCALE,
             )
             for time_s, value in curve
         ]
-        ends = [(points[-1][0], bottom * _SCALE), (points[0][0], bottom * _SCALE)]
-        self._draw.polygon([*points, *ends], fill=_CURVE_FILL)
+        bounds: list[tuple[float, float]] = [(points[-1][0], bottom * _SCALE), (points[0][0], bottom * _SCALE)]
+        self._draw.polygon([*points, *bounds], fill=_CURVE_FILL)
         self._draw.line(points, fill=_CURVE, width=2 * _SCALE, joint="curve")
 
     def axis(self, top: float) -> None:

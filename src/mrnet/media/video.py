@@ -142,13 +142,14 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     raise VideoError(f"{path}: holds no video stream, sound only perhaps; name a video file")
 
 
-def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> None:
+def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int, *, preset: str = "veryfast") -> None:
     """Write frames as H.264 in an .mp4 file; an interrupted call leaves no file behind.
 
     Args:
         path: the file to write; one already there is replaced once the new one is whole.
         frames: (height, width, 3) uint8 RGB arrays of one size, height and width even.
         fps: frames a second.
+        preset: of x264: the quicker, the larger the file.
 
     Raises:
         VideoError: there are no frames, or they cannot be encoded.
@@ -164,7 +165,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int) -> Non
         raise VideoError(f"{path}: frames are {width}x{height}; H.264 needs an even width and height")
     try:
         with replacing(path) as part, av.open(media_url(part), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=fps, options=H264)
+            stream = container.add_stream("libx264", rate=fps, options=H264 | {"preset": preset})
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             # One thread: the bytes then depend on the frames alone, not on the machine.
             stream.thread_count = 1

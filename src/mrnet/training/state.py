@@ -170,6 +170,19 @@ def load_run_config(directory: Path) -> RunConfig:
     return parse_config(_read_run(directory).get("config"), source=str(directory / RUN_FILE))
 
 
+def load_history(directory: Path) -> list[dict[str, Any]]:
+    """A record for each finished epoch of a run.
+
+    Raises:
+        TrainingError: there is no run.
+        CheckpointError: it is damaged.
+    """
+    history = _read_run(directory).get("history")
+    if not isinstance(history, list):
+        raise CheckpointError(f"{directory / RUN_FILE} holds no history: restore it, or start the run again")
+    return history
+
+
 def _read_run(directory: Path) -> dict[str, object]:
     path = directory / RUN_FILE
     if not path.is_file():

@@ -65,7 +65,7 @@ def test_sentences_that_are_refused(minilm: Backbone) -> None:
         "the query has 10002 tokens, minilm-l6-v2 takes at most 256: "
         "shorten it (it begins 'dog dog dog dog dog dog dog dog dog dog ')"
     )
-    assert list(minilm.prepare("dog " * 254)) == ["dog " * 254]
+    assert len(next(minilm.prepare("dog " * 254))) == 256
     assert fails(minilm, "dog " * 255).startswith("the query has 257 tokens")
     assert fails(minilm, " ") == "the query is empty (got ' '); describe the moment to find"
 
