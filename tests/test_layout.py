@@ -1,0 +1,29 @@
+"""Tests mirror the package."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+WITHOUT_TESTS = {
+    "cli/common.py": "options of several commands, tested with each of them",
+    "demo/scenes.py": "what is drawn is tested in test_benchmark",
+    "demo/sentences.py": "what is written is tested in test_benchmark",
+    "demo/page.py": "the page is tested in test_story",
+    "engines.py": "both are tested through the predictor",
+    "answer.py": "tested through the predictor and the command",
+    "errors.py": "names only",
+    "export/copying.py": "a half of test_clips",
+    "export/encoding.py": "the other half",
+    "export/reading.py": "what both of them read",
+    "export/words.py": "what test_tables and test_subtitles read",
+    "retrieval/scorer.py": "a record and an interface, spoken in test_run",
+    "types.py": "records only",
+}
+"""Files that have no test file of their own, and why."""
+
+
+def test_every_file_has_a_test_file_or_a_reason() -> None:
+    package = ROOT / "src" / "mrnet"
+    files = {path.relative_to(package) for path in package.rglob("*.py") if not path.name.startswith("__")}
+    untested = {str(file) for file in files if not (ROOT / "tests" / file.parent / f"test_{file.name}").is_file()}
+    assert sorted(untested) == sorted(WITHOUT_TESTS)
