@@ -5,7 +5,8 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,26 @@ from mrnet.errors import MRNetError
 if TYPE_CHECKING:
     from benchmarks.timing import Figures
 
-# Of each, the recipes if not given, and the rounds: a dense training step takes a minute.
-_BY_RECIPE = {
-    "proposal-head": (("activitynet", "charades", "tacos"), 5),
-    "predict": (("activitynet", "charades", "tacos"), 5),
-    "train-step": (("activitynet",), 1),
+
+@dataclass(frozen=True)
+class _Bench:
+    """What is timed, the rounds of which the median counts, and the recipes whose sizes are taken."""
+
+    help: str
+    repeats: int
+    recipes: tuple[str, ...] = ()
+
+
+_RELEASED = ("activitynet", "charades", "tacos")
+_BENCHES = {
+    "proposal-head": _Bench("one video through the convolutions", 5, _RELEASED),
+    "predict": _Bench("features and three queries to ranked moments", 5, _RELEASED),
+    "train-step": _Bench("forward and backward, four videos", 1, ("activitynet",)),  # a dense one takes a minute
+    "load": _Bench("the convolutions quiet and beside a busy process", 5, ("demo", *_RELEASED)),
+    "evaluate": _Bench("17,031 queries: suppression and metrics", 3),
+    "batches": _Bench("an epoch's features, read and mapped into memory", 5),
+    "features": _Bench("videos to features: decoding, encoding, and both together", 5),
 }
-_OTHERS = {"evaluate": 3, "load": 5}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,14 +44,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="python -m benchmarks",
         description="Times the fast paths against the reference paths, which take turns, and compares their results. "
-        "Models have the released sizes and random weights; features and scores are SIMULATED.",
+        "Models have the released sizes and random weights; features, scores and videos are SIMULATED.",
     )
-    parser.add_argument("what", choices=[*_BY_RECIPE, *_OTHERS], help="what to time")
+    subparsers = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    for name, bench in _BENCHES.items():
+        _add_arguments(subparsers.add_parser(name, help=bench.help), name, bench)
+    try:
+        return run(parser.parse_args(argv))
+    except (MRNetError, OSError) as error:
+        print(f"benchmarks: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _add_arguments(parser: argparse.ArgumentParser, name: str, bench: _Bench) -> None:
     parser.add_argument(
-        "--recipe", nargs="+", choices=recipe_names(), metavar="NAME", help="sizes of these recipes"
+        "--repeats", type=positive, default=bench.repeats, help="rounds, of which the median counts"
     )
-    parser.add_argument("--repeats", type=positive, help="rounds, of which the median counts")
-    parser.add_argument("--device", help="where models run, e.g. cpu or cuda (default: the best there is)")
     parser.add_argument(
         "--json",
         nargs="?",
@@ -45,12 +67,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="write JSON to a file, or print it in place of the table",
     )
-    add_memory_budget(parser)
-    try:
-        return run(parser.parse_args(argv))
-    except (MRNetError, OSError) as error:
-        print(f"benchmarks: error: {error}", file=sys.stderr)
-        return 2
+    if bench.recipes:
+        parser.add_argument(
+            "--recipe",
+            nargs="+",
+            choices=recipe_names(),
+            default=bench.recipes,
+            metavar="NAME",
+            help="sizes of these recipes",
+        )
+        add_memory_budget(parser)
+        if name != "load":
+            parser.add_argument("--device", help="where models run, e.g. cpu or cuda (default: the best there is)")
+    if name == "features":
+        parser.add_argument("--video", type=Path, help="file to measure on, in place of a simulated one")
+        parser.add_argument(
+            "--seconds",
+            type=positive,
+            default=60,
+            help="length of the simulated video; the file is taken as often as makes up that length",
+        )
+        parser.add_argument("--backbone", default="efficientnet-lite0", help="registered video backbone")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,23 +105,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measure(arguments: argparse.Namespace) -> "list[Figures]":
-    from benchmarks.data import bench_evaluate, bench_load
+    from benchmarks.data import bench_batches, bench_evaluate
+    from benchmarks.features import bench_features
+    from benchmarks.load import bench_load
     from benchmarks.model import bench_predict, bench_proposal_head, bench_train_step
     from mrnet.device import choose_device
 
-    if arguments.what in _OTHERS:
-        repeats = arguments.repeats or _OTHERS[arguments.what]
-        return [bench_evaluate(repeats) if arguments.what == "evaluate" else bench_load(repeats)]
-    benches: dict[str, Callable[..., Figures]] = {
-        "proposal-head": bench_proposal_head,
-        "predict": bench_predict,
-        "train-step": bench_train_step,
-    }
-    recipes, repeats = _BY_RECIPE[arguments.what]
+    repeats = arguments.repeats
+    if arguments.what == "evaluate":
+        return [bench_evaluate(repeats)]
+    if arguments.what == "batches":
+        return [bench_batches(repeats)]
+    if arguments.what == "features":
+        return bench_features(repeats, arguments.backbone, arguments.seconds, arguments.video)
+    if arguments.what == "load":
+        return bench_load(arguments.recipe, repeats, arguments.memory_budget)
+    benches = {"proposal-head": bench_proposal_head, "predict": bench_predict, "train-step": bench_train_step}
     device = choose_device(arguments.device)
     return [
-        benches[arguments.what](recipe, arguments.repeats or repeats, device, arguments.memory_budget)
-        for recipe in arguments.recipe or recipes
+        benches[arguments.what](recipe, repeats, device, arguments.memory_budget) for recipe in arguments.recipe
     ]
 
 

@@ -110,7 +110,7 @@ class _NoQueries:
         return torch.zeros(len(queries), self.dim)
 
 
-def bench_load(repeats: int, num_videos: int = 200) -> Figures:
+def bench_batches(repeats: int, num_videos: int = 200) -> Figures:
     """An epoch's video features, from HDF5 each time against resampled once and mapped into memory."""
     config = load_recipe("activitynet").model
     rng = np.random.default_rng(0)

@@ -1,17 +1,21 @@
 """Every measurement runs, on tiny sizes, and says what it should."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import data, model
+from benchmarks import data, load, model
 from benchmarks.__main__ import main
+from benchmarks.features import write_benchmark_video
 from benchmarks.timing import in_turn, relative_distance, relative_error, table
 from mrnet.config import RunConfig
+from mrnet.media.video import probe, write_video
 from mrnet.model.head import ProposalHead
 
 BY_RECIPE = {
@@ -27,7 +31,7 @@ BY_RECIPE = {
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., RunConfig]) -> None:
-    for module in (model, data):
+    for module in (model, data, load):
         monkeypatch.setattr(module, "load_recipe", lambda _: tiny(train={"batch_size": 2}))
     monkeypatch.setattr(data, "_NUM_QUERIES", 300)
 
@@ -77,12 +81,55 @@ def test_gradients_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_evaluation_and_loading(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for what in ("evaluate", "load"):
+    for what in ("evaluate", "batches"):
         assert main([what, "--repeats", "1", "--json", str(tmp_path / "out.json")]) == 0
         [row] = json.loads((tmp_path / "out.json").read_text())["rows"]
         assert row["max_error"] == 0
         assert row["speedup"] > 0
         assert "speedup" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="no /proc/stat here")
+def test_beside_a_busy_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(load, "SMALL", load.Small(clips=8, counts=(3, 2), width=4, maps=2))
+    assert main(["load", "--recipe", "tacos", "demo", "--repeats", "1", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["what"] for row in rows] == [
+        "2 small maps, there and back", "tacos, one map", "demo, one map", "demo, 32 maps there and back",
+    ]  # fmt: skip
+    for row in rows:
+        for route in ("dense", "tiled", "auto"):
+            assert row[f"{route}_ratio"] == row[f"{route}_busy_s"] / row[f"{route}_quiet_s"] > 0
+
+
+def test_features_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Twelve frames at 4 a second, taken twice to make up six seconds."""
+    write_video(tmp_path / "film.mp4", [np.full((48, 64, 3), 20 * k, dtype=np.uint8) for k in range(12)], 4)
+    words = ["features", "--video", str(tmp_path / "film.mp4"), "--seconds", "6", "--backbone", "color-hog-motion"]
+    assert main([*words, "--repeats", "1", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    stages = ["decode, every frame", "decode, as needed", "encode", f"both, {os.cpu_count()} videos at a time"]
+    assert [row["stage"] for row in rows] == stages
+    for row in rows:
+        assert (row["video"], row["copies"]) == ("film.mp4, 64x48, 4 fps, 3.0 s", 2)
+        assert row["x_real_time"] > 0
+        assert row["x_real_time_if_cores_were_free"] == os.cpu_count() * 1e3 / row["cpu_ms_per_video_s"]
+
+
+def test_a_simulated_video_has_the_length_asked_for(tmp_path: Path) -> None:
+    shows = write_benchmark_video(tmp_path / "video.mp4", 2)
+    assert "Big Buck Bunny" in shows or shows == "drifting noise"
+    info = probe(tmp_path / "video.mp4")
+    assert (info.width, info.height, info.fps) == (1280, 720, 30)
+    assert info.duration_s == pytest.approx(2, abs=0.05)
+
+
+def test_a_video_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["features", "--video", str(tmp_path / "none.mp4"), "--backbone", "color-hog-motion"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("benchmarks: error: ")
+    assert "none.mp4" in error
+    assert error.count("\n") == 1
 
 
 def test_the_loop_by_hand() -> None:

@@ -99,7 +99,8 @@ class ProposalHead(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         """As of every module; the spectra of weights that will change are given up."""
-        self.stack.release()
+        if mode:
+            self.stack.release()
         return super().train(mode)
 
     @property
