@@ -16,6 +16,7 @@ WITHOUT_TESTS = {
     "export/encoding.py": "the other half",
     "export/reading.py": "what both of them read",
     "export/words.py": "what test_tables and test_subtitles read",
+    "features/encoders/networks.py": "parts of several encoders, tested with each of them",
     "retrieval/scorer.py": "a record and an interface, spoken in test_run",
     "types.py": "records only",
 }

@@ -15,9 +15,8 @@ from mrnet.provenance import Provenance
 @pytest.fixture
 def annotated(tmp_path: Path) -> Path:
     """A video of 20 rows whose first half differs from its second, asked twice."""
-    rng = np.random.default_rng(0)
-    halves = np.abs(rng.standard_normal((2, 1, 1280))).astype(np.float32)
-    rows = np.concatenate([np.repeat(half, 10, axis=0) for half in halves])
+    rows = np.zeros((20, 1280), np.float32)
+    rows[:10, :640] = rows[10:, 640:] = 1.0
     write_store(
         tmp_path / "f.h5", [("v", rows)], Provenance(backbone="efficientnet-lite0", dim=1280, rows_per_s=2.0)
     )
@@ -29,10 +28,13 @@ def annotated(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_report(annotated: Path) -> None:
+def test_features_of_another_encoder_are_refused(annotated: Path) -> None:
     store = annotated / "f.h5"
-    write_store(store, [("v", _rows(store))], Provenance(backbone="c3d", dim=1280, rows_per_s=2.0))
-    with pytest.raises(FeatureShapeError, match="features of 'c3d' cannot be compared with sentences by"):
+    other = Provenance(backbone="efficientnet-lite0", dim=1280, rows_per_s=2.0, revision="sha256:other")
+    write_store(store, [("v", _rows(store))], other)
+    with pytest.raises(
+        FeatureShapeError, match=r"features of 'efficientnet-lite0' revision sha256:other cannot be"
+    ):
         evaluate_untrained(annotated / "a.jsonl", store)
 
 
