@@ -19,6 +19,6 @@ def test_list_and_clear(command: Command, monkeypatch: pytest.MonkeyPatch) -> No
     FeatureCache().put(Path("a.mp4"), eyes, np.zeros((100_000, 3), np.float32))
     lines = command("cache")[1].splitlines()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d       1\.1 MB  eyes  a\.mp4", lines[0])
-    assert lines[1] == "1 videos, 1.1 MB in kept"
+    assert lines[1] == "1 video, 1.1 MB in kept"
     assert command("cache", "--clear") == (0, "1 removed from kept\n", "")
     assert list(Path("kept").iterdir()) == []

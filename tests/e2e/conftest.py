@@ -84,6 +84,7 @@ def fill(
     def make(block: str) -> Path:
         shutil.copytree(template, tmp_path, dirs_exist_ok=True, symlinks=True)
         monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("MRNET_CACHE", str(tmp_path / ".cache"))
         monkeypatch.setattr(mrnet.config, "resources", tiny_recipes)
         for made in re.findall(r"--out (\S+)", block):
             path = tmp_path / made
@@ -195,7 +196,10 @@ def _videos_and_sounds() -> None:
     Path("videos").mkdir()
     for number, name in enumerate(("a", "b")):
         _video(Path(f"videos/{name}.mp4"), seed=number)
-    _video(Path("talk.mp4"))
+    for name in ("talk.mp4", "holiday.mp4"):
+        _video(Path(name))
+    shutil.copy("holiday.mp4", "VIDEO")
+    Path("queries.txt").write_text("a dog\na person dances\n", encoding="utf-8")
     _sound(Path("question.wav"), seed=9)
 
 

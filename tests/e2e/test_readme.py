@@ -1,6 +1,7 @@
 """The commands of the documents are run, in a folder of tiny files; and CI runs the one that the README promises."""
 
 import argparse
+import csv
 import json
 import re
 import shlex
@@ -98,12 +99,21 @@ def prepare(arguments: argparse.Namespace) -> None:
 def check_find(arguments: argparse.Namespace, out: str, _: Path) -> None:
     if arguments.json:
         moments = [(moment["start_s"], moment["end_s"]) for moment in json.loads(out)["moments"]]
+    elif arguments.csv:
+        moments = [(float(row["start_s"]), float(row["end_s"])) for row in csv.DictReader(out.splitlines())]
+        moments = moments[: len(moments) // len(arguments.queries.read_text(encoding="utf-8").splitlines())]
     else:
         found = re.findall(r"^\d+\.  0:00:(\d\d\.\d) - 0:00:(\d\d\.\d) ", out, flags=re.MULTILINE)
         moments = [(float(start), float(end)) for start, end in found]
     assert 1 <= len(moments) <= arguments.k
     duration_s = probe(arguments.video).duration_s
     assert all(0 <= start < end <= duration_s + 0.06 for start, end in moments)
+
+
+def check_cache(_: argparse.Namespace, out: str, folder: Path) -> None:
+    entry, total = out.splitlines()  # asked three times, encoded once
+    assert entry.endswith("efficientnet-lite0  holiday.mp4")
+    assert re.fullmatch(rf"1 video, [\d.]+ MB in {re.escape(str(folder / '.cache'))}", total)
 
 
 def check_train(arguments: argparse.Namespace, out: str, folder: Path) -> None:
@@ -173,6 +183,7 @@ CHECKS: dict[str, Callable[[argparse.Namespace, str, Path], None]] = {
     "evaluate": check_evaluate,
     "convert": check_convert,
     "config": check_config,
+    "cache": check_cache,
     "data init": check_init,
     "data check": check_data_check,
     "backbones": check_list,

@@ -105,7 +105,12 @@ def test_killed_run_resumes_to_the_same_bits(dataset_files: dict[str, str], tmp_
 
 
 def tiny_overrides(dataset_files: dict[str, str], epochs: int) -> list[str]:
-    return as_overrides(merge(TINY, {"data": dataset_files, "train": {"epochs": epochs}, "name": "demo"}))
+    return as_overrides(
+        merge(
+            TINY,
+            {"data": dataset_files, "train": {"epochs": epochs}, "model": {"attention": "all"}, "name": "demo"},
+        )
+    )
 
 
 @pytest.mark.parametrize("protocol", ["single", "joint"])

@@ -25,5 +25,5 @@ def run(arguments: argparse.Namespace) -> int:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used_s))
         print(f"{used}  {entry.num_bytes / 2**20:8.1f} MB  {entry.backbone}  {entry.name}")
     total = sum(entry.num_bytes for entry in entries)
-    print(f"{len(entries)} videos, {total / 2**20:.1f} MB in {cache.folder}")
+    print(f"{len(entries)} video{'' if len(entries) == 1 else 's'}, {total / 2**20:.1f} MB in {cache.folder}")
     return 0

@@ -44,7 +44,6 @@ NOTICE = (
     "the software works; they say nothing of real video or speech and compare with no published number."
 )
 _EXAMPLES = 4
-_TITLES = [*(f"test video {number}" for number in range(1, _EXAMPLES + 1)), "the median test video, by mean IoU"]
 
 
 @dataclass(frozen=True)
@@ -231,9 +230,11 @@ def _sound(config: RunConfig, query: Query) -> Path:
 
 
 def _examples(halves: Mapping[QueryKind, Half]) -> list[Example]:
+    videos = halves["text"].videos
+    titles = [*(f"test video {number}" for number in range(1, len(videos))), "the median test video, by mean IoU"]
     return [
         Example(title, path, record, {kind: half.answers for kind, half in halves.items()})
-        for title, (path, record) in zip(_TITLES, halves["text"].videos, strict=True)
+        for title, (path, record) in zip(titles, videos, strict=True)
     ]
 
 

@@ -178,7 +178,8 @@ def _finish_epoch(job: _Job, epoch: int, losses: dict[str, float], started: floa
             "lr": job.trainer.lr,
             "seconds": round(time.perf_counter() - started, 3),
         }
-        best = _is_best(record, run.history, config) if job.val_set is not None else True
+        # The first epoch is the best until one is scored: a run that is cut short can be used.
+        best = job.val_set is None or run.best is None or _is_best(record, run.history, config)
         run.save_epoch(record, job.trainer.network, job.trainer.optimizer, best=best)
         _write_scalars(job.writer, record)
         score = (

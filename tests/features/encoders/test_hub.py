@@ -16,6 +16,7 @@ from mrnet.features.registry import make_backbone
 
 transformers = pytest.importorskip("transformers")
 hub = pytest.importorskip("mrnet.features.encoders.hub")
+networks = pytest.importorskip("mrnet.features.encoders.networks")
 
 Folder = Callable[[str], Path]
 
@@ -75,7 +76,7 @@ def test_a_moved_folder_is_the_same_encoder(
     weights[0].write_bytes(content)
     assert make_backbone("text", f"hf:{moved}", device="cpu").revision != one.revision
     # The same weights used in another way are another encoder.
-    assert hub.weights_revision(weights, "one way") != hub.weights_revision(weights, "another way")
+    assert networks.weights_revision(weights, "one way") != networks.weights_revision(weights, "another way")
 
 
 def test_provenance_holds_no_path_of_this_machine(
@@ -207,6 +208,6 @@ def test_inputs_of_one_shape_go_together() -> None:
         return batch.sum(dim=1, keepdim=True)
 
     inputs = [np.array(values, np.float32) for values in ([1, 2], [3, 4, 5], [6, 7])]
-    rows = hub.encode_alike(inputs, network, torch.device("cpu"))
+    rows = networks.encode_alike(inputs, network, torch.device("cpu"))
     assert [row.tolist() for row in rows] == [[[3]], [[12]], [[13]]]
     assert seen == [(2, 2), (1, 3)]

@@ -100,7 +100,7 @@ def test_scratch_is_used_again_and_never_copied() -> None:
 def test_threads_change_no_bit(threads: int) -> None:
     """Whichever worker does a band, and whenever: forward and both gradients, ten times."""
     tiling, rows, _, _ = case(5, 12, 200)
-    weight = torch.randn(WIDE_OUT, WIDE_IN, 5, 5)
+    weight = torch.randn(WIDE_OUT, WIDE_IN, 5, 5, generator=torch.Generator().manual_seed(0))
 
     def convolve() -> list[torch.Tensor]:
         inputs = [rows.clone().requires_grad_(), weight.clone().requires_grad_()]
@@ -114,7 +114,7 @@ def test_threads_change_no_bit(threads: int) -> None:
         torch.set_num_threads(threads)
         for _ in range(10):
             for one, other in zip(convolve(), expected, strict=True):
-                torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+                assert (one - other).abs().max() <= 1e-5 * other.abs().max()
         first = convolve()
         for _ in range(10):
             assert all(torch.equal(one, other) for one, other in zip(convolve(), first, strict=True))
