@@ -129,6 +129,25 @@ class TestProcess:
         monkeypatch.setattr(sys, "stdout", None)  # as Python has it after >&-
         assert main(["data", "check", str(tmp_path / "a.json")]) == 0
 
+    def test_ctrl_c_in_a_callback_is_not_lost(self) -> None:
+        """A weak reference's callback that is interrupted tells nobody; the command ends all the same."""
+        program = (
+            "import signal, sys, time, weakref\n"
+            "from mrnet import cli\n"
+            "class Thing: pass\n"
+            "def run(arguments):\n"
+            "    thing = Thing()\n"
+            "    kept = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))\n"
+            "    del thing\n"
+            "    for _ in range(1000): time.sleep(0.01)\n"
+            "import mrnet.cli.cache\n"
+            "mrnet.cli.cache.run = run\n"
+            "sys.exit(cli.main(['cache']))\n"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
+        assert done.returncode == 130
+        assert done.stderr == "mrnet: interrupted\n"
+
     def test_ctrl_c_in_training(self, tmp_path: Path, data_set: list[str]) -> None:
         more = sets("train.epochs=100000", "train.full_loss_epochs=100000")
         words = ["train", "--recipe", "demo", *data_set, *more, "--out", tmp_path / "run", "--cpu"]

@@ -4,12 +4,15 @@ Exit status: 0 done; 1 some of the data have problems (``data check``, ``feature
 with the input, said in one line; 130 interrupted.
 """
 
+import _thread
 import argparse
 import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from mrnet.cli.common import Parser
 from mrnet.errors import MRNetError
@@ -65,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.handlers = [handler]
     log.setLevel(logging.INFO)
     try:
-        status: int = arguments.run(arguments)
+        with _interrupts_kept():
+            status: int = arguments.run(arguments)
         if sys.stdout is not None:  # it is where a shell closed it, >&-
             sys.stdout.flush()
         return status
@@ -82,6 +86,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mrnet: error: {error}", file=sys.stderr)
         _discard_output()
         return 2
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Python drops a Ctrl-C that comes during a callback of its garbage collector; here it comes anew soon after."""
+    usual = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            threading.Timer(0.01, _thread.interrupt_main).start()
+        else:
+            usual(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
 
 
 def _discard_output() -> None:

@@ -18,7 +18,7 @@ def fuse_scores(iou: Tensor, contrastive: Tensor, score_power: float) -> Tensor:
 
     Source: docs/method.md, section 7.
     """
-    return (contrastive * 0.5 + 0.5) ** score_power * iou
+    return (contrastive * 0.5 + 0.5).clamp(min=0) ** score_power * iou  # a cosine may round to below -1
 
 
 @dataclass(frozen=True)
