@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mrnet.config import ModelSpec, RunConfig
+from mrnet.answer import Answer
+from mrnet.config import Calibration, ModelSpec, RunConfig
 from mrnet.data.sources import open_source
 from mrnet.engines import TrainedEngine
 from mrnet.errors import CheckpointError, DataError, FeatureError, FeatureShapeError, MRNetError, VideoError
@@ -63,6 +64,37 @@ def test_answers_are_ranked_moments_of_the_video(checkpoint: Path, video: Path) 
     assert predictor.find(video, "a dog jumps", k=3) == moments  # encoded on the way, same answer
 
 
+def test_scores_of_a_calibrated_model_are_probabilities(
+    config: RunConfig, spec: ModelSpec, checkpoint: Path, video: Path, tmp_path: Path
+) -> None:
+    plain = Predictor.load(checkpoint, device="cpu")
+    scored = plain.find(video, "a dog jumps", k=3)
+    assert (scored.score_name, scored.best_guess, scored.calibrated_on) == ("score", None, "")
+    assert refusal(DataError, lambda: plain.find(video, "a dog jumps", k=None)) == (
+        f"which moments are likely enough is not known of {plain.engine.name}, whose scores are no probabilities: ask "
+        "for a number of moments"
+    )
+
+    def ask(threshold: float, k: int | None) -> Answer:
+        made_up = Calibration(bias=2, weights=(0, 0, -4, 0), threshold=threshold, footage="the made up")
+        calibrated = spec.model_copy(update={"calibration": made_up})
+        path = save_untrained(tmp_path / f"calibrated-{threshold}-{k}", config, calibrated)
+        answer = Predictor.load(path, device="cpu").find(video, "a dog jumps", k=k)
+        assert (answer.score_name, answer.calibrated_on) == ("probability", "the made up")
+        return answer
+
+    found = ask(0.5, 3)  # the best one is likely enough, and it comes with those after it
+    assert [moment[:2] for moment in found] == [moment[:2] for moment in scored]
+    assert [moment.score for moment in found] == pytest.approx([0.8808, 0.1192, 0.1192], abs=1e-4)
+    assert found.best_guess is None
+    assert list(ask(0.5, None)) == [found[0]]
+    assert len(ask(0.1, None)) > 3
+    for k in (3, None):
+        absent = ask(0.9, k)
+        assert tuple(absent) == ()
+        assert absent.best_guess == found[0]
+
+
 def test_agrees_with_evaluation(config: RunConfig, checkpoint: Path, video: Path, tmp_path: Path) -> None:
     """What users get is what the benchmark measures."""
     (tmp_path / "videos").mkdir()
@@ -107,7 +139,7 @@ def test_bad_query_is_named(checkpoint: Path) -> None:
         )
     assert refusal(FeatureError, lambda: predictor.find(encoded, speech="dog.wav")) == (
         "the model was trained on text queries and cannot be asked speech ones: use another checkpoint, or train one "
-        "for both with --set data.query_kinds=[text,speech]"
+        "for both with --set data.query_kinds=[text,speech]; or give a recogniser of speech, hf:MODEL"
     )
     assert refusal(FeatureShapeError, lambda: predictor.find_features(encoded, torch.ones(1, 3))) == (
         "the query has features of width 3, but model.query_dim is 512: use the features the model was made for, or "

@@ -28,6 +28,7 @@ class Answer(Sequence[Moment]):
         answered_by: encoders and scorer, in words.
         video: the file, where it was one.
         note: what the person should know about this answer; empty where nothing.
+        calibrated_on: footage on which the probabilities hold, in words; empty where scores are none.
         curve: ``(time_s, value)`` of how well each moment in time fits, where the scorer has such a thing.
     """
 
@@ -40,6 +41,7 @@ class Answer(Sequence[Moment]):
     answered_by: str
     video: Path | None = None
     note: str = ""
+    calibrated_on: str = ""
     curve: tuple[tuple[float, float], ...] = ()
 
     def __len__(self) -> int:
@@ -55,6 +57,11 @@ class Answer(Sequence[Moment]):
     def __iter__(self) -> Iterator[Moment]:
         return iter(self.moments)
 
+    @property
+    def best(self) -> Moment | None:
+        """The best moment, likely enough or not; ``None`` where there is none at all."""
+        return self.moments[0] if self.moments else self.best_guess
+
     def to_dict(self) -> dict[str, Any]:
         """The answer as ``mrnet find --json`` prints it; docs/find.md has the schema."""
         return {
@@ -66,6 +73,7 @@ class Answer(Sequence[Moment]):
             "best_guess": None if self.best_guess is None else self._shown(self.best_guess),
             "note": self.note,
             "answered_by": self.answered_by,
+            "calibrated_on": self.calibrated_on,
         }
 
     def to_pandas(self) -> "pd.DataFrame":

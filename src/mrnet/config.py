@@ -284,6 +284,22 @@ class EvaluationConfig(_Section):
         return self
 
 
+class Calibration(_Section):
+    """From what a scorer says of a moment to a probability, see :mod:`mrnet.retrieval.calibration`.
+
+    Attributes:
+        bias: of the logistic regression.
+        weights: of :func:`mrnet.retrieval.calibration.evidence`.
+        threshold: where no moment is at least as probable, a query counts as not in the video.
+        footage: that it was fitted on, in words.
+    """
+
+    bias: float
+    weights: tuple[float, float, float, float]
+    threshold: float = Field(0.5, ge=0, le=1)
+    footage: str
+
+
 class ModelSpec(_Section):
     """What answering with a model needs, and nothing about whoever trained it: saved beside its weights.
 
@@ -294,6 +310,7 @@ class ModelSpec(_Section):
         query_widths: kinds of query that it takes, with the width of their features, which add up to
             ``model.query_dim``.
         provenances: how the features it was trained on were made, where that is known.
+        calibration: of its scores, where the validation split allowed one.
     """
 
     name: str
@@ -301,6 +318,7 @@ class ModelSpec(_Section):
     decode: DecodeConfig = DecodeConfig()
     query_widths: dict[QueryKind, Count] = Field(min_length=1)
     provenances: dict[Modality, Provenance] = {}
+    calibration: Calibration | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrnet.config import ModelSpec
+from mrnet.config import Calibration, ModelSpec
 from mrnet.data.queries import fill_columns
-from mrnet.errors import ConfigError, DataError, FeatureError, FeatureShapeError
+from mrnet.errors import ConfigError, FeatureError, FeatureShapeError
 from mrnet.features.backbone import Backbone, Rows, encode_sources
 from mrnet.features.registry import extraction_command, make_backbone
 from mrnet.features.store.pca import Pca
@@ -34,6 +34,7 @@ class Engine(Protocol):
         kinds: of query that it takes.
         nms_threshold: of :func:`mrnet.retrieval.rank.rank`.
         provenance: how the rows of videos must be made; ``None`` where that is not known.
+        calibration: of the scores; ``None`` where none is known, and then scores are no probabilities.
         name: what answers, in words.
     """
 
@@ -45,6 +46,8 @@ class Engine(Protocol):
     def nms_threshold(self) -> float: ...
     @property
     def provenance(self) -> Provenance | None: ...
+    @property
+    def calibration(self) -> Calibration | None: ...
     @property
     def name(self) -> str: ...
 
@@ -65,6 +68,14 @@ class Engine(Protocol):
 
         Raises:
             FeatureShapeError: they are of another width.
+        """
+        ...
+
+    def check_kind(self, kind: QueryKind) -> None:
+        """Refuse queries that the scorer does not take.
+
+        Raises:
+            FeatureError: saying what does.
         """
         ...
 
@@ -96,6 +107,7 @@ class TrainedEngine:
         self.kinds = spec.query_kinds
         self.nms_threshold = spec.decode.nms_threshold
         self.provenance = spec.provenances.get("video")
+        self.calibration = spec.calibration
         self.name = f"MRNet trained on {spec.name}"
         self._pca, self._trusted = pca, trusted
         self._backbones: dict[Modality, Backbone] = {}
@@ -125,6 +137,15 @@ class TrainedEngine:
                 f"{where} has features of width {rows.shape[1]}, the model was trained on width {width}{label}"
             )
         return rows
+
+    def check_kind(self, kind: QueryKind) -> None:
+        """As of :class:`Engine`."""
+        if kind not in self.kinds:
+            other = "; or give a recogniser of speech, hf:MODEL" if kind == "speech" else ""
+            raise FeatureError(
+                f"the model was trained on {self.kinds[0]} queries and cannot be asked {kind} ones: use "
+                f"another checkpoint, or train one for both with --set data.query_kinds=[text,speech]{other}"
+            )
 
     def encode_queries(self, kind: QueryKind, sources: Sequence[str | Path]) -> Tensor:
         """As of :class:`Engine`."""
@@ -180,6 +201,7 @@ class UntrainedEngine:
         self.untrained = untrained
         self.scorer: AlignedScorer = untrained.scorer
         self.provenance: Provenance | None = untrained.video.provenance()
+        self.calibration = untrained.scorer.alignment.calibration
         names = dict.fromkeys([untrained.video.name, untrained.text.name])
         self.name = f"{' and '.join(names)}, without training"
 
@@ -206,8 +228,14 @@ class UntrainedEngine:
             )
         return rows
 
-    def encode_queries(self, kind: QueryKind, sources: Sequence[str | Path]) -> Tensor:
+    def check_kind(self, kind: QueryKind) -> None:
+        """As of :class:`Engine`."""
+        if kind not in self.kinds:
+            raise FeatureError(
+                "without a checkpoint that hears, a recording must be turned into a sentence: name a recogniser of "
+                "speech, such as --recogniser hf:openai/whisper-tiny.en, or write the query"
+            )
+
+    def encode_queries(self, kind: QueryKind, sources: Sequence[str | Path]) -> Tensor:  # noqa: ARG002
         """As of :class:`Engine`; sentences alone."""
-        if kind != "text":
-            raise DataError("without a model that hears, a query is a sentence: give --checkpoint, or write it")
         return self.untrained.encode_queries([str(source) for source in sources])

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, overload
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mrnet.answer import Answer
+from mrnet.config import Calibration
 from mrnet.data.sources import check_provenance
 from mrnet.device import choose_device
 from mrnet.engines import Engine, TrainedEngine, UntrainedEngine
@@ -20,10 +21,12 @@ from mrnet.errors import DataError, FeatureError, FeatureShapeError, VideoError
 from mrnet.features.backbone import Rows
 from mrnet.features.cache import FeatureCache
 from mrnet.features.extraction.pipeline import encode_all
+from mrnet.features.registry import make_recogniser
 from mrnet.features.store.pca import Pca
 from mrnet.media.video import probe
 from mrnet.provenance import Provenance
 from mrnet.retrieval.aligned import PACKAGED_VIDEO, AlignedScorer, AlignedVideo
+from mrnet.retrieval.calibration import calibrated
 from mrnet.retrieval.rank import rank
 from mrnet.retrieval.scorer import Candidates
 from mrnet.types import Moment, QueryKind
@@ -56,18 +59,25 @@ class Predictor:
         predictor = Predictor.load("mrnet-demo/run")           # or with a trained model
         video = predictor.encode_video("holiday.mp4")          # once
         for moment in predictor.find(video, "a dog jumps", k=5):  # many times
-            print(moment.start_s, moment.end_s, moment.score)
+            print(moment.start_s, moment.end_s, moment.score)  # nothing, where it is not in the video
 
     Every query is answered alone, whatever protocol a model was trained with. Several threads may ask one predictor.
 
     Args:
         engine: encoders and scorer.
         cache: of encoded videos; ``None`` keeps nothing.
+        recognise: turns a recording into a sentence, for an engine that does not hear.
     """
 
-    def __init__(self, engine: Engine, cache: FeatureCache | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        cache: FeatureCache | None = None,
+        recognise: Callable[[str | Path], str] | None = None,
+    ) -> None:
         self.engine = engine
         self._cache = cache
+        self._recognise = recognise
         self._lock = threading.RLock()  # encoders and scorers work for one at a time
 
     @classmethod
@@ -77,6 +87,7 @@ class Predictor:
         device: str | None = None,
         *,
         cache: FeatureCache | None = None,
+        recogniser: str | None = None,
     ) -> Self:
         """Answer without training.
 
@@ -85,11 +96,14 @@ class Predictor:
                 X-CLIP model, by folder or hub id.
             device: where it runs; the best one there is if left out.
             cache: of encoded videos; ``None`` keeps nothing.
+            recogniser: of speech, see :func:`mrnet.features.registry.make_recogniser`; without one, queries are
+                written.
 
         Raises:
-            ConfigError: the backbone cannot be made; says what to install or to give.
+            ConfigError: the backbone or the recogniser cannot be made; says what to install or to give.
         """
-        return cls(UntrainedEngine.make(backbone, device), cache)
+        recognise = None if recogniser is None else make_recogniser(recogniser, device)
+        return cls(UntrainedEngine.make(backbone, device), cache, recognise)
 
     @classmethod
     def load(
@@ -100,6 +114,7 @@ class Predictor:
         trusted: Collection[str] = (),
         memory_budget: int | None = None,
         cache: FeatureCache | None = None,
+        recogniser: str | None = None,
     ) -> Self:
         """Load a checkpoint folder, or the best epoch of a training run.
 
@@ -110,15 +125,20 @@ class Predictor:
                 ``"hf:/models/clip"``, which is where the ``hf:clip`` of a checkpoint lies here.
             memory_budget: bytes that speed may cost, see :class:`mrnet.model.head.ProposalHead`.
             cache: of encoded videos; ``None`` keeps nothing.
+            recogniser: of speech, for a model that does not hear, as of :meth:`auto`.
 
         Raises:
             CheckpointError: nothing there, or damaged.
+            ConfigError: the recogniser cannot be made.
         """
+        recognise = (
+            None if recogniser is None else make_recogniser(recogniser, None if device is None else str(device))
+        )
         checkpoint = load_checkpoint(Path(directory))
         model = checkpoint.build(memory_budget=memory_budget)
         model = model.to(choose_device(None if device is None else str(device)))
         pca = None if checkpoint.pca is None else Pca.load(checkpoint.pca)
-        return cls(TrainedEngine(model, checkpoint.spec, pca=pca, trusted=trusted), cache)
+        return cls(TrainedEngine(model, checkpoint.spec, pca=pca, trusted=trusted), cache, recognise)
 
     def encode_video(
         self,
@@ -166,45 +186,51 @@ class Predictor:
             return ReadyVideo(self.engine.scorer.encode_video(rows, duration_s), duration_s, path)
 
     @overload
-    def find(self, video: ReadyVideo | str | Path, query: str, k: int = 5) -> Answer: ...  # type: ignore[overload-overlap]
+    def find(self, video: ReadyVideo | str | Path, query: str, k: int | None = 5) -> Answer: ...  # type: ignore[overload-overlap]
     @overload
-    def find(self, video: ReadyVideo | str | Path, query: Sequence[str], k: int = 5) -> list[Answer]: ...
+    def find(self, video: ReadyVideo | str | Path, query: Sequence[str], k: int | None = 5) -> list[Answer]: ...
     @overload
-    def find(self, video: ReadyVideo | str | Path, *, k: int = 5, speech: str | Path) -> Answer: ...
+    def find(self, video: ReadyVideo | str | Path, *, k: int | None = 5, speech: str | Path) -> Answer: ...
     def find(
         self,
         video: ReadyVideo | str | Path,
         query: str | Sequence[str] | None = None,
-        k: int = 5,
+        k: int | None = 5,
         *,
         speech: str | Path | None = None,
     ) -> Answer | list[Answer]:
         """The k best moments for a query, written or said, best first.
 
+        Where scores are probabilities and even the best moment is unlikely, there is none:
+        the query counts as not in this video, and what would have been answered is ``best_guess``.
+
         Args:
             video: from :meth:`encode_video`, or a video file to encode for this one call.
             query: a sentence; or several, each answered by itself.
-            k: how many moments; fewer come back where the video holds no more.
+            k: how many moments; fewer come back where the video holds no more. ``None`` asks for every moment that is
+                likely enough to be meant.
             speech: in place of a sentence, a sound file of someone saying it.
 
         Raises:
-            DataError: neither or both are given, a query is empty, or k is not positive.
+            DataError: neither or both are given, a query is empty, k is not positive, or it is ``None`` and no
+                probabilities are known.
             AudioError: the sound file does not decode, or is silent.
-            FeatureError: the scorer takes no queries of this kind, or was made for features that no registered
-                backbone makes.
+            FeatureError: neither scorer nor recogniser take queries of this kind, or the scorer was made for features
+                that no registered backbone makes.
             VideoError: as :meth:`encode_video`.
         """
         if (query is None) == (speech is None):
             raise DataError("give either a sentence or a sound file, and not both")
         kind: QueryKind = "text" if speech is None else "speech"
-        if kind not in self.engine.kinds:
-            raise FeatureError(
-                f"the model was trained on {self.engine.kinds[0]} queries and cannot be asked {kind} ones: use "
-                "another checkpoint, or train one for both with --set data.query_kinds=[text,speech]"
-            )
+        note = ""
+        if speech is not None and self._recognise is not None and kind not in self.engine.kinds:
+            with self._lock:
+                query = self._recognise(speech)
+            kind, note, speech = "text", f"heard: {query}", None
+        self.engine.check_kind(kind)
         several = query is not None and not isinstance(query, str)
         sources: Sequence[str | Path] = query if several else [query if speech is None else Path(speech)]  # type: ignore[assignment, list-item]
-        _check_count(k)
+        self._check_count(k)
         ready = video if isinstance(video, ReadyVideo) else None
         answers: list[Answer] = []
         for start in range(0, len(sources), _QUERIES_AT_ONCE):
@@ -214,36 +240,47 @@ class Predictor:
                     kind, some
                 )  # first: what is wrong with a query is soon known
                 ready = ready or self.encode_video(video)  # type: ignore[arg-type]
-                answers += self._answers(ready, features, [str(source) for source in some], kind, k)
+                answers += self._answers(ready, features, [str(source) for source in some], kind, k, note)
         return answers if several else answers[0]
 
-    def find_features(self, video: ReadyVideo, query: Tensor, k: int = 5) -> Answer:
+    def find_features(self, video: ReadyVideo, query: Tensor, k: int | None = 5) -> Answer:
         """:meth:`find` with ``(1, q)`` query features in place of a sentence."""
-        _check_count(k)
+        self._check_count(k)
         with self._lock:
             [answer] = self._answers(video, query, ["(features)"], self.engine.kinds[0], k)
         return answer
 
     def _answers(
-        self, video: ReadyVideo, features: Tensor, queries: Sequence[str], kind: QueryKind, k: int
+        self,
+        video: ReadyVideo,
+        features: Tensor,
+        queries: Sequence[str],
+        kind: QueryKind,
+        k: int | None,
+        note: str = "",
     ) -> list[Answer]:
         candidates: Candidates = self.engine.scorer.candidates(video.encoded, features)
-        ranked = rank(candidates, k, self.engine.nms_threshold)
+        calibration = self.engine.calibration
+        if calibration is not None:
+            candidates = calibrated(candidates, calibration)
+        ranked = rank(candidates, k or len(candidates.spans_s), self.engine.nms_threshold)
         curves = self._curves(video, features)
+        shown = [_shown(moments, calibration, every=k is None) for moments in ranked]
         return [
             Answer(
                 query=query,
                 kind=kind,
                 duration_s=video.duration_s,
-                moments=tuple(moments),
-                best_guess=None,
-                score_name="score",
+                moments=some,
+                best_guess=None if some or not moments else moments[0],
+                score_name="score" if calibration is None else "probability",
                 answered_by=self.engine.name,
                 video=video.path,
-                note=_note(video),
+                note="; ".join(filter(None, (note, _note(video)))),
+                calibrated_on="" if calibration is None else calibration.footage,
                 curve=curve,
             )
-            for query, moments, curve in zip(queries, ranked, curves, strict=True)
+            for query, moments, some, curve in zip(queries, ranked, shown, curves, strict=True)
         ]
 
     def _curves(self, video: ReadyVideo, features: Tensor) -> list[tuple[tuple[float, float], ...]]:
@@ -254,6 +291,15 @@ class Predictor:
         values = scorer.curves(encoded, features)
         times = ((torch.arange(values.shape[1]) + 0.5) / encoded.rows_per_s).tolist()
         return [tuple(zip(times, curve, strict=True)) for curve in values.tolist()]
+
+    def _check_count(self, k: int | None) -> None:
+        if k is None and self.engine.calibration is None:
+            raise DataError(
+                f"which moments are likely enough is not known of {self.engine.name}, whose scores are no "
+                "probabilities: ask for a number of moments"
+            )
+        if k is not None and k < 1:
+            raise DataError(f"k is {k}: ask for at least 1 moment")
 
     def _rows(self, path: Path) -> Rows:
         """``(r, c)`` of a video file, out of the cache where it was encoded before."""
@@ -271,9 +317,13 @@ class Predictor:
         return outcome
 
 
-def _check_count(k: int) -> None:
-    if k < 1:
-        raise DataError(f"k is {k}: ask for at least 1 moment")
+def _shown(moments: Sequence[Moment], calibration: Calibration | None, *, every: bool) -> tuple[Moment, ...]:
+    """Of ranked moments: all of them if the best one is likely enough; of ``every`` moment, those that are."""
+    if calibration is None:
+        return tuple(moments)
+    if every:
+        return tuple(moment for moment in moments if moment.score >= calibration.threshold)
+    return tuple(moments) if moments and moments[0].score >= calibration.threshold else ()
 
 
 def _note(video: ReadyVideo) -> str:

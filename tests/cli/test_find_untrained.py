@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mrnet.features.cache import FOLDER_VARIABLE
+from mrnet.retrieval.aligned import ClassBridge
 from tests.cli.conftest import Command
 
 
@@ -16,18 +17,30 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "kept"))
 
 
+@pytest.fixture
+def sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is asked for counts as found: nothing that an encoder knows is in the rendered video."""
+    calibration = ClassBridge.calibration
+    assert calibration is not None
+    monkeypatch.setattr(ClassBridge, "calibration", calibration.model_copy(update={"threshold": 0.0}))
+
+
 def test_json_and_the_cache(command: Command, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     status, out, err = command("find", video, "when does the dog jump?", "--json")
     assert status == 0, err
     document = json.loads(out)
     assert set(document) == {
         "video", "duration_s", "query", "kind", "moments", "best_guess", "note", "answered_by",
+        "calibrated_on",
     }  # fmt: skip
     assert (document["query"], document["kind"], document["duration_s"]) == (
         "when does the dog jump?",
         "text",
         4.0,
     )
+    assert document["moments"] == []  # "not in this video" is an answer
+    assert document["best_guess"].keys() == {"start_s", "end_s", "probability"}
+    assert 0 < document["best_guess"]["probability"] < 0.42
     assert document["answered_by"] == "efficientnet-lite0 and minilm-l6-v2, without training"
     assert [entry.name for entry in Path("kept").iterdir()]
     monkeypatch.setattr("mrnet.predictor.encode_all", lambda *_, **__: pytest.fail("encoded again"))
@@ -39,6 +52,7 @@ def test_nothing_is_kept_unless_wanted(command: Command, video: Path) -> None:
     assert not Path("kept").exists()
 
 
+@pytest.mark.usefixtures("sure")
 def test_many_queries(command: Command, video: Path) -> None:
     Path("q.txt").write_text("a dog\n\na cat, asleep\n")
     status, out, _ = command("find", video, "--queries", "q.txt", "--csv", "-k", "1")
@@ -54,6 +68,37 @@ def test_many_queries(command: Command, video: Path) -> None:
     )
 
 
+def test_not_in_this_video(command: Command, video: Path) -> None:
+    status, out, err = command("find", video, "a dog", "--cut", "clips", "--plot", "a.png")
+    assert status == 0
+    assert out.startswith("not in this video, as far as can be told\nbest guess:\n")
+    assert out.splitlines()[2].split() == ["start", "end", "probability"]
+    assert err.splitlines()[-2:] == [
+        "--cut: nothing is written, as no moment is likely enough to be meant",
+        "written: a.png",
+    ]
+    assert not Path("clips").exists()
+
+
+@pytest.mark.usefixtures("sure")
+def test_every_moment_that_is_likely_enough(
+    command: Command, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def probabilities() -> list[float]:
+        document = json.loads(command("find", video, "a dog", "--all", "--json")[1])
+        assert document["best_guess"] is None
+        return [moment["probability"] for moment in document["moments"]]
+
+    several = probabilities()
+    assert len(several) == 2
+    assert ClassBridge.calibration is not None
+    between = {"threshold": sum(several) / 2}
+    monkeypatch.setattr(ClassBridge, "calibration", ClassBridge.calibration.model_copy(update=between))
+    assert probabilities() == [max(several)]
+    assert command.refuses("find", video, "a dog", "--all", "-k", "2").startswith("mrnet find: error: argument -k")
+
+
+@pytest.mark.usefixtures("sure")
 def test_what_becomes_of_moments(command: Command, video: Path) -> None:
     words = ["--cut", "clips", "--subtitles", "a.vtt", "--edl", "a.otio", "--plot", "a.png", "-k", "1"]
     status, out, err = command("find", video, "a dog", *words)
@@ -61,7 +106,10 @@ def test_what_becomes_of_moments(command: Command, video: Path) -> None:
     assert len([line for line in err.splitlines() if line.startswith("written: ")]) == 4
     assert len(list(Path("clips").iterdir())) == 1
     assert Path("a.vtt").read_text().startswith("WEBVTT")
-    assert out.splitlines()[-1] == "answered by efficientnet-lite0 and minilm-l6-v2, without training"
+    assert out.splitlines()[-1] == (
+        "answered by efficientnet-lite0 and minilm-l6-v2, without training; probabilities from real clips joined by "
+        "cuts, and short real videos"
+    )
 
 
 def test_refusals(command: Command, video: Path) -> None:
@@ -72,5 +120,8 @@ def test_refusals(command: Command, video: Path) -> None:
         "mrnet: error: the video backbone color-hog-motion has no sentences to compare with"
     )
     assert command.refuses("find", video, "--speech", "a.wav").startswith(
-        "mrnet: error: the model was trained on text queries and cannot be asked speech ones"
+        "mrnet: error: without a checkpoint that hears, a recording must be turned into a sentence: name a recogniser"
+    )
+    assert command.refuses("find", video, "a dog", "--recogniser", "hf:x") == (
+        "mrnet: error: --recogniser says what hears --speech: give --speech FILE too"
     )

@@ -138,8 +138,16 @@ def _save(family: str, folder: Path) -> None:
             t.ASTConfig(**TINY, max_length=64, num_mel_bins=16, patch_size=8, frequency_stride=8, time_stride=8)
         ),
     }
+    models["whisper"] = lambda: t.WhisperForConditionalGeneration(
+        t.WhisperConfig(
+            vocab_size=TEXT["vocab_size"], d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=24,
+            encoder_attention_heads=2, decoder_attention_heads=2, decoder_ffn_dim=24, num_mel_bins=16,
+            max_target_positions=160, decoder_start_token_id=2, bos_token_id=2, eos_token_id=3, pad_token_id=0,
+            suppress_tokens=None, begin_suppress_tokens=None,
+        )
+    )  # fmt: skip
     models[family]().save_pretrained(folder)
-    if family in ("clip", "siglip", "siglip2", "xclip", "distilbert", "data2vec-text"):
+    if family in ("clip", "siglip", "siglip2", "xclip", "distilbert", "data2vec-text", "whisper"):
         _save_tokenizer(folder)
     processors: dict[str, Callable[[], Any]] = {
         "clip": lambda: t.CLIPImageProcessorPil(**CROPPED),
@@ -150,6 +158,7 @@ def _save(family: str, folder: Path) -> None:
         "wav2vec2": lambda: t.Wav2Vec2FeatureExtractor(),
         "data2vec-audio": lambda: t.Wav2Vec2FeatureExtractor(),
         "unispeech-sat": lambda: t.Wav2Vec2FeatureExtractor(),
+        "whisper": lambda: t.WhisperFeatureExtractor(feature_size=16),
         "ast": lambda: t.ASTFeatureExtractor(num_mel_bins=16, max_length=64),
     }
     if family in processors:

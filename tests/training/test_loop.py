@@ -16,8 +16,9 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mrnet.config import RunConfig
+from mrnet.config import Calibration, RunConfig
 from mrnet.errors import CheckpointError, ConfigError, OutputError, TrainingError
+from mrnet.evaluation.absence import Outcomes
 from mrnet.predictor import Predictor
 from mrnet.training.loop import Start, train
 from mrnet.training.state import Run
@@ -255,6 +256,26 @@ def test_of_all_videos_the_last_epoch_is_kept(config: Callable[..., RunConfig], 
     assert [record["val"] for record in run.history] == [None, None, None]
     assert run.best == run.last == "epoch-0003"
     assert [path.name for path in run.checkpoints.iterdir()] == ["epoch-0003"]
+
+
+@pytest.mark.parametrize("fewest", [1, 10**6])
+def test_the_best_checkpoint_is_calibrated_where_validation_allows(
+    fewest: int, config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = Calibration(bias=1.0, weights=(2, 0, 0, 0), footage="the split")
+    asked: list[int] = []
+
+    def fit(outcomes: Outcomes, footage: str) -> Calibration | None:
+        asked.append(int(outcomes.first.sum()))
+        assert footage == f"the validation split of {config().name}"
+        return fitted if len(outcomes.right) >= fewest else None
+
+    monkeypatch.setattr("mrnet.training.loop.fit_calibration", fit)
+    run = train(config(), tmp_path / "run", cpu=True)
+    assert asked  # of each epoch that was the best so far
+    spec = load_checkpoint(tmp_path / "run").spec
+    assert spec.calibration == (fitted if fewest == 1 else None)
+    assert run.spec.calibration is None  # each checkpoint has its own
 
 
 def test_fine_tuning_begins_with_the_weights_of_a_checkpoint(

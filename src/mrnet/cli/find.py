@@ -31,9 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--speech",
         type=Path,
         metavar="FILE",
-        help="in its place, a sound file of someone saying it, for a checkpoint that hears",
+        help="in its place, a sound file of someone saying it, for a checkpoint that hears or with --recogniser",
     )
-    parser.add_argument("-k", type=positive, default=5, help="how many moments (default: 5)")
+    how_many = parser.add_mutually_exclusive_group()
+    how_many.add_argument("-k", type=positive, default=5, help="how many moments (default: 5)")
+    how_many.add_argument(
+        "--all", dest="k", action="store_const", const=None, help="every moment that is likely enough to be meant"
+    )
 
     with_what = parser.add_argument_group("answered by")
     how = with_what.add_mutually_exclusive_group()
@@ -42,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backbone",
         metavar="NAME",
         help="encoder to answer with, without training: see `mrnet backbones` (default: the packaged one)",
+    )
+    with_what.add_argument(
+        "--recogniser",
+        metavar="hf:MODEL",
+        help="what turns --speech into a sentence where no checkpoint hears, such as hf:openai/whisper-tiny.en",
     )
     add_encoder(parser)
     with_what.add_argument("--no-cache", action="store_true", help="encode the video anew, and keep nothing of it")
@@ -70,6 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
     given = [f"--{name}" for name in _OF_ONE_QUERY if getattr(arguments, name) is not None]
     if queries is not None and given:
         raise ConfigError(f"{given[0]} is for the moments of one query: give it alone, not --queries")
+    if arguments.recogniser is not None and arguments.speech is None:
+        raise ConfigError("--recogniser says what hears --speech: give --speech FILE too")
     predictor = _predictor(arguments)
     if arguments.speech is not None:
         answers = [predictor.find(arguments.video, k=arguments.k, speech=arguments.speech)]
@@ -89,13 +100,14 @@ def _predictor(arguments: argparse.Namespace) -> "Predictor":
     cache = None if arguments.no_cache else FeatureCache()
     if arguments.checkpoint is not None:
         return Predictor.load(
-            arguments.checkpoint, trusted=arguments.encoders, memory_budget=arguments.memory_budget, cache=cache
+            arguments.checkpoint,
+            trusted=arguments.encoders,
+            memory_budget=arguments.memory_budget,
+            cache=cache,
+            recogniser=arguments.recogniser,
         )
-    return (
-        Predictor.auto(cache=cache)
-        if arguments.backbone is None
-        else Predictor.auto(arguments.backbone, cache=cache)
-    )
+    named = {} if arguments.backbone is None else {"backbone": arguments.backbone}
+    return Predictor.auto(**named, cache=cache, recogniser=arguments.recogniser)
 
 
 def _read_queries(path: Path) -> list[str]:
@@ -138,15 +150,21 @@ def _print(answers: "Sequence[Answer]", arguments: argparse.Namespace, *, severa
             print(to_table([answer.best_guess], answer.duration_s, score_name, sys.stdout.encoding))
         if answer.note:
             print(answer.note)
-    print(f"answered by {answers[0].answered_by}")
+    probable = f"; probabilities from {answers[0].calibrated_on}" if answers[0].calibrated_on else ""
+    print(f"answered by {answers[0].answered_by}{probable}")
 
 
 def _export(answer: "Answer", arguments: argparse.Namespace) -> None:
-    """Write what is asked for, and say where on standard error."""
+    """Write what is asked for, and say where on standard error; of no moment there is but a picture."""
     made: list[Path] = []
     if arguments.plot is not None:
         answer.plot(arguments.plot)
         made.append(arguments.plot)
+    asked = [f"--{name}" for name in _OF_ONE_QUERY if name != "plot" and getattr(arguments, name) is not None]
+    if asked and not answer.moments:
+        print(f"{asked[0]}: nothing is written, as no moment is likely enough to be meant", file=sys.stderr)
+        _say_written(made)
+        return
     if arguments.cut is not None:
         from mrnet.export.clips import cut
 
@@ -161,5 +179,9 @@ def _export(answer: "Answer", arguments: argparse.Namespace) -> None:
 
         write_edits(arguments.edl, arguments.video, answer.moments, answer.query, answer.score_name)
         made.append(arguments.edl)
-    for path in made:
+    _say_written(made)
+
+
+def _say_written(paths: "Sequence[Path]") -> None:
+    for path in paths:
         print(f"written: {path}", file=sys.stderr)

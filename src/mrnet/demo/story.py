@@ -189,8 +189,8 @@ def _evaluate(folder: Path, kind: QueryKind, out: Path) -> Half:
     for path, record in videos:
         video = predictor.encode_video(path)
         for query in record.queries:
-            if query.qid not in answers and (found := _find(predictor, video, config, query)):
-                answers[query.qid] = found[0]
+            if query.qid not in answers and (best := _find(predictor, video, config, query).best):
+                answers[query.qid] = best
     path, record = videos[0]
     asked = record.queries[0]
     words = [asked.text] if kind == "text" else ["--speech", str(_sound(config, asked))]

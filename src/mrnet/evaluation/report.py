@@ -11,6 +11,7 @@ from mrnet.config import RunConfig
 from mrnet.data.sources import DataSource, open_source
 from mrnet.device import choose_device
 from mrnet.errors import ConfigError
+from mrnet.evaluation.absence import report_absence
 from mrnet.evaluation.predictions import Prediction, write_predictions
 from mrnet.evaluation.run import evaluate
 from mrnet.files import make_directory, write_text
@@ -96,6 +97,9 @@ def _evaluate_kind(
         protocol: TrainedScorer(model, config.decode.score_power, protocol) for protocol in protocols
     }
     report, predictions = evaluate(scorers, dataset, train, config)
+    if spec.calibration is not None and report["metrics"]:
+        single = TrainedScorer(model, config.decode.score_power)
+        report["absence"] = report_absence(single, dataset, config.decode.nms_threshold, spec.calibration)
     head = {
         "checkpoint": str(checkpoint.folder),
         "split": split,

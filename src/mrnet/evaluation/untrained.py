@@ -14,6 +14,7 @@ from torch import Tensor
 from mrnet.config import DecodeConfig, EvaluationConfig
 from mrnet.data.annotations import read_annotations
 from mrnet.errors import DataError, FeatureShapeError
+from mrnet.evaluation.absence import report_absence
 from mrnet.evaluation.metrics import tiou
 from mrnet.evaluation.predictions import Prediction
 from mrnet.evaluation.run import Questions, evaluate_baselines, evaluate_predictions, intervals, predict
@@ -112,7 +113,9 @@ def _evaluate(
         )
     config = EvaluationConfig()
     questions = StoredQuestions(records, store, untrained)
-    predictions = predict(untrained.scorer, questions, DecodeConfig().nms_threshold)
+    nms_threshold = DecodeConfig().nms_threshold
+    predictions = predict(untrained.scorer, questions, nms_threshold)
+    calibration = untrained.scorer.alignment.calibration
     report = {
         "scorer": "untrained",
         "backbones": {"video": untrained.video.name, "text": untrained.text.name},
@@ -125,6 +128,9 @@ def _evaluate(
             "constant": evaluate_baselines(records, records, config)["constant"],
             "random_segment": random_segment(untrained.scorer, questions, config),
         },
+        "absence": {}
+        if calibration is None
+        else report_absence(untrained.scorer, questions, nms_threshold, calibration),
         "commit": git_commit(),
         "version": __version__,
     }

@@ -7,7 +7,7 @@ that a heavy dependency is loaded only by those who ask for it.
 
 import importlib
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import cast
@@ -166,6 +166,30 @@ def make_backbone(
     if rate is not None and backbone.rate != rate:
         raise ConfigError(f"the rate of {name} cannot be chosen: it gives {entry.rate} rows a second")
     return backbone
+
+
+def make_recogniser(name: str, device: str | None = None) -> Callable[[str | Path], str]:
+    """What turns a recording into a sentence.
+
+    Args:
+        name: ``hf:MODEL`` with a model that recognises speech, such as ``hf:openai/whisper-tiny.en``.
+        device: where its network runs; the best there is if left out.
+
+    Raises:
+        ConfigError: there is no such recogniser, its packages are not installed, or its model cannot be loaded.
+    """
+    family, _, model = name.partition(":")
+    if family != "hf" or not model:
+        raise ConfigError(
+            f'no speech recogniser is named "{name}"; use hf:MODEL, such as hf:openai/whisper-tiny.en'
+        )
+    try:
+        from mrnet.features.encoders.hub_recogniser import Recogniser
+    except ImportError as error:
+        raise ConfigError(
+            f"the speech recogniser {name} needs packages that are not installed ({error}): pip install 'mrnet[hub]'"
+        ) from None
+    return Recogniser(model, device)
 
 
 def _trusted_name(kind: Modality, name: str, trusted: Collection[str]) -> str:

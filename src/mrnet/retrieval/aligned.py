@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from safetensors.torch import load
 from torch import Tensor
 
+from mrnet.config import Calibration
 from mrnet.errors import ConfigError
 from mrnet.features.backbone import Backbone, encode_sources
 from mrnet.features.registry import make_backbone
@@ -55,6 +56,14 @@ _CLASSES_SEE = (
     "persons by name, writing, counts, order, nor what happens in one static shot"
 )
 
+# Fitted by tools/calibrate.py on the videos of docs/real.md.
+_CLASSES_CALIBRATION = Calibration(
+    bias=0.3572,
+    weights=(0.2984, 0.3065, -1.4769, -0.4024),
+    threshold=0.42,
+    footage="real clips joined by cuts, and short real videos",
+)
+
 
 class Alignment(Protocol):
     """How the rows of a video encoder and the vectors of a sentence encoder meet.
@@ -64,12 +73,14 @@ class Alignment(Protocol):
         query_dim: width of the vectors.
         cuts: where rows change enough to end a segment; ``None`` for thresholds from each video itself.
         sees: what it can tell apart and what not, in a line.
+        calibration: of the scores; ``None`` where none is known.
     """
 
     video_dim: int
     query_dim: int
     cuts: Cuts | None
     sees: str
+    calibration: Calibration | None
 
     def project(self, rows: Tensor) -> Tensor:
         """``(r, e)``, once for all queries, of ``(r, c)`` rows."""
@@ -88,6 +99,7 @@ class SharedSpace:
 
     cuts: Cuts | None = None
     sees = _TOWERS_SEE
+    calibration: Calibration | None = None
 
     def __init__(self, dim: int) -> None:
         self.video_dim = self.query_dim = dim
@@ -110,6 +122,7 @@ class ClassBridge:
 
     cuts: Cuts | None = Cuts(shot=0.25, inner=0.16)
     sees = _CLASSES_SEE
+    calibration: Calibration | None = _CLASSES_CALIBRATION
 
     def __init__(self, weight: Tensor, bias: Tensor, class_texts: Tensor) -> None:
         """Connect a classifier with a sentence encoder.

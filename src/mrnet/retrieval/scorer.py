@@ -31,11 +31,13 @@ class Candidates:
         spans_s: ``(c, 2)`` start and end in seconds; of equal scores the earlier row wins.
         scores: ``(n, c)`` of each of the n queries, higher is better; minus infinity where a moment is none.
         relative: what the scores are made of, where they are relative to the video; ``None`` where they stand alone.
+        probabilities: ``(n, c)`` that a moment is meant, where that is known, see :mod:`mrnet.retrieval.calibration`.
     """
 
     spans_s: Tensor
     scores: Tensor
     relative: Relative | None = None
+    probabilities: Tensor | None = None
 
 
 class Scorer(Protocol[Video]):

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from mrnet.config import ModelSpec, RunConfig
+from mrnet.config import Calibration, ModelSpec, RunConfig
 from mrnet.data.dataset import Batch, MomentDataset, epoch_batches, load_batches, part_of
 from mrnet.data.sources import DataSource, open_source
+from mrnet.evaluation.absence import ask_absent, fit_calibration
 from mrnet.evaluation.run import evaluate_predictions, predict
 from mrnet.model.mrnet import MRNet
 from mrnet.progress import Progress
@@ -180,7 +181,8 @@ def _finish_epoch(job: _Job, epoch: int, losses: dict[str, float], started: floa
         }
         # The first epoch is the best until one is scored: a run that is cut short can be used.
         best = job.val_set is None or run.best is None or _is_best(record, run.history, config)
-        run.save_epoch(record, job.trainer.network, job.trainer.optimizer, best=best)
+        calibration = _calibrate(job) if best and metrics is not None else None
+        run.save_epoch(record, job.trainer.network, job.trainer.optimizer, best=best, calibration=calibration)
         _write_scalars(job.writer, record)
         score = (
             f"  val {config.evaluation.select_by} {metrics[config.evaluation.select_by]:.2f}" if metrics else ""
@@ -198,6 +200,17 @@ def _validate(job: _Job) -> dict[str, float]:
     scorer = TrainedScorer(network, decode.score_power, job.config.train.protocol)
     predictions = predict(scorer, job.val_set, decode.nms_threshold)
     return evaluate_predictions(predictions, job.val_set.records, job.config.evaluation)
+
+
+def _calibrate(job: _Job) -> Calibration | None:
+    """Of the scores for queries asked one by one, on the validation split; a small one allows none."""
+    assert job.val_set is not None
+    if len(job.val_set.records) < 2:
+        return None
+    decode = job.config.decode
+    scorer = TrainedScorer(job.trainer.network, decode.score_power)
+    outcomes = ask_absent(scorer, job.val_set, decode.nms_threshold, job.config.train.seed)
+    return fit_calibration(outcomes, f"the validation split of {job.config.name}")
 
 
 def _is_best(record: dict[str, Any], history: list[dict[str, Any]], config: RunConfig) -> bool:

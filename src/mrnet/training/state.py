@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mrnet.config import ModelSpec, RunConfig, parse_config
+from mrnet.config import Calibration, ModelSpec, RunConfig, parse_config
 from mrnet.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from mrnet.files import check_new, make_directory, new_directory, write_text
 from mrnet.weights.native import (
@@ -122,15 +122,22 @@ class Run:
         write_text(self.directory / RUN_FILE, json.dumps(document, indent=2) + "\n")
 
     def save_epoch(
-        self, record: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, *, best: bool
+        self,
+        record: dict[str, Any],
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        best: bool,
+        calibration: Calibration | None = None,
     ) -> None:
-        """Save weights and optimiser of a finished epoch, then make it count."""
+        """Save weights, what their scores mean, and optimiser of a finished epoch, then make it count."""
         name = f"epoch-{record['epoch']:04d}"
         target = self.checkpoints / name
         if target.exists():  # finished, but killed before run.json said so
             shutil.rmtree(target)
         with new_directory(target) as temporary:
-            write_checkpoint(temporary, self.spec, self.config, model.state_dict(), self.pca)
+            spec = self.spec.model_copy(update={"calibration": calibration})
+            write_checkpoint(temporary, spec, self.config, model.state_dict(), self.pca)
             save_tensors(temporary / _OPTIMIZER_FILE, dict(_optimizer_tensors(model, optimizer)))
         self.history.append(record)
         self.last = name
