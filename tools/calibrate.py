@@ -18,7 +18,7 @@ import numpy as np
 from mrnet.config import DecodeConfig
 from mrnet.data.annotations import read_annotations
 from mrnet.evaluation.absence import Outcomes, absence_report, ask_absent, fit_calibration, probabilities
-from mrnet.evaluation.untrained import StoredQuestions
+from mrnet.evaluation.untrained import SAME_FOOTAGE, StoredQuestions
 from mrnet.features.store.reader import open_store
 from mrnet.retrieval.aligned import PACKAGED_VIDEO, make_untrained
 
@@ -40,7 +40,7 @@ def main() -> None:
     ]
     questions = StoredQuestions(records, store, untrained)
     draws = [
-        ask_absent(untrained.scorer, questions, DecodeConfig().nms_threshold, seed)
+        ask_absent(untrained.scorer, questions, DecodeConfig().nms_threshold, seed, SAME_FOOTAGE)
         for seed in range(arguments.draws)
     ]
     reports = [_left_out(outcomes, arguments.threshold) for outcomes in draws]

@@ -1,9 +1,12 @@
 """What a question about a video comes to."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import numpy.typing as npt
 
 from mrnet.errors import ConfigError, DataError
 from mrnet.export.words import ScoreName
@@ -11,6 +14,10 @@ from mrnet.types import Moment, QueryKind
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def _no_curve() -> npt.NDArray[np.float32]:
+    return np.empty((0, 2), np.float32)
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Answer(Sequence[Moment]):
         video: the file, where it was one.
         note: what the person should know about this answer; empty where nothing.
         calibrated_on: footage on which the probabilities hold, in words; empty where scores are none.
-        curve: ``(time_s, value)`` of how well each moment in time fits, where the scorer has such a thing.
+        curve: ``(r, 2)`` times in seconds and how well each fits; no rows where the scorer has no such thing.
     """
 
     query: str
@@ -42,7 +49,7 @@ class Answer(Sequence[Moment]):
     video: Path | None = None
     note: str = ""
     calibrated_on: str = ""
-    curve: tuple[tuple[float, float], ...] = ()
+    curve: npt.NDArray[np.float32] = field(default_factory=_no_curve, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.moments)
@@ -108,7 +115,7 @@ class Answer(Sequence[Moment]):
             self.duration_s,
             shown,
             self.query,
-            curve=self.curve,
+            curve=self.curve.tolist(),
             score_name=self.score_name,
         )
 

@@ -283,14 +283,14 @@ class Predictor:
             for query, moments, some, curve in zip(queries, ranked, shown, curves, strict=True)
         ]
 
-    def _curves(self, video: ReadyVideo, features: Tensor) -> list[tuple[tuple[float, float], ...]]:
-        """Of each query, times and values, where the scorer has a curve."""
+    def _curves(self, video: ReadyVideo, features: Tensor) -> list[npt.NDArray[np.float32]]:
+        """``(r, 2)`` times and values of each query, where the scorer has a curve."""
         scorer, encoded = self.engine.scorer, video.encoded
         if not isinstance(scorer, AlignedScorer):
-            return [()] * len(features)
+            return [np.empty((0, 2), np.float32)] * len(features)
         values = scorer.curves(encoded, features)
-        times = ((torch.arange(values.shape[1]) + 0.5) / encoded.rows_per_s).tolist()
-        return [tuple(zip(times, curve, strict=True)) for curve in values.tolist()]
+        times = (torch.arange(values.shape[1]) + 0.5) / encoded.rows_per_s
+        return [torch.stack([times, curve], dim=1).numpy() for curve in values]
 
     def _check_count(self, k: int | None) -> None:
         if k is None and self.engine.calibration is None:

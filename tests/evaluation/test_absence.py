@@ -35,7 +35,7 @@ class Directions:
         self.records = [
             VideoRecord(
                 f"v{v}",
-                10.0,
+                2.0 * queries,
                 tuple(Query(f"{v} {q}", ((2.0 * q, 2.0 * q + 2),), f"{v}-{q}") for q in range(queries)),
             )
             for v in range(videos)
@@ -47,7 +47,7 @@ class Directions:
         return self.vectors[first : first + self.queries]
 
     def query_rows(self, record: VideoRecord) -> Tensor:
-        return self.video_rows(record.video_id)
+        return Directions.video_rows(self, record.video_id)
 
 
 class Cosines:
@@ -92,6 +92,22 @@ def test_sentences_that_say_the_same_are_not_absent() -> None:
     for asked in scorer.asked:
         assert len(asked) == 3  # of the other two queries, one says the same
         assert len(torch.unique(asked, dim=0)) == 3
+
+
+def test_what_is_shown_in_the_same_footage_is_not_absent() -> None:
+    class Shared(Directions):
+        """The first moment of every video is the same footage, whatever its sentence says."""
+
+        def video_rows(self, video_id: str) -> Tensor:
+            rows = super().video_rows(video_id).clone()
+            rows[0] = self.vectors[0]
+            return rows
+
+    for same, asked_of_each in ((None, 8), (0.9, 8 - 1)):
+        scorer = Cosines()
+        ask_absent(scorer, Shared(2, 4), 0.5, same_footage=same)
+        assert [len(asked) for asked in scorer.asked] == [asked_of_each] * 2
+    assert not any(torch.equal(row, torch.eye(8)[4]) for row in scorer.asked[0])  # the second video's first
 
 
 def test_the_seed_draws() -> None:

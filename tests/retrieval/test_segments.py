@@ -33,6 +33,14 @@ def test_changes_are_cosine_distances_of_three_rows_on_either_side() -> None:
     torch.testing.assert_close(changes(rows), torch.tensor([*expected, 0.0]), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("count", [2, 7, 8, 9, 16, 17, 50])
+def test_a_long_video_is_looked_at_in_parts(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.randn(count, 5, generator=torch.Generator().manual_seed(0))
+    whole = changes(rows)
+    monkeypatch.setattr("mrnet.retrieval.segments._AT_ONCE", 7)
+    torch.testing.assert_close(changes(rows), whole, rtol=0, atol=1e-6)
+
+
 def test_roots_are_taken_of_rows_without_negative_values() -> None:
     rows = torch.rand(7, 4, generator=torch.Generator().manual_seed(0))
     shifted = rows.sqrt().clone()

@@ -1,8 +1,9 @@
 """Is it in this video at all? Queries that a video answers beside queries of other videos.
 
 Of a video are asked its own queries and as many again that belong to others: half drawn at random, half near misses,
-which are those most like a query of its own. Sentences so alike that they may say the same are left out; even so some
-of the others may be true of the video by chance, which makes every figure here look a little worse than it is.
+which are those most like a query of its own. Sentences so alike that they may say the same are left out, and so is,
+where asked, what another video shows in the very same footage; even so some of the others may be true of the video by
+chance, which makes every figure here look a little worse than it is.
 """
 
 from collections.abc import Sequence
@@ -60,7 +61,13 @@ class Outcomes:
         )
 
 
-def ask_absent(scorer: Scorer[Video], questions: Questions, nms_threshold: float, seed: int = 0) -> Outcomes:
+def ask_absent(
+    scorer: Scorer[Video],
+    questions: Questions,
+    nms_threshold: float,
+    seed: int = 0,
+    same_footage: float | None = None,
+) -> Outcomes:
     """Ask videos what is in them, and what is in others.
 
     Args:
@@ -68,6 +75,7 @@ def ask_absent(scorer: Scorer[Video], questions: Questions, nms_threshold: float
         questions: at least two videos, whose answers are known; of many videos some are drawn.
         nms_threshold: of :func:`mrnet.retrieval.rank.suppress`.
         seed: of what is drawn.
+        same_footage: cosine of rows from which on they show the same footage; ``None`` does not look for it.
     """
     rng = np.random.default_rng(seed)
     records = list(questions.records)
@@ -77,10 +85,15 @@ def ask_absent(scorer: Scorer[Video], questions: Questions, nms_threshold: float
     every = torch.cat(rows)
     unit = F.normalize((every - every.mean(dim=0)).float(), dim=1)
     owner = np.repeat(np.arange(len(records)), [len(some) for some in rows])
+    moments = (
+        [] if same_footage is None else [row for record in records for row in _moment_rows(questions, record)]
+    )
     parts: list[Outcomes] = []
     for number, record in enumerate(records):
         own = owner == number
         likeness = (unit @ unit[torch.from_numpy(own)].T).max(dim=1).values.cpu().numpy()
+        if same_footage is not None:
+            likeness[_shown_too(moments, questions.video_rows(record.video_id), same_footage)] = 1
         near, foreign = _draw(likeness, own, rng)
         asked = torch.cat([every[torch.from_numpy(own)], every[near], every[foreign]])
         kinds = ["present"] * len(rows[number]) + ["near"] * len(near) + ["foreign"] * len(foreign)
@@ -120,12 +133,16 @@ def probabilities(outcomes: Outcomes, calibration: Calibration) -> NDArray[np.fl
 
 
 def report_absence(
-    scorer: Scorer[Video], questions: Questions, nms_threshold: float, calibration: Calibration
+    scorer: Scorer[Video],
+    questions: Questions,
+    nms_threshold: float,
+    calibration: Calibration,
+    same_footage: float | None = None,
 ) -> dict[str, float]:
     """:func:`absence_report` of a calibrated scorer; nothing of fewer than two videos."""
     if len(questions.records) < 2:
         return {}
-    outcomes = ask_absent(scorer, questions, nms_threshold)
+    outcomes = ask_absent(scorer, questions, nms_threshold, same_footage=same_footage)
     return absence_report(outcomes, probabilities(outcomes, calibration), calibration.threshold)
 
 
@@ -176,6 +193,23 @@ def calibration_error(given: NDArray[np.float64], right: NDArray[np.float64], bi
     gaps = np.zeros(bins)
     np.add.at(gaps, index, given - right)
     return float(np.abs(gaps).sum() / len(given)) if len(given) else float("nan")
+
+
+def _moment_rows(questions: Questions, record: VideoRecord) -> list[Tensor]:
+    """Of each query of a video, the rows of its first moment, at unit length."""
+    rows = F.normalize(questions.video_rows(record.video_id).float(), dim=1)
+    per_s = len(rows) / record.duration_s
+    found = []
+    for query in record.queries:
+        start, end = (min(int(time_s * per_s), len(rows) - 1) for time_s in query.moments[0])
+        found.append(rows[start : max(end, start + 1)])
+    return found
+
+
+def _shown_too(moments: Sequence[Tensor], rows: Tensor, alike: float) -> NDArray[np.bool_]:
+    """Which of the moments are in a video too: half of their rows or more have their like there."""
+    unit = F.normalize(rows.float(), dim=1)
+    return np.array([float((moment @ unit.T).max(dim=1).values.median()) >= alike for moment in moments])
 
 
 def _draw(

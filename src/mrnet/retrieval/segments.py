@@ -14,6 +14,7 @@ from torch import Tensor
 
 # Rows averaged on either side of a boundary.
 _REACH = 3
+_AT_ONCE = 2048
 # A relative threshold lies this far from the usual change of a video to its largest, few outliers aside.
 _WAY, _LARGEST = 0.5, 0.98
 # Less than this is no change in any video: pictures of one shot differ by about as much.
@@ -48,13 +49,24 @@ def changes(rows: Tensor) -> Tensor:
         ``(r + 1,)`` cosine distance of the means of the three rows on either side; entry k lies before row k, and
         those at both ends are 0.
     """
-    rows = rows.float()
-    rows = F.normalize(rows.sqrt() if bool((rows >= 0).all()) else rows, dim=1)
+    roots = bool((rows >= 0).all())
+    inner = []
+    for start in range(1, len(rows), _AT_ONCE):  # memory stays flat in a long video
+        end = min(start + _AT_ONCE, len(rows))
+        first = max(start - _REACH, 0)
+        some = rows[first : end + _REACH - 1].float()
+        inner.append(_inner_changes(some.sqrt() if roots else some)[start - first - 1 : end - first - 1])
+    return F.pad(torch.cat(inner) if inner else torch.zeros(0), (1, 1))
+
+
+def _inner_changes(rows: Tensor) -> Tensor:
+    """``(r - 1,)`` of :func:`changes`, beyond whose ends there is nothing."""
+    rows = F.normalize(rows, dim=1)
     padded = F.pad(rows, (0, 0, _REACH - 1, _REACH - 1))
     sums = torch.zeros(len(rows) + _REACH - 1, rows.shape[1])  # of rows k - 2 to k
     for shift in range(_REACH):
         sums += padded[shift : shift + len(sums)]
-    return F.pad(1 - F.cosine_similarity(sums[: len(rows) - 1], sums[_REACH:], dim=1), (1, 1))
+    return 1 - F.cosine_similarity(sums[: len(rows) - 1], sums[_REACH:], dim=1)
 
 
 def relative_cuts(distances: Tensor) -> Cuts:
