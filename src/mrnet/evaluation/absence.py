@@ -19,7 +19,7 @@ from torch import Tensor
 from mrnet.config import Calibration
 from mrnet.evaluation.metrics import tiou
 from mrnet.evaluation.run import Questions
-from mrnet.retrieval.calibration import evidence, fit_logistic
+from mrnet.retrieval.calibration import evidence, fit_logistic, probability
 from mrnet.retrieval.rank import suppress
 from mrnet.retrieval.scorer import Candidates, Scorer, Video
 from mrnet.types import VideoRecord
@@ -128,8 +128,7 @@ def fit_calibration(outcomes: Outcomes, footage: str) -> Calibration | None:
 
 def probabilities(outcomes: Outcomes, calibration: Calibration) -> NDArray[np.float64]:
     """``(m,)`` of every moment."""
-    weights = torch.tensor(calibration.weights, dtype=torch.float64)
-    return (outcomes.evidence.double() @ weights + calibration.bias).sigmoid().numpy()
+    return probability(outcomes.evidence.double(), calibration).numpy()
 
 
 def report_absence(

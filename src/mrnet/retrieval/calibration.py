@@ -30,10 +30,15 @@ def evidence(candidates: Candidates) -> Tensor:
     return torch.stack([scores, levels, (gaps > 0).to(scores.dtype), gaps], dim=-1)
 
 
+def probability(found: Tensor, calibration: Calibration) -> Tensor:
+    """``(...)`` that a moment is meant, of ``(..., 4)`` from :func:`evidence`."""
+    return (found @ found.new_tensor(calibration.weights) + calibration.bias).sigmoid()
+
+
 def calibrated(candidates: Candidates, calibration: Calibration) -> Candidates:
     """The same moments, with probabilities; 0 where a moment is none."""
-    logits = evidence(candidates) @ candidates.scores.new_tensor(calibration.weights) + calibration.bias
-    probabilities = logits.sigmoid().masked_fill(candidates.scores == float("-inf"), 0.0)
+    probabilities = probability(evidence(candidates), calibration)
+    probabilities = probabilities.masked_fill(candidates.scores == float("-inf"), 0.0)
     return replace(candidates, probabilities=probabilities)
 
 
