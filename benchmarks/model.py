@@ -45,6 +45,7 @@ def bench_proposal_head(recipe: str, repeats: int, device: torch.device, budget:
         return torch.cat(model.proposal_head(proposal_map))
 
     row = _both_routes(recipe, repeats, dense, fast, embed)
+    assert isinstance(fast.proposal_head, ProposalHead)
     stack = fast.proposal_head.stack
     with torch.inference_mode():
         multiply_adds = stack.multiply_adds(stack.plan(proposal_map))
@@ -62,7 +63,7 @@ def bench_predict(recipe: str, repeats: int, device: torch.device, budget: int |
     video, queries, _ = _inputs(config, 1, device)
 
     def answer(model: MRNet) -> Tensor:
-        scorer = TrainedScorer(model, config.decode.score_power, "joint")
+        scorer = TrainedScorer(model, config.decode, "joint")
         candidates = scorer.candidates(scorer.encode_video(video[0], 120.0), queries[0])
         rank(candidates, 5, config.decode.nms_threshold)
         return candidates.scores
@@ -101,6 +102,7 @@ def bench_train_step(recipe: str, repeats: int, device: torch.device, budget: in
         }
     by_dense, by_fast, exact = gradients.get("dense"), gradients["fast"], None
     if by_dense is not None:
+        assert isinstance(dense.proposal_head, ProposalHead)
         dense.proposal_head = _InDouble(dense.proposal_head)  # type: ignore[assignment]
         _step(dense, config, inputs)
         exact = _gradients(dense)
@@ -156,7 +158,7 @@ def _step(model: MRNet, config: RunConfig, inputs: tuple[Tensor, Tensor, Tensor]
         ]
         duration_s = torch.full((count,), 120.0, device=starts.device)
         targets = iou_map(moments, duration_s, config.model.num_clips)[:, model.valid]
-        losses = compute_losses(embeddings, targets, moments, config.loss)
+        losses = compute_losses(embeddings, targets, moments, duration_s, config.loss)
         loss = total_loss(losses, config.loss, full=True, batch_size=_VIDEOS)
         loss.backward()  # type: ignore[no-untyped-call]
 

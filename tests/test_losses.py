@@ -68,7 +68,7 @@ def test_agree_with_the_formulas(
 ) -> None:
     embeddings, target = setup(tiny, batch_inputs, protocol)
     config = LossConfig(top_k=top_k, min_iou=0.2, max_iou=0.8, margin=0.2, negative_iou=0.4, tau_sentence=0.2)
-    losses = compute_losses(embeddings, target, MOMENTS, config)
+    losses = compute_losses(embeddings, target, MOMENTS, DURATIONS, config)
     iou, video, sentence = plain_losses(embeddings, target, config)
     assert losses.iou.item() == pytest.approx(iou, rel=1e-5)
     assert losses.video.item() == pytest.approx(video, rel=1e-5)
@@ -81,13 +81,13 @@ def test_overlapping_sentences_of_a_video_are_no_negatives(
 ) -> None:
     """Queries 0 and 1 overlap by 7/9: raising the threshold above it makes them negatives of each other."""
     embeddings, target = setup(tiny, batch_inputs, "joint")
-    apart = compute_losses(embeddings, target, MOMENTS, LossConfig(sentence_removal_iou=0.5)).video
-    counted = compute_losses(embeddings, target, MOMENTS, LossConfig(sentence_removal_iou=0.8)).video
+    apart = compute_losses(embeddings, target, MOMENTS, DURATIONS, LossConfig(sentence_removal_iou=0.5)).video
+    counted = compute_losses(embeddings, target, MOMENTS, DURATIONS, LossConfig(sentence_removal_iou=0.8)).video
     assert counted > apart
 
 
 def parts(sparsity: float) -> Losses:
-    return Losses(*(torch.tensor(value) for value in (1.0, 2.0, 3.0, sparsity)))
+    return Losses(*(torch.tensor(value) for value in (1.0, 2.0, 3.0, sparsity, 5.0)))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_total_by_hand(ratio: float | None, sparsity: float, full: bool, expecte
 
 def test_sparsity_once_a_batch(tiny: Callable[..., RunConfig], batch_inputs: tuple[torch.Tensor, ...]) -> None:
     embeddings, target = setup(tiny, batch_inputs, "single")
-    losses = compute_losses(embeddings, target, MOMENTS, LossConfig(sparsity_per_video=False))
+    losses = compute_losses(embeddings, target, MOMENTS, DURATIONS, LossConfig(sparsity_per_video=False))
     assert losses.sparsity.item() == pytest.approx(embeddings.sparsity.item())
 
 
@@ -118,6 +118,6 @@ def test_no_queries_share_a_video_with_themselves_only(tiny: Callable[..., RunCo
     model = MRNet(tiny().model)
     embeddings = model(torch.randn(1, 16, 6), torch.randn(1, 1, 5), torch.ones(1, 1, dtype=torch.bool), "single")
     target = iou_map(MOMENTS[:1], DURATIONS[:1], 8)[:, model.valid]
-    losses = compute_losses(embeddings, target, MOMENTS[:1], LossConfig())
+    losses = compute_losses(embeddings, target, MOMENTS[:1], DURATIONS[:1], LossConfig())
     assert losses.video.item() == pytest.approx(0.0, abs=1e-6)
     assert torch.isfinite(losses.sentence)

@@ -57,7 +57,7 @@ def model_case(name: str, released: dict[str, Any], path: Path, route: Route) ->
     imported = import_released(released["config"], weights, source=name)
     config = without_dropout(imported.config)
     model = build_model(config.model, imported.weights, source=name, route=route)
-    scorer = TrainedScorer(model, config.decode.score_power, "joint")
+    scorer = TrainedScorer(model, config.decode, "joint")
 
     query_features = numbered(tensors, "input.query_features")
     moments = torch.cat(numbered(tensors, "input.moments_seconds"))[:, None]
@@ -101,7 +101,7 @@ def model_case(name: str, released: dict[str, Any], path: Path, route: Route) ->
 
     model.train()
     embeddings = model(tensors["input.video_features"], queries, mask, "joint")
-    losses = compute_losses(embeddings, targets[:, model.valid], moments, config.loss)
+    losses = compute_losses(embeddings, targets[:, model.valid], moments, durations, config.loss)
     for part in ("iou", "video", "sentence", "sparsity"):
         actual, expected = getattr(losses, part).reshape(1).detach(), tensors[f"train.loss_{part}"]
         scale = max(expected.abs().item(), 1e-2)  # the loss of a batch of one query is 0 up to rounding

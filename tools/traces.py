@@ -68,7 +68,7 @@ def _follow(folder: Path, trace: dict[str, Any], data: Path, route: Route) -> li
     model = build_model(config.model, imported.weights, source=name, route=route)
     _take_float32_features(model)
     trainer = Trainer(model, config, Accelerator(cpu=True))
-    scorer = TrainedScorer(model, config.decode.score_power, "joint")
+    scorer = TrainedScorer(model, config.decode, "joint")
 
     batches = load_batches(train_set, [_indices(train_set, step["vids"]) for step in trace["steps"]])
     metrics = {record["epoch"]: record["metrics"] for record in trace["epochs"]}

@@ -42,8 +42,18 @@ class ModelConfig(_Section):
     num_pre_clips: Count = Field(description="rows a video is resampled to before pooling")
     num_clips: Count = Field(description="T: clips, and side of the proposal map")
     pool_kernel: Count = Field(description="width of the average pool from num_pre_clips to num_clips")
-    clip_hidden: Count = Field(512, description="channels of the 1x1 convolution on video features")
-    clip_dropout: Dropout = Field(0.5, description="dropout in the two blocks that project clips")
+    input_norm: bool = Field(
+        False,
+        description="layer norm of the features of video and query before anything else, so that their scale does not "
+        "matter; false, as released, suits queries whose entries are about 1",
+    )
+    clip_projection: Literal["blocks", "linear"] = Field(
+        "blocks",
+        description="from features to clips: blocks, a 1x1 convolution and two blocks with dropout, as released; or "
+        "dropout and one linear layer",
+    )
+    clip_hidden: Count = Field(512, description="channels of the 1x1 convolution, of clip_projection blocks")
+    clip_dropout: Dropout = Field(0.5, description="dropout of the projection of clips")
     dim: Count = Field(256, description="d: joint width of text and video")
 
     transformer: bool = Field(True, description="false leaves the transformer out, which is MMN")
@@ -64,7 +74,17 @@ class ModelConfig(_Section):
         description="all: text and video together; video: clips only, text passes through; plain: together, "
         "without mask and modality matrices; off: identity",
     )
+    fusion: Literal["none", "gate"] = Field(
+        "none",
+        description="gate: every clip is joined with the query before the transformer; none: clips meet the query in "
+        "the transformer, or in the scores alone",
+    )
     mask: Literal["none", "decay", "sparse", "both"] = Field("both", description="mask between video clips")
+    mask_on: Literal["logits", "weights"] = Field(
+        "logits",
+        description="what the mask multiplies: logits, which it pulls to zero, as released; or attention weights "
+        "before they are normalised, which it takes away",
+    )
     gamma: Fraction = Field(0.98, description="decay of retention per clip of distance")
     bidirectional: bool = Field(True, description="false keeps only the causal half of the decay")
     doubled_diagonal: bool = Field(
@@ -77,7 +97,9 @@ class ModelConfig(_Section):
     )
 
     pooling_counts: list[Natural] = Field(description="diagonals of the proposal map at strides 1, 2, 4, ...")
-    proposals: Literal["pool", "conv"] = Field("pool", description="max pools or learned 1-d convolutions")
+    proposals: Literal["pool", "conv", "mean"] = Field(
+        "pool", description="max pools, learned 1-d convolutions, or the mean of a proposal's clips"
+    )
     boundary: Literal["none", "add", "concat"] = Field(
         "none", description="how features of the start and end clip join a proposal"
     )
@@ -87,7 +109,16 @@ class ModelConfig(_Section):
     )
     head_hidden: Count = Field(512, description="channels of the stacked 2-d convolutions")
     head_kernel: Count = Field(9, description="K: side of their kernels")
-    head_layers: Count = Field(4, description="L: how many are stacked")
+    head_layers: Natural = Field(
+        4, description="L: how many are stacked; 0 leaves them out, so that proposals do not see each other"
+    )
+    iou_score: Literal["cosine", "dot"] = Field(
+        "cosine",
+        description="the IoU score's logit: 10 x cosine of query and proposal, or their product over the root of dim",
+    )
+    clip_head: bool = Field(
+        False, description="every clip also says by itself where the moment is, which loss.clip_weight trains"
+    )
 
     @property
     def pool_stride(self) -> int:
@@ -99,8 +130,12 @@ class ModelConfig(_Section):
 
     @property
     def video_depends_on_query(self) -> bool:
-        """Whether clips attend to text, so that every query (or set of them) needs a map of its own."""
-        return self.transformer and self.attention in ("all", "plain")
+        """Whether clips meet text, so that every query (or set of them) needs a map of its own."""
+        return self.fusion != "none" or (self.transformer and self.attention in ("all", "plain"))
+
+    def has_own_maps(self, protocol: QueryProtocol) -> bool:
+        """Whether every query has a map of its own, and not one in common with the video's others."""
+        return self.video_depends_on_query and (protocol == "single" or self.fusion != "none")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -125,6 +160,10 @@ class ModelConfig(_Section):
             raise ValueError("tied_initialisation needs projections shared")
         if not self.doubled_diagonal and not (self.bidirectional and self.mask in ("decay", "both")):
             raise ValueError("doubled_diagonal false needs bidirectional true and mask decay or both")
+        if self.fusion != "none" and self.transformer and self.attention in ("all", "plain"):
+            raise ValueError(f"fusion {self.fusion} joins clips with one query: it takes attention video or off")
+        if self.mask_on == "weights" and not self.softmax:
+            raise ValueError("mask_on weights needs softmax true: without it, the logits are the weights")
         if self.zero_linear_retention and (self.softmax or self.projections != "modality"):
             raise ValueError("zero_linear_retention needs softmax false and projections modality")
         if self.boundary_replaces_conv and (self.proposals, self.boundary) != ("conv", "add"):
@@ -143,6 +182,15 @@ class LossConfig(_Section):
 
     min_iou: Fraction = Field(0.5, description="IoU that becomes target 0")
     max_iou: Fraction = Field(1.0, description="IoU that becomes target 1")
+    proposal_loss: Literal["iou", "listwise"] = Field(
+        "iou",
+        description="iou: cross-entropy of every proposal's IoU score, as released; listwise: of the proposals' "
+        "distribution, against one in proportion to IoU^listwise_power",
+    )
+    listwise_power: Positive = Field(4.0, description="how sharply the listwise target prefers high IoU")
+    clip_weight: float = Field(
+        0.0, ge=0, description="weight of what clips say by themselves, see model.clip_head"
+    )
     top_k: Count = Field(1, description="positive proposals of a query")
     margin: float = Field(0.3, ge=0, description="subtracted from the cosine of positive pairs")
     contrastive_weight: float = Field(0.1, ge=0, description="w: weight of the video and sentence losses")
@@ -174,6 +222,11 @@ class DecodeConfig(_Section):
 
     nms_threshold: Fraction = Field(0.5, description="moments overlapping a better one by more are dropped")
     score_power: float = Field(0.5, ge=0, description="p: power of the contrastive score")
+    rank_by: Literal["score", "expected_iou"] = Field(
+        "score",
+        description="score: of the proposal itself, as released; expected_iou: the IoU to be expected of it where the "
+        "scores of all proposals are a distribution, as loss.proposal_loss listwise trains them",
+    )
 
 
 class TrainConfig(_Section):
@@ -196,6 +249,13 @@ class TrainConfig(_Section):
     )
     epochs: Count = Field(description="passes over the training videos")
     milestones: list[Count] = Field(default=[], description="epochs after which lr is divided by 10")
+    schedule: Literal["milestones", "cosine"] = Field(
+        "milestones", description="how lr falls, epoch by epoch: at the milestones, or along half a cosine to 0"
+    )
+    averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="decay a step of the average of weights that is validated, saved and answers; 0 takes the last",
+    )
     full_loss_epochs: Natural = Field(
         description="ONLY_IOU: epochs before all but the IoU loss are scaled by 0.01"
     )
@@ -342,6 +402,14 @@ class RunConfig(_Section):
     train: TrainConfig
     data: DataConfig = DataConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.model.clip_head != (self.loss.clip_weight > 0):
+            raise ValueError("model.clip_head and loss.clip_weight go together: set both, or neither")
+        if self.train.milestones and self.train.schedule == "cosine":
+            raise ValueError("train.schedule cosine takes no train.milestones")
+        return self
 
     def without_paths(self) -> "RunConfig":
         """The settings, for others to read and to train with."""

@@ -102,7 +102,7 @@ class TrainedEngine:
     def __init__(
         self, model: MRNet, spec: ModelSpec, *, pca: Pca | None = None, trusted: Collection[str] | None = None
     ) -> None:
-        self.scorer = TrainedScorer(model, spec.decode.score_power)
+        self.scorer = TrainedScorer(model, spec.decode)
         self.spec = spec
         self.kinds = spec.query_kinds
         self.nms_threshold = spec.decode.nms_threshold

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from mrnet.config import LossConfig
 from mrnet.model.mrnet import Embeddings
-from mrnet.temporal import union_iou
+from mrnet.temporal import hull_iou, union_iou
+
+_NEAR_CLIPS = 1.5  # from an end of a moment, where being near it has fallen to 1/e
 
 
 @dataclass(frozen=True)
@@ -16,34 +18,42 @@ class Losses:
     """Scalars before weighting.
 
     Attributes:
-        iou: binary cross-entropy of the IoU scores.
+        iou: of the IoU scores: binary cross-entropy, or of their distribution.
         video: proposals against sentences.
         sentence: sentences against proposals.
         sparsity: of the learned masks, already times the videos of the batch where configured so.
+        clip: of what clips say by themselves; 0 where they do not.
     """
 
     iou: Tensor
     video: Tensor
     sentence: Tensor
     sparsity: Tensor
+    clip: Tensor
 
 
-def compute_losses(embeddings: Embeddings, target_iou: Tensor, moments: Tensor, config: LossConfig) -> Losses:
-    """All loss terms of a batch.
+def compute_losses(
+    embeddings: Embeddings, target_iou: Tensor, moments: Tensor, duration_s: Tensor, config: LossConfig
+) -> Losses:
+    """All loss terms of a batch; those without weight are 0.
 
     Args:
         embeddings: of the batch.
         target_iou: ``(n, v)`` IoU of the valid proposals with each query's moments.
         moments: ``(n, w, 2)`` ground truth in seconds.
+        duration_s: ``(n,)`` length of each query's video.
         config: settings.
 
     Source: docs/method.md, section 8.
     """
+    none = target_iou.new_zeros(())
+    contrastive, proposal_loss = config.contrastive_weight > 0, _PROPOSAL_LOSSES[config.proposal_loss]
     return Losses(
-        iou=iou_loss(embeddings, target_iou, config),
-        video=video_loss(embeddings, target_iou, moments, config),
-        sentence=sentence_loss(embeddings, target_iou, config),
+        iou=proposal_loss(embeddings, target_iou, config),
+        video=video_loss(embeddings, target_iou, moments, config) if contrastive else none,
+        sentence=sentence_loss(embeddings, target_iou, config) if contrastive else none,
         sparsity=embeddings.sparsity * (embeddings.num_videos if config.sparsity_per_video else 1),
+        clip=none if embeddings.clips is None else clip_loss(embeddings, moments / duration_s[:, None, None]),
     )
 
 
@@ -51,6 +61,44 @@ def iou_loss(embeddings: Embeddings, target_iou: Tensor, config: LossConfig) -> 
     """Cross-entropy of the IoU scores with IoUs scaled from [min_iou, max_iou] to [0, 1]."""
     target = ((target_iou - config.min_iou) / (config.max_iou - config.min_iou)).clamp(0, 1)
     return F.binary_cross_entropy_with_logits(embeddings.iou_logits(), target)
+
+
+def listwise_loss(embeddings: Embeddings, target_iou: Tensor, config: LossConfig) -> Tensor:
+    """Divergence of the proposals' distribution, a softmax of the IoU scores' logits, from IoU^power at sum 1."""
+    target = target_iou**config.listwise_power
+    target = target / target.sum(dim=1, keepdim=True)
+    return F.kl_div(embeddings.iou_logits().log_softmax(dim=1), target, reduction="batchmean")
+
+
+_PROPOSAL_LOSSES = {"iou": iou_loss, "listwise": listwise_loss}
+
+
+def clip_loss(embeddings: Embeddings, fractions: Tensor) -> Tensor:
+    """What clips say by themselves: cross-entropy of being inside a moment, and near its ends; spans of those inside.
+
+    Nearness is exp(-|distance| / 1.5 clips). A span costs 1 - IoU, and the distance of its ends as fractions of the
+    video. A moment between the middles of two clips counts as holding the nearest one.
+
+    Args:
+        embeddings: of a model with a ``clip_head``.
+        fractions: ``(n, w, 2)`` moments as fractions of their videos.
+    """
+    assert embeddings.clips is not None
+    logits, ends, reach = (part[embeddings.map_of_query] for part in embeddings.clips)
+    num_clips = logits.shape[1]
+    middle = (torch.arange(num_clips, device=logits.device) + 0.5) / num_clips
+    distance = (middle[:, None] - fractions[:, :, None]).abs().amin(dim=1)  # (n, t, 2)
+    near = (-distance * num_clips / _NEAR_CLIPS).exp().to(ends.dtype)
+    outside = (fractions[..., :1] - middle).clamp(min=0) + (middle - fractions[..., 1:]).clamp(min=0)  # (n, w, t)
+    nearest = outside == outside.amin(dim=2, keepdim=True)  # 0 of those inside
+    inside = nearest.any(dim=1).to(logits.dtype)  # (n, t)
+    spans = torch.stack([middle - reach[..., 0], middle + reach[..., 1]], dim=-1)[:, None]  # (n, 1, t, 2)
+    truth = fractions[:, :, None]  # (n, w, 1, 2)
+    costs = 1 - hull_iou(spans, truth) + (spans - truth).abs().sum(dim=-1)
+    cost = costs.masked_fill(~nearest, float("inf")).amin(dim=1)  # of the moment that the clip lies in
+    cost = cost.masked_fill(inside == 0, 0).sum() / inside.sum()
+    cross_entropy = F.binary_cross_entropy_with_logits
+    return cross_entropy(logits, inside) + cross_entropy(ends, near) + cost
 
 
 def _positives(embeddings: Embeddings, target_iou: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
@@ -100,14 +148,15 @@ def total_loss(losses: Losses, config: LossConfig, *, full: bool, batch_size: in
     Args:
         losses: from :func:`compute_losses`.
         config: settings.
-        full: false scales all but the IoU loss by 0.01 (late epochs).
+        full: false scales all but the IoU and the clip loss by 0.01 (late epochs).
         batch_size: configured videos of a step, for the doubling of the sparsity term.
 
     Source: docs/method.md, section 8.
     """
     sparsity = config.sparsity_weight * losses.sparsity
     side = config.contrastive_weight * (losses.video + losses.sentence) + sparsity
+    own = losses.iou + config.clip_weight * losses.clip
     if config.sparsity_doubling_ratio is not None:
         threshold = config.sparsity_doubling_ratio * batch_size * config.sparsity_weight
         side = side + torch.where(sparsity >= threshold, sparsity, torch.zeros_like(sparsity))
-    return losses.iou + (side if full else 0.01 * side)
+    return own + (side if full else 0.01 * side)

@@ -72,7 +72,7 @@ def test_predictions_are_those_of_the_model(
     dataset, _ = dataset_of(config)
     torch.manual_seed(0)
     model = MRNet(config.model).eval()
-    predictions = predict(TrainedScorer(model, config.decode.score_power, protocol), dataset, 0.5)
+    predictions = predict(TrainedScorer(model, config.decode, protocol), dataset, 0.5)
     expected: list[list[Moment]] = []
     for sample in dataset:  # one video at a time, all of its queries at once
         mask = torch.ones(1, len(sample.queries), dtype=torch.bool)

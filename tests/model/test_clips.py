@@ -5,8 +5,17 @@ import torch
 from mrnet.model.clips import ClipEncoder
 
 
-def make_encoder(**changes: float) -> ClipEncoder:
-    settings = {"video_dim": 2, "hidden": 2, "dim": 2, "pool_kernel": 4, "pool_stride": 2, "dropout": 0.0}
+def make_encoder(**changes: object) -> ClipEncoder:
+    settings: dict[str, object] = {
+        "projection": "blocks",
+        "video_dim": 2,
+        "hidden": 2,
+        "dim": 2,
+        "pool_kernel": 4,
+        "pool_stride": 2,
+        "dropout": 0.0,
+        "input_norm": False,
+    }
     torch.manual_seed(0)
     return ClipEncoder(**(settings | changes))  # type: ignore[arg-type]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrnet.config import ModelConfig
+from mrnet.config import DecodeConfig, ModelConfig
 from mrnet.errors import FeatureShapeError
 from mrnet.model.mrnet import MRNet
 from mrnet.retrieval.trained import EncodedVideo, TrainedScorer, fuse_scores
@@ -14,7 +14,7 @@ from mrnet.temporal import cell_moments, resample
 from mrnet.types import QueryProtocol
 
 Make = Callable[..., ModelConfig]
-POWER = 0.5
+DECODE = DecodeConfig(score_power=0.5)
 
 
 def build(config: ModelConfig) -> MRNet:
@@ -49,18 +49,18 @@ def test_candidates_are_the_valid_cells_with_the_models_scores(
     changes: dict[str, object], protocol: QueryProtocol, tiny_model: Make
 ) -> None:
     model = build(tiny_model(**changes))
-    scorer = TrainedScorer(model, POWER, protocol)
+    scorer = TrainedScorer(model, DECODE, protocol)
     found = scorer.candidates(scorer.encode_video(rows(), 40.0), queries(3))
     with torch.no_grad():
         mask = torch.ones(1, 3, dtype=torch.bool)
         scores = model.score(model(resample(rows(), 16)[None], queries(3)[None], mask, protocol))
     assert torch.equal(found.spans_s, cell_moments(model.valid.nonzero(), 40.0, 8))
     assert found.spans_s[:3].tolist() == [[0.0, 5.0], [0.0, 10.0], [0.0, 15.0]]
-    torch.testing.assert_close(found.scores, fuse_scores(scores.iou, scores.contrastive, POWER))
+    torch.testing.assert_close(found.scores, fuse_scores(scores.iou, scores.contrastive, DECODE.score_power))
 
 
 def test_single_asks_one_by_one(tiny_model: Make) -> None:
-    scorer = TrainedScorer(build(tiny_model()), POWER)
+    scorer = TrainedScorer(build(tiny_model()), DECODE)
     video = scorer.encode_video(rows(), 40.0)
     together = scorer.candidates(video, queries(5)).scores
     apart = torch.cat([scorer.candidates(video, query[None]).scores for query in queries(5)])
@@ -71,14 +71,14 @@ def test_single_asks_one_by_one(tiny_model: Make) -> None:
 
 def test_joint_depends_on_the_others_and_on_their_order(tiny_model: Make) -> None:
     model = build(tiny_model())
-    scorer = TrainedScorer(model, POWER, "joint")
+    scorer = TrainedScorer(model, DECODE, "joint")
     video = scorer.encode_video(rows(), 40.0)
     together = scorer.candidates(video, queries(5)).scores
     backwards = scorer.candidates(video, queries(5).flip(0)).scores.flip(0)
     assert (together - backwards).abs().max() > 1e-4
     alone = scorer.candidates(video, queries(5)[:1]).scores
     assert (together[:1] - alone).abs().max() > 1e-4
-    torch.testing.assert_close(alone, TrainedScorer(model, POWER).candidates(video, queries(5)[:1]).scores)
+    torch.testing.assert_close(alone, TrainedScorer(model, DECODE).candidates(video, queries(5)[:1]).scores)
 
 
 @pytest.mark.parametrize("protocol", ["single", "joint"])
@@ -89,7 +89,7 @@ def test_proposals_that_no_query_touches_are_made_once(
     changes: dict[str, object], protocol: QueryProtocol, tiny_model: Make
 ) -> None:
     model = build(tiny_model(**changes))
-    scorer = TrainedScorer(model, POWER, protocol)
+    scorer = TrainedScorer(model, DECODE, protocol)
     calls = heads(model)
     video = scorer.encode_video(rows(), 40.0)
     assert calls == [1]
@@ -105,7 +105,7 @@ def test_proposals_that_no_query_touches_are_made_once(
 @pytest.mark.parametrize("count", [1, 16, 17, 40])
 def test_maps_are_made_a_few_at_a_time(count: int, tiny_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(tiny_model())
-    scorer = TrainedScorer(model, POWER)
+    scorer = TrainedScorer(model, DECODE)
     calls = heads(model)
     video = scorer.encode_video(rows(), 40.0)
     assert (video.proposals, calls) == (None, [])
@@ -118,14 +118,14 @@ def test_maps_are_made_a_few_at_a_time(count: int, tiny_model: Make, monkeypatch
 
 def test_joint_takes_one_map_for_all(tiny_model: Make) -> None:
     model = build(tiny_model())
-    scorer = TrainedScorer(model, POWER, "joint")
+    scorer = TrainedScorer(model, DECODE, "joint")
     calls = heads(model)
     assert len(scorer.candidates(scorer.encode_video(rows(), 40.0), queries(40)).scores) == 40
     assert calls == [1]
 
 
 def test_cells_of_score_zero_are_no_candidates(tiny_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    scorer = TrainedScorer(build(tiny_model()), POWER)
+    scorer = TrainedScorer(build(tiny_model()), DECODE)
     video = scorer.encode_video(rows(), 40.0)
     whole = scorer.candidates(video, queries(2)).scores
     assert whole.isfinite().all()
@@ -143,7 +143,7 @@ def test_cells_of_score_zero_are_no_candidates(tiny_model: Make, monkeypatch: py
 
 
 def test_features_of_another_width_are_refused(tiny_model: Make) -> None:
-    scorer = TrainedScorer(build(tiny_model()), POWER)
+    scorer = TrainedScorer(build(tiny_model()), DECODE)
     with pytest.raises(FeatureShapeError) as caught:
         scorer.encode_video(rows(width=7), 40.0)
     assert str(caught.value) == (
@@ -162,11 +162,11 @@ def test_features_of_another_width_are_refused(tiny_model: Make) -> None:
 def test_training_mode_is_left(tiny_model: Make) -> None:
     """Between the epochs of a training: no dropout in an answer, no statistics learnt from it, no gradient kept."""
     config = tiny_model(dropout=0.5, clip_dropout=0.5)
-    quiet = TrainedScorer(build(config), POWER)
+    quiet = TrainedScorer(build(config), DECODE)
     expected = quiet.candidates(quiet.encode_video(rows(), 40.0), queries(3)).scores
     model = build(config)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    scorer = TrainedScorer(model.train(), POWER)
+    scorer = TrainedScorer(model.train(), DECODE)
     video = scorer.encode_video(rows(), 40.0)
     assert not model.training
     found = scorer.candidates(video, queries(3)).scores

@@ -51,7 +51,7 @@ def test_a_step_by_hand(protocol: str, tiny: Callable[..., RunConfig]) -> None:
     embeddings = network(given.video, given.queries, given.query_mask, config.train.protocol)
     assert given.moments is not None
     targets = iou_map(given.moments, given.duration_s, 8)[:, network.valid]
-    losses = compute_losses(embeddings, targets, given.moments, config.loss)
+    losses = compute_losses(embeddings, targets, given.moments, given.duration_s, config.loss)
     loss = total_loss(losses, config.loss, full=True, batch_size=3)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 0.5)

@@ -94,11 +94,11 @@ def _evaluate_kind(
     dataset = source.dataset(records, spec.model, spec.provenances)
     train = source.split("train", [kind]) if config.data.train else []
     scorers: dict[str, TrainedScorer] = {
-        protocol: TrainedScorer(model, config.decode.score_power, protocol) for protocol in protocols
+        protocol: TrainedScorer(model, config.decode, protocol) for protocol in protocols
     }
     report, predictions = evaluate(scorers, dataset, train, config)
     if spec.calibration is not None and report["metrics"]:
-        single = TrainedScorer(model, config.decode.score_power)
+        single = TrainedScorer(model, config.decode)
         report["absence"] = report_absence(single, dataset, config.decode.nms_threshold, spec.calibration)
     head = {
         "checkpoint": str(checkpoint.folder),

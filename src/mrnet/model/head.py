@@ -108,6 +108,29 @@ class ProposalHead(nn.Module):
         return [(cast(nn.Conv2d, c), cast(MapNorm, n)) for c, n in zip(self.convs, self.norms, strict=True)]
 
 
+class CellHead(nn.Module):
+    """The two embeddings of each proposal by itself, without convolutions.
+
+    Args:
+        valid: ``(t, t)`` bool.
+        dim: d.
+
+    Source: none in MRNet; see docs/evidence.md.
+    """
+
+    def __init__(self, *, valid: Tensor, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("valid", valid, persistent=False)
+        self.valid: Tensor
+        self.iou = nn.Linear(dim, dim)
+        self.contrastive = nn.Linear(dim, dim)
+
+    def forward(self, proposal_map: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`ProposalHead.forward`."""
+        cells = F.gelu(proposal_map[:, :, self.valid].transpose(1, 2))
+        return self.iou(cells), self.contrastive(cells)
+
+
 def window_weights(valid: Tensor, kernel: int, layers: int) -> list[Tensor]:
     """Of each layer's output ``(s, s)`` float32: 1 over the number of valid cells in the window, 0 where none is.
 

@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrnet.config import ModelConfig
+from mrnet.model.clip_head import ClipHead, ClipOutputs
 from mrnet.model.clips import ClipEncoder
 from mrnet.model.fast.routes import Route
-from mrnet.model.head import ProposalHead
+from mrnet.model.fusion import GatedFusion
+from mrnet.model.head import CellHead, ProposalHead
 from mrnet.model.proposals import ProposalMap
 from mrnet.model.transformer import RetentionTransformer
 from mrnet.precision import at_least_float32
@@ -19,7 +21,8 @@ from mrnet.types import QueryProtocol
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What the losses and the scores are made of. Embeddings are L2-normalised, float32 (float64 of such a model).
+    """What the losses and the scores are made of. Embeddings are float32 (float64 of such a model), L2-normalised but
+    for those of IoU under ``iou_score`` dot.
 
     Attributes:
         iou_proposals: ``(m, v, d)`` IoU embeddings of the valid cells.
@@ -31,6 +34,8 @@ class Embeddings:
         video_of_map: ``(m,)`` index in [0, b).
         sparsity: scalar, summed over layers.
         num_videos: b.
+        iou_scale: from products of IoU embeddings to logits.
+        clips: of the m maps, what their clips say by themselves; ``None`` of a model without ``clip_head``.
     """
 
     iou_proposals: Tensor
@@ -42,14 +47,16 @@ class Embeddings:
     video_of_map: Tensor
     sparsity: Tensor
     num_videos: int
+    iou_scale: float = 10.0
+    clips: ClipOutputs | None = None
 
     def iou_logits(self) -> Tensor:
-        """``(n, v)`` 10 x cosine, whose sigmoid is the IoU score. Source: docs/method.md, section 7."""
-        return 10 * _cosine(self.iou_queries, self.iou_proposals, self.map_of_query)
+        """``(n, v)`` logits of the IoU score. Source: docs/method.md, section 7."""
+        return self.iou_scale * _products(self.iou_queries, self.iou_proposals, self.map_of_query)
 
     def contrastive_scores(self) -> Tensor:
         """``(n, v)`` cosine of each query with the proposals of its own map. Source: docs/method.md, section 7."""
-        return _cosine(self.contrastive_queries, self.contrastive_proposals, self.map_of_query)
+        return _products(self.contrastive_queries, self.contrastive_proposals, self.map_of_query)
 
 
 @dataclass(frozen=True)
@@ -78,15 +85,20 @@ class MRNet(nn.Module):
         self.register_buffer("valid", valid, persistent=False)
         self.valid: Tensor
         self.clip_encoder = ClipEncoder(
+            projection=config.clip_projection,
             video_dim=config.video_dim,
             hidden=config.clip_hidden,
             dim=config.dim,
             pool_kernel=config.pool_kernel,
             pool_stride=config.pool_stride,
             dropout=config.clip_dropout,
+            input_norm=config.input_norm,
         )
+        self.query_norm = nn.LayerNorm(config.query_dim) if config.input_norm else nn.Identity()
         self.query_encoder = nn.Linear(config.query_dim, config.dim)
+        self.fusion = GatedFusion(config.dim, config.dropout) if config.fusion == "gate" else None
         self.transformer = RetentionTransformer(config) if config.transformer else None
+        self.clip_head = ClipHead(config.dim) if config.clip_head else None
         self.query_iou = nn.Linear(config.dim, config.dim)
         self.proposal_map = ProposalMap(
             num_clips=config.num_clips,
@@ -96,15 +108,19 @@ class MRNet(nn.Module):
             boundary=config.boundary,
             boundary_replaces_conv=config.boundary_replaces_conv,
         )
-        self.proposal_head = ProposalHead(
-            valid=valid,
-            filled=config.boundary == "concat",
-            dim=config.dim,
-            hidden=config.head_hidden,
-            kernel=config.head_kernel,
-            layers=config.head_layers,
-            route=route,
-            memory_budget=memory_budget,
+        self.proposal_head: ProposalHead | CellHead = (
+            ProposalHead(
+                valid=valid,
+                filled=config.boundary == "concat",
+                dim=config.dim,
+                hidden=config.head_hidden,
+                kernel=config.head_kernel,
+                layers=config.head_layers,
+                route=route,
+                memory_budget=memory_budget,
+            )
+            if config.head_layers
+            else CellHead(valid=valid, dim=config.dim)
         )
 
     def encode_video(self, video: Tensor) -> Tensor:
@@ -162,10 +178,10 @@ class MRNet(nn.Module):
         proposals: tuple[Tensor, Tensor] | None = None,
     ) -> Embeddings:
         """:meth:`forward` from clips that :meth:`encode_video` gave, and from what :meth:`embed_proposals` did."""
-        text = self.query_encoder(queries)
+        text = self.query_encoder(self.query_norm(queries))
         num_videos = len(clips)
         video_of_query = query_mask.nonzero()[:, 0]
-        if protocol == "single" and self.config.video_depends_on_query:
+        if self.config.has_own_maps(protocol):
             text, clips = text[query_mask][:, None], clips[video_of_query]
             mask_of_map = query_mask.new_ones(len(text), 1)
             video_of_map = video_of_query
@@ -173,6 +189,8 @@ class MRNet(nn.Module):
         else:  # one map a video, which all of its queries share
             mask_of_map, map_of_query = query_mask, video_of_query
             video_of_map = torch.arange(num_videos, device=clips.device)
+        if self.fusion is not None:
+            clips = self.fusion(clips, text[:, 0])
         if self.transformer is not None:
             text, clips = self.transformer(text, clips, mask_of_map)
             sparsity = self.transformer.sparsity()
@@ -183,13 +201,15 @@ class MRNet(nn.Module):
         return Embeddings(
             iou_proposals=iou_proposals,
             contrastive_proposals=contrastive_proposals,
-            iou_queries=_normalise(self.query_iou(text)),
+            iou_queries=self._iou_side(self.query_iou(text)),
             contrastive_queries=_normalise(text),
             map_of_query=map_of_query,
             video_of_query=video_of_query,
             video_of_map=video_of_map,
             sparsity=at_least_float32(sparsity),
             num_videos=num_videos,
+            iou_scale=10.0 if self.config.iou_score == "cosine" else self.config.dim**-0.5,
+            clips=None if self.clip_head is None else self.clip_head(clips),
         )
 
     def score(self, embeddings: Embeddings) -> Scores:
@@ -197,16 +217,19 @@ class MRNet(nn.Module):
         return Scores(embeddings.iou_logits().sigmoid(), embeddings.contrastive_scores())
 
     def _proposals(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """``(m, t, d)`` to the normalised IoU and contrastive embeddings of the valid cells, ``(m, v, d)``."""
+        """``(m, t, d)`` to the IoU and contrastive embeddings of the valid cells, ``(m, v, d)``."""
         iou, contrastive = self.proposal_head(self.proposal_map(clips))
-        return _normalise(iou), _normalise(contrastive)
+        return self._iou_side(iou), _normalise(contrastive)
+
+    def _iou_side(self, x: Tensor) -> Tensor:
+        return _normalise(x) if self.config.iou_score == "cosine" else at_least_float32(x)
 
 
 def _normalise(x: Tensor) -> Tensor:
     return F.normalize(at_least_float32(x), dim=-1)
 
 
-def _cosine(queries: Tensor, proposals: Tensor, map_of_query: Tensor) -> Tensor:
+def _products(queries: Tensor, proposals: Tensor, map_of_query: Tensor) -> Tensor:
     # All pairs in one product, then each query's own map: cheaper than copying a map for every query
     # unless there are as many maps as queries.
     if len(proposals) == len(queries):

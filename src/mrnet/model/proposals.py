@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrnet.grid import map_diagonals
+from mrnet.precision import at_least_float32
 
 
 class ProposalMap(nn.Module):
@@ -14,13 +15,13 @@ class ProposalMap(nn.Module):
 
     The main diagonal holds the clips. Each further diagonal is made from the one before it: by a max
     pool of width 2, or of width 3 and stride 2 where the stride doubles; ``features="conv"`` learns a
-    convolution of that width and stride instead.
+    convolution of that width and stride instead. ``features="mean"`` averages the clips of each proposal.
 
     Args:
         num_clips: T.
         pooling_counts: diagonals at strides 1, 2, 4, ...
         dim: d.
-        features: ``"pool"`` or ``"conv"``.
+        features: ``"pool"``, ``"conv"`` or ``"mean"``.
         boundary: ``"none"``; ``"add"`` adds the clips at both ends; ``"concat"`` puts start, proposal and
             end side by side and reduces them with a 1x1 convolution.
         boundary_replaces_conv: released quirk of conv with add: only the two ends are kept.
@@ -34,13 +35,14 @@ class ProposalMap(nn.Module):
         num_clips: int,
         pooling_counts: list[int],
         dim: int,
-        features: Literal["pool", "conv"],
+        features: Literal["pool", "conv", "mean"],
         boundary: Literal["none", "add", "concat"],
         boundary_replaces_conv: bool,
     ) -> None:
         super().__init__()
         self.diagonals = map_diagonals(num_clips, pooling_counts)
         self.boundary = boundary
+        self.averaged = features == "mean"
         strides = [stride for _, stride in self.diagonals]
         # A step is (kernel, stride): it halves the rate where the diagonals' stride doubles.
         self.steps = [
@@ -66,7 +68,8 @@ class ProposalMap(nn.Module):
         """``(m, t, d)`` clips to the ``(m, d, t, t)`` map; invalid cells are 0 before any fusing."""
         x = clips.transpose(1, 2)  # (m, d, t)
         num_clips = x.shape[-1]
-        inner = torch.cat(self._levels(x), dim=-1)  # (m, d, valid cells, diagonal by diagonal)
+        # (m, d, valid cells, diagonal by diagonal)
+        inner = self._means(x) if self.averaged else torch.cat(self._levels(x), dim=-1)
         if self.boundary == "concat":
             features = torch.cat([x[..., self.starts], inner, x[..., self.ends]], dim=1)
         elif self.boundary == "add":
@@ -81,6 +84,11 @@ class ProposalMap(nn.Module):
         if self.fuse is not None:
             proposal_map = self.fuse(proposal_map)
         return proposal_map
+
+    def _means(self, x: Tensor) -> Tensor:
+        sums = F.pad(at_least_float32(x).cumsum(dim=-1), (1, 0))
+        means: Tensor = (sums[..., self.ends + 1] - sums[..., self.starts]) / (self.ends + 1 - self.starts)
+        return means.to(x.dtype)
 
     def _levels(self, x: Tensor) -> list[Tensor]:
         levels = [x]

@@ -85,6 +85,7 @@ class MaskableRetention(nn.Module):
         tied_initialisation: form B's matrices and biases of Q, K, V and output start as copies of one.
         attention: ``"all"``, ``"video"`` or ``"plain"``.
         mask: ``"none"``, ``"decay"``, ``"sparse"`` or ``"both"``.
+        mask_on: ``"logits"``, or ``"weights"`` before they are normalised.
         gamma: decay per clip of distance.
         bidirectional: decay both ways in time.
         doubled_diagonal: released quirk, see :func:`decay_mask`.
@@ -105,6 +106,7 @@ class MaskableRetention(nn.Module):
         tied_initialisation: bool,
         attention: Literal["all", "video", "plain"],
         mask: Literal["none", "decay", "sparse", "both"],
+        mask_on: Literal["logits", "weights"],
         gamma: float,
         bidirectional: bool,
         doubled_diagonal: bool,
@@ -115,6 +117,7 @@ class MaskableRetention(nn.Module):
         super().__init__()
         self.heads = heads
         self.attention = attention
+        self.mask_on = mask_on
         self.softmax = softmax
         self.zero_linear_retention = zero_linear_retention
         self.sparse_logits = (
@@ -157,7 +160,7 @@ class MaskableRetention(nn.Module):
         return None if mask is None else mask.mean()
 
     def video_mask(self) -> Tensor | None:
-        """``(t, t)`` factor on clip-to-clip logits, or ``None`` for 1 everywhere."""
+        """``(t, t)`` factor on clip-to-clip logits or weights, or ``None`` for 1 everywhere."""
         sparse = self.sparse_mask()
         if sparse is None:
             return self.decay
@@ -205,7 +208,7 @@ class MaskableRetention(nn.Module):
         q, k, v = (x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2) for x in (q, k, v))
         logits = (q / q.shape[-1] ** 0.5) @ k.transpose(-1, -2)
         if mask is not None:
-            logits = logits * mask
+            logits = logits * mask if self.mask_on == "logits" else logits + mask.log()
         if key_mask is not None:
             padding = ~key_mask[:, None, None]
             logits = logits.masked_fill(padding, float("-inf") if self.softmax else 0.0)

@@ -46,6 +46,7 @@ def _retention(config: ModelConfig, attention: Literal["all", "video", "plain"])
         tied_initialisation=config.tied_initialisation,
         attention=attention,
         mask=config.mask,
+        mask_on=config.mask_on,
         gamma=config.gamma,
         bidirectional=config.bidirectional,
         doubled_diagonal=config.doubled_diagonal,

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mrnet.config import DecodeConfig
 from mrnet.model.mrnet import MRNet
 from mrnet.retrieval.scorer import Candidates
-from mrnet.temporal import cell_moments, check_width, resample
+from mrnet.temporal import cell_moments, check_width, hull_iou, resample
 from mrnet.types import QueryProtocol
 
 _MAPS_AT_ONCE = 16
@@ -19,6 +20,20 @@ def fuse_scores(iou: Tensor, contrastive: Tensor, score_power: float) -> Tensor:
     Source: docs/method.md, section 7.
     """
     return (contrastive * 0.5 + 0.5).clamp(min=0) ** score_power * iou  # a cosine may round to below -1
+
+
+def expected_iou(logits: Tensor, cells: Tensor) -> Tensor:
+    """The IoU to be expected of each proposal, where each is the moment with the probability that a softmax says.
+
+    Args:
+        logits: ``(n, v)`` of the proposals.
+        cells: ``(v, 2)`` their start and (inclusive) end clips.
+
+    Returns:
+        ``(n, v)`` in (0, 1].
+    """
+    spans = torch.stack([cells[:, 0], cells[:, 1] + 1], dim=1).to(logits.dtype)
+    return logits.softmax(dim=1) @ hull_iou(spans[:, None], spans)
 
 
 @dataclass(frozen=True)
@@ -41,13 +56,13 @@ class TrainedScorer:
 
     Args:
         model: on its device; put into evaluation mode by every call.
-        score_power: p of :func:`fuse_scores`.
+        decode: how proposals are scored.
         protocol: whether the queries of one call are asked one by one, or as one sequence in the order given.
     """
 
-    def __init__(self, model: MRNet, score_power: float, protocol: QueryProtocol = "single") -> None:
+    def __init__(self, model: MRNet, decode: DecodeConfig, protocol: QueryProtocol = "single") -> None:
         self.model = model
-        self.score_power = score_power
+        self.decode = decode
         self.protocol = protocol
 
     @property
@@ -77,7 +92,7 @@ class TrainedScorer:
         config = self.model.config
         check_width(queries, config.query_dim, "the query", "model.query_dim")
         self.model.eval()
-        own_maps = self.protocol == "single" and config.video_depends_on_query
+        own_maps = config.has_own_maps(self.protocol)
         parts = torch.split(queries.to(self.device), _MAPS_AT_ONCE) if own_maps else [queries.to(self.device)]
         scores = torch.cat([self._scores(video, part) for part in parts])
         spans_s = cell_moments(self.model.valid.nonzero(), video.duration_s, config.num_clips)
@@ -86,7 +101,8 @@ class TrainedScorer:
     def _scores(self, video: EncodedVideo, queries: Tensor) -> Tensor:
         """``(n, v)``"""
         mask = torch.ones(1, len(queries), dtype=torch.bool, device=self.device)
-        scores = self.model.score(
-            self.model.embed(video.clips, queries[None], mask, self.protocol, video.proposals)
-        )
-        return fuse_scores(scores.iou, scores.contrastive, self.score_power)
+        embeddings = self.model.embed(video.clips, queries[None], mask, self.protocol, video.proposals)
+        if self.decode.rank_by == "expected_iou":
+            return expected_iou(embeddings.iou_logits(), self.model.valid.nonzero())
+        scores = self.model.score(embeddings)
+        return fuse_scores(scores.iou, scores.contrastive, self.decode.score_power)

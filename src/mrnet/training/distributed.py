@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mrnet.model.clip_head import ClipOutputs
 from mrnet.model.mrnet import Embeddings
 from mrnet.model.norm import MapNorm
 
@@ -92,4 +93,5 @@ def gather_embeddings(embeddings: Embeddings) -> Embeddings:
         video_of_query=gather(embeddings.video_of_query + first_video),
         video_of_map=gather(embeddings.video_of_map + first_video),
         num_videos=int(videos.sum()),
+        clips=None if embeddings.clips is None else ClipOutputs(*map(gather, embeddings.clips)),
     )

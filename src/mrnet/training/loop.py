@@ -127,7 +127,9 @@ def _prepare(
         train_set.resample_once(out)
     writer = SummaryWriter(out / "tensorboard", purge_step=run.epoch + 1) if accelerator.is_main_process else None
     trainer = Trainer(network, config, accelerator)
-    run.load_last(trainer.network, trainer.optimizer)  # now that the weights are where they will stay
+    run.load_last(
+        trainer.network, trainer.optimizer, trainer.average
+    )  # now that the weights are where they will stay
     return _Job(config, run, trainer, train_set, val_set, writer)
 
 
@@ -182,7 +184,10 @@ def _finish_epoch(job: _Job, epoch: int, losses: dict[str, float], started: floa
         # The first epoch is the best until one is scored: a run that is cut short can be used.
         best = job.val_set is None or run.best is None or _is_best(record, run.history, config)
         calibration = _calibrate(job) if best and metrics is not None else None
-        run.save_epoch(record, job.trainer.network, job.trainer.optimizer, best=best, calibration=calibration)
+        trainer = job.trainer
+        run.save_epoch(
+            record, trainer.network, trainer.optimizer, trainer.average, best=best, calibration=calibration
+        )
         _write_scalars(job.writer, record)
         score = (
             f"  val {config.evaluation.select_by} {metrics[config.evaluation.select_by]:.2f}" if metrics else ""
@@ -196,8 +201,8 @@ def _finish_epoch(job: _Job, epoch: int, losses: dict[str, float], started: floa
 
 def _validate(job: _Job) -> dict[str, float]:
     assert job.val_set is not None
-    decode, network = job.config.decode, job.trainer.network
-    scorer = TrainedScorer(network, decode.score_power, job.config.train.protocol)
+    decode = job.config.decode
+    scorer = TrainedScorer(job.trainer.result, decode, job.config.train.protocol)
     predictions = predict(scorer, job.val_set, decode.nms_threshold)
     return evaluate_predictions(predictions, job.val_set.records, job.config.evaluation)
 
@@ -208,7 +213,7 @@ def _calibrate(job: _Job) -> Calibration | None:
     if len(job.val_set.records) < 2:
         return None
     decode = job.config.decode
-    scorer = TrainedScorer(job.trainer.network, decode.score_power)
+    scorer = TrainedScorer(job.trainer.result, decode)
     outcomes = ask_absent(scorer, job.val_set, decode.nms_threshold, job.config.train.seed)
     return fit_calibration(outcomes, f"the validation split of {job.config.name}")
 

@@ -3,7 +3,8 @@
 ::
 
     RUN/run.json                          configuration, history, names of the last and best epoch
-    RUN/checkpoints/epoch-0007/           a native checkpoint, plus optimizer.safetensors
+    RUN/checkpoints/epoch-0007/           a native checkpoint, plus optimizer.safetensors and, where the
+                                          checkpoint's weights are averages, unaveraged.safetensors
     RUN/tensorboard/
 
 An epoch's folder appears complete or not at all, and ``run.json``, replaced atomically after it, says
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from mrnet.config import Calibration, ModelSpec, RunConfig, parse_config
 from mrnet.errors import CheckpointError, ConfigError, OutputError, TrainingError
@@ -34,6 +36,7 @@ from mrnet.weights.native import (
 )
 
 _OPTIMIZER_FILE = "optimizer.safetensors"
+_UNAVERAGED_FILE = "unaveraged.safetensors"
 
 
 @dataclass
@@ -126,18 +129,25 @@ class Run:
         record: dict[str, Any],
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
+        average: AveragedModel | None = None,
         *,
         best: bool,
         calibration: Calibration | None = None,
     ) -> None:
-        """Save weights, what their scores mean, and optimiser of a finished epoch, then make it count."""
+        """Save weights, what their scores mean, and optimiser of a finished epoch, then make it count.
+
+        Where weights are averaged, the average is what the checkpoint answers with.
+        """
         name = f"epoch-{record['epoch']:04d}"
         target = self.checkpoints / name
         if target.exists():  # finished, but killed before run.json said so
             shutil.rmtree(target)
         with new_directory(target) as temporary:
             spec = self.spec.model_copy(update={"calibration": calibration})
-            write_checkpoint(temporary, spec, self.config, model.state_dict(), self.pca)
+            answering = model if average is None else average.module
+            write_checkpoint(temporary, spec, self.config, answering.state_dict(), self.pca)
+            if average is not None:
+                save_tensors(temporary / _UNAVERAGED_FILE, model.state_dict())
             save_tensors(temporary / _OPTIMIZER_FILE, dict(_optimizer_tensors(model, optimizer)))
         self.history.append(record)
         self.last = name
@@ -146,12 +156,17 @@ class Run:
         self.write()
         self._prune()
 
-    def load_last(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Put the last finished epoch's weights and optimiser state in place."""
+    def load_last(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, average: AveragedModel | None = None
+    ) -> None:
+        """Put the last finished epoch's weights, their average and the optimiser's state in place."""
         if self.last is None:
             return
         folder = self.checkpoints / self.last
-        model.load_state_dict(load_tensors(folder / WEIGHTS_FILE))
+        model.load_state_dict(load_tensors(folder / (WEIGHTS_FILE if average is None else _UNAVERAGED_FILE)))
+        if average is not None:
+            average.module.load_state_dict(load_tensors(folder / WEIGHTS_FILE))
+            average.n_averaged.fill_(1)  # more than none: the next step is averaged in, not copied
         saved = load_tensors(folder / _OPTIMIZER_FILE)
         for name, parameter in model.named_parameters():
             prefix = f"{name}|"

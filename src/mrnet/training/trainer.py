@@ -1,13 +1,15 @@
 """One training step after another: the network, its optimiser, and what runs them."""
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mrnet.config import RunConfig, TrainConfig
 from mrnet.data.dataset import Batch
@@ -46,6 +48,7 @@ class Trainer:
     Attributes:
         network: on its device.
         optimizer: AdamW over its weights.
+        average: of the weights, where they are averaged.
 
     Source: docs/method.md, section 8.
     """
@@ -60,12 +63,22 @@ class Trainer:
         self._model, self._optimizer = accelerator.prepare(network, optimizer)
         self.network: MRNet = accelerator.unwrap_model(self._model)
         self.optimizer: torch.optim.Optimizer = self._optimizer.optimizer
+        self.average = (
+            AveragedModel(self.network, multi_avg_fn=_moving_average(train.averaging), use_buffers=True)
+            if train.averaging
+            else None
+        )
         self._epoch = 0
 
     @property
     def lr(self) -> float:
         """Learning rate of the current epoch."""
         return float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def result(self) -> MRNet:
+        """The network that answers: of averaged weights, or of the last ones."""
+        return self.network if self.average is None else cast(MRNet, self.average.module)
 
     def begin_epoch(self, epoch: int) -> None:
         """Set learning rate and random state, functions of the epoch alone, so that a resumed run repeats them.
@@ -74,9 +87,8 @@ class Trainer:
             epoch: from 1.
         """
         train = self.config.train
-        passed = sum(milestone < epoch for milestone in train.milestones)
         for group in self.optimizer.param_groups:
-            group["lr"] = train.lr * 0.1**passed
+            group["lr"] = learning_rate(train, epoch)
         torch.manual_seed((train.seed * 100_003 + epoch) * 1_009 + self.accelerator.process_index)
         self._epoch = epoch
         self._model.train()
@@ -99,7 +111,7 @@ class Trainer:
             embeddings = gather_embeddings(embeddings)
             moments, duration_s = gather_moments(moments), gather(duration_s)
         targets = iou_map(moments, duration_s, config.model.num_clips)[:, self.network.valid]
-        losses = compute_losses(embeddings, targets, moments, config.loss)
+        losses = compute_losses(embeddings, targets, moments, duration_s, config.loss)
         full = self._epoch <= config.train.full_loss_epochs
         loss = total_loss(losses, config.loss, full=full, batch_size=config.train.batch_size)
         if not torch.isfinite(loss):
@@ -110,6 +122,8 @@ class Trainer:
         if accelerator.scaler is None and not torch.isfinite(norm):  # the scaler of fp16 skips such steps itself
             raise TrainingError(self._non_finite("gradient", batch, losses))
         self._optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
         named = {"norm": norm, "total": loss, **vars(losses)}
         values = dict(zip(named, torch.stack([value.detach() for value in named.values()]).tolist(), strict=True))
         return StepRecord(norm=values.pop("norm"), losses=values, lr=self.lr)
@@ -121,6 +135,17 @@ class Trainer:
             f"the {what} is not finite in epoch {self._epoch} ({parts}) on the batch of videos {videos}: the last "
             "checkpoint, if an epoch was finished, is kept; check those features, or lower train.lr"
         )
+
+
+def _moving_average(decay: float) -> Any:
+    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+
+def learning_rate(config: TrainConfig, epoch: int) -> float:
+    """Of an epoch, from 1."""
+    if config.schedule == "cosine":
+        return config.lr * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / config.epochs))
+    return config.lr * 0.1 ** sum(milestone < epoch for milestone in config.milestones)
 
 
 def make_accelerator(config: TrainConfig, *, cpu: bool) -> Accelerator:
