@@ -208,7 +208,7 @@ def _markdown(name: str, results: Sequence[Result], tables: Mapping[str, Sequenc
                 + _table(["variant", *names], rows)
             )
     parts.append(
-        "## cost\n\nProcessor time of a query on one thread; wall time of training beside the experiment's other runs.\n\n"
+        "## cost\n\nMilliseconds of a processor's time; seconds on the clock, beside the experiment's other runs.\n\n"
         + _costs(results)
     )
     return "\n".join(parts)
