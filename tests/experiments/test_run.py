@@ -128,6 +128,21 @@ def test_blind_sees_no_video(experiment: Make, planned: Planned, here: list[str]
     assert here == ["plain/seed-0", "no-video/seed-0"]
 
 
+def test_reference_networks(experiment: Make, planned: Planned, here: list[str], tmp_path: Path) -> None:
+    networks = ["mrnet", "clip-regressor", "2d-tan", "detr"]
+    made = experiment(seeds=[0], reference="mrnet", variants={name: {"network": name} for name in networks})
+    assert run_experiment(made, planned(made), tmp_path / "out", test=True) == []
+    results = gather([tmp_path / "out"])
+    assert [result.network for result in results] == [None, None, *networks]
+    for result in results[2:]:
+        assert result.cost is not None
+        assert result.cost.epochs == 2
+        assert result.cost.multiply_adds > result.cost.parameters
+        assert result.splits["val"] == result.splits["test"]  # which are one file here
+    run_experiment(made, planned(made), tmp_path / "out", test=True)
+    assert len(here) == 4
+
+
 def test_a_run_that_fails_lets_the_others_go_on(
     experiment: Make, planned: Planned, here: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,8 +13,8 @@ from mrnet.config import RunConfig, load_recipe, merge_trees, parse_section, par
 from mrnet.errors import ConfigError
 from mrnet.evaluation.baselines import BaselineKind
 
-Network = Literal["mrnet"]
-"""What is trained."""
+Network = Literal["mrnet", "clip-regressor", "2d-tan", "detr"]
+"""What is trained: MRNet, or one of :mod:`mrnet.experiments.references`."""
 
 BASELINES: dict[str, BaselineKind] = {"constant": "constant", "rank-only": "rank_only"}
 """Names, in tables, of what answers without looking; no variant may have one of them."""

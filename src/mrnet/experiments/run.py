@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -24,6 +24,11 @@ from mrnet.evaluation.baselines import baseline_predictions
 from mrnet.evaluation.predictions import Prediction
 from mrnet.evaluation.report import evaluate_checkpoint
 from mrnet.experiments.definition import BASELINES, Experiment, Network, PlannedRun
+from mrnet.experiments.references.clip_regressor import ClipRegressor
+from mrnet.experiments.references.detr import Detr
+from mrnet.experiments.references.parts import Reference
+from mrnet.experiments.references.tan import Tan
+from mrnet.experiments.references.training import train_reference
 from mrnet.experiments.result import RESULT_FILE, Result, read_results, score, write_results
 from mrnet.experiments.trained import SplitName, Trained
 from mrnet.features.store.writer import write_store
@@ -39,6 +44,7 @@ log = logging.getLogger(__name__)
 
 EXPERIMENT_FILE = "experiment.json"
 _BLANK_FILE = "blank.h5"
+_REFERENCES: dict[Network, type[Reference]] = {"clip-regressor": ClipRegressor, "2d-tan": Tan, "detr": Detr}
 
 
 @dataclass(frozen=True)
@@ -217,8 +223,9 @@ def _do(work: _Work) -> str | MRNetError:
     """Train, measure and write the result of one run; what it was, in a few words, or what was wrong."""
     planned, config = work.planned, work.planned.config
     try:
-        trained = _TRAINERS[planned.network](work)
         source = _open_source(config)
+        reference = _REFERENCES.get(planned.network)
+        trained = _train_mrnet(work) if reference is None else train_reference(reference, config, source)
         scored = {
             split: score(trained.answers(split), source.split(split), config.evaluation) for split in work.splits
         }
@@ -250,7 +257,9 @@ def _train_mrnet(work: _Work) -> Trained:
     checkpoint = load_checkpoint(work.folder)
     spec = checkpoint.spec
     network = checkpoint.build()
-    plain = build_model(spec.model, checkpoint.weights, str(checkpoint.folder), route="dense")
+    plain = build_model(spec.model, checkpoint.weights, str(checkpoint.folder), route="dense").requires_grad_(
+        False
+    )
     protocols: list[QueryProtocol] = ["single"] if config.train.protocol == "single" else ["single", "joint"]
 
     def answers(split: SplitName) -> Mapping[QueryProtocol, list[Prediction]]:
@@ -267,6 +276,3 @@ def _train_mrnet(work: _Work) -> Trained:
         epochs=run.epoch,
         best_epoch=int(run.best.removeprefix("epoch-")),
     )
-
-
-_TRAINERS: dict[Network, Callable[[_Work], Trained]] = {"mrnet": _train_mrnet}
