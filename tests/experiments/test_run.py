@@ -80,7 +80,10 @@ def test_finished_runs_are_left_out(experiment: Make, planned: Planned, here: li
     run_experiment(made, planned(made), tmp_path / "out", test=True)  # which they lack
     assert here[2:] == ["plain/seed-0", "wide/seed-0"]
     assert all(set(result.splits) == {"val", "test"} for result in gather([tmp_path / "out"]))
-    run_experiment(made, planned(made), tmp_path / "out", test=True)
+    whole = gather([tmp_path / "out"])
+    for test in (True, False):  # what is there stays there
+        run_experiment(made, planned(made), tmp_path / "out", test=test)
+        assert gather([tmp_path / "out"]) == whole
     assert len(here) == 4
 
 

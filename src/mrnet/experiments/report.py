@@ -258,8 +258,7 @@ def _csv(tables: Mapping[str, Sequence[Line]]) -> str:
 
 def _picture(name: str, results: Sequence[Result], split: str, lines: Sequence[Line]) -> str:
     """By the metric that checkpoints are chosen by, if it is one of recall, else by mIoU."""
-    chosen = next(result for result in results if result.seed is not None or len(results) == len(BASELINES))
-    metric = chosen.config["evaluation"]["select_by"]
+    metric = results[0].config["evaluation"]["select_by"]
     metric = metric if metric in lines[0].metrics else "mIoU"
     rows = [
         Row(

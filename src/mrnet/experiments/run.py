@@ -168,6 +168,9 @@ def _answer_baselines(
     experiment: Experiment, config: RunConfig, source: DataSource, out: Path, splits: Sequence[SplitName]
 ) -> None:
     for name, kind in BASELINES.items():
+        path = out / name / RESULT_FILE
+        if path.is_file() and set(splits) <= set(read_results(path)[0].splits):
+            continue
         scored = {}
         for split in splits:
             records = source.split(split)
@@ -190,7 +193,8 @@ def _answer_baselines(
             splits=dict(scored),
             cost=None,
         )
-        write_results(make_directory(out / name) / RESULT_FILE, [result])
+        make_directory(path.parent)
+        write_results(path, [result])
 
 
 def _in_processes(work: Sequence[_Work], jobs: int) -> Iterator[tuple[_Work, str | MRNetError]]:
