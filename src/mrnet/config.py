@@ -443,7 +443,7 @@ def _recipe_tree(name: str) -> dict[str, Any]:
     text = (resources.files("mrnet") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     tree: dict[str, Any] = parse_yaml(text)
     base = tree.pop("extends", None)
-    return tree if base is None else _merge(_recipe_tree(base), tree)
+    return tree if base is None else merge_trees(_recipe_tree(base), tree)
 
 
 def complete(
@@ -461,7 +461,7 @@ def complete(
         ConfigError: unknown key, or a value that is not allowed.
     """
     if overlay is not None:
-        tree, source = _merge(tree, overlay), f"{source} with the fields of the dataset"
+        tree, source = merge_trees(tree, overlay), f"{source} with the fields of the dataset"
     return parse_config(apply_overrides(tree, overrides), source)
 
 
@@ -501,18 +501,19 @@ def parse_config(tree: Any, source: str) -> RunConfig:
     Raises:
         ConfigError: naming the first offending key.
     """
-    return _parse(RunConfig, tree, source)
+    return parse_section(RunConfig, tree, source)
 
 
 def parse_spec(tree: Any, source: str) -> ModelSpec:
     """As :func:`parse_config`, of the specification in a checkpoint."""
-    return _parse(ModelSpec, tree, source)
+    return parse_section(ModelSpec, tree, source)
 
 
-_Tree = TypeVar("_Tree", bound=_Section)
+_Tree = TypeVar("_Tree", bound=BaseModel)
 
 
-def _parse(kind: type[_Tree], tree: Any, source: str) -> _Tree:
+def parse_section(kind: type[_Tree], tree: Any, source: str) -> _Tree:
+    """As :func:`parse_config`, of any model of settings."""
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: the configuration is {tree!r}, not a mapping of keys: restore the file")
     try:
@@ -563,11 +564,14 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     return (f"{key}: " if key else "") + f"{message}{value}{more}"
 
 
-def _merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merge_trees(tree: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested settings in which those of ``changes`` take the place of theirs."""
     merged = dict(tree)
     for key, value in changes.items():
         below = merged.get(key)
-        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+        merged[key] = (
+            merge_trees(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+        )
     return merged
 
 

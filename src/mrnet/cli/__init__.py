@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": "render a small synthetic benchmark, train on it, evaluate, and write a report",
     "train": "train a model from a recipe",
     "evaluate": "score a model, or predictions made elsewhere, beside the baselines",
+    "experiment": "compare settings: variants of a recipe, each trained with several seeds",
     "backbones": "list the encoders: what is here, what a name would download",
     "features": "encode videos, sentences and speech",
     "data": "check a dataset, or make one of your own videos",
