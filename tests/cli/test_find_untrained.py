@@ -39,7 +39,7 @@ def test_json_and_the_cache(command: Command, video: Path, monkeypatch: pytest.M
         4.0,
     )
     assert document["moments"] == []  # "not in this video" is an answer
-    assert document["best_guess"].keys() == {"start_s", "end_s", "probability"}
+    assert document["best_guess"].keys() == {"start_s", "end_s", "probability", "source", "words"}
     assert 0 < document["best_guess"]["probability"] < 0.42
     assert document["answered_by"] == "efficientnet-lite0 and minilm-l6-v2, without training"
     assert [entry.name for entry in Path("kept").iterdir()]
@@ -110,6 +110,47 @@ def test_what_becomes_of_moments(command: Command, video: Path) -> None:
         "answered by efficientnet-lite0 and minilm-l6-v2, without training; probabilities from real clips joined by "
         "cuts, and short real videos"
     )
+
+
+def test_what_is_said(command: Command, video: Path) -> None:
+    Path("a.srt").write_text("1\n00:00:01,000 --> 00:00:02,500\nThe battery's dead.\n")
+    status, out, err = command("find", video, "he says that the battery is dead")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[1] == (
+        '1.  0:00:01.0 - 0:00:02.5  said         ··········███████████████···············  "The battery\'s dead."'
+    )
+    assert ", and what is said by a.srt; probabilities from real clips" in out
+    document = json.loads(command("find", video, '"battery\'s dead"', "--json")[1])
+    assert document["moments"] == [
+        {"rank": 1, "start_s": 1.0, "end_s": 2.5, "score": 1.0, "source": "said", "words": "The battery's dead."}
+    ]
+    out = command("find", video, "he says that the battery is dead", "--no-subtitles")[1]
+    assert out.startswith("not in this video")
+
+
+def test_moments_that_were_said_go_every_way(command: Command, video: Path) -> None:
+    """And what was written beside the video is no speech of the next time."""
+    Path("a.srt").write_text("1\n00:00:01,000 --> 00:00:02,500\nThe battery's dead.\n")
+    words = ["--cut", "clips", "--subtitles", "a.vtt", "--edl", "a.edl", "--plot", "a.png"]
+    status, _, err = command("find", video, '"battery\'s dead"', *words)
+    assert status == 0, err
+    assert [path.name for path in Path("clips").iterdir()] == ["a_01_0m01s-0m02s.mp4"]
+    assert Path("a.vtt").read_text().endswith("""1. "battery's dead" (said)\n""")
+    assert '* COMMENT: 1. "battery\'s dead" (said)' in Path("a.edl").read_text()
+    Path("a.srt").unlink()
+    document = json.loads(command("find", video, '"battery\'s dead"', "--json")[1])
+    assert document["note"].startswith("no subtitles say what is said in this video")
+
+
+def test_subtitles_that_cannot_be_read(command: Command, video: Path) -> None:
+    Path("a.en.srt").write_text("nothing of the kind\n")
+    status, out, err = command("find", video, "a dog")
+    assert status == 0
+    assert out.startswith("not in this video")
+    assert err.splitlines() == [
+        f"{video.with_name('a.en.srt')}: the subtitles cannot be read (invalid data found when processing input); "
+        "mend or remove them"
+    ]
 
 
 def test_refusals(command: Command, video: Path) -> None:

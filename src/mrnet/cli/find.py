@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("video", type=Path, help="video file")
     asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("query", nargs="?", help="a sentence, in quotes")
+    asked.add_argument("query", nargs="?", help="a sentence; for words that are said, '\"with quotes inside\"'")
     asked.add_argument("--queries", type=Path, metavar="FILE", help="in its place, a text file of one a line")
     asked.add_argument(
         "--speech",
@@ -54,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_encoder(parser)
     with_what.add_argument("--no-cache", action="store_true", help="encode the video anew, and keep nothing of it")
+    with_what.add_argument(
+        "--no-subtitles",
+        dest="search_subtitles",
+        action="store_false",
+        help="do not search what is said, in subtitles beside the video or inside it",
+    )
     add_memory_budget(parser)
 
     output = parser.add_argument_group("what becomes of the moments")
@@ -105,9 +111,12 @@ def _predictor(arguments: argparse.Namespace) -> "Predictor":
             memory_budget=arguments.memory_budget,
             cache=cache,
             recogniser=arguments.recogniser,
+            subtitles=arguments.search_subtitles,
         )
     named = {} if arguments.backbone is None else {"backbone": arguments.backbone}
-    return Predictor.auto(**named, cache=cache, recogniser=arguments.recogniser)
+    return Predictor.auto(
+        **named, cache=cache, recogniser=arguments.recogniser, subtitles=arguments.search_subtitles
+    )
 
 
 def _read_queries(path: Path) -> list[str]:
