@@ -7,14 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mrnet.features.cache import FOLDER_VARIABLE
 from mrnet.retrieval.aligned import ClassBridge
 from tests.cli.conftest import Command
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "kept"))
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ def test_a_stream_of_a_video(
         assert opened.streams.subtitles[0].codec_context.name == codec
         assert float(opened.streams.video[0].start_time * opened.streams.video[0].time_base) == start_s
     [track] = find_tracks(video)
-    assert (track.language, track.forced, track.name) == ("eng", False, f"inside {container}")
+    assert (track.language, track.forced, track.name) == ("eng", False, f"the subtitles in {container}")
     assert read_cues(track) == CUES
 
 
@@ -190,8 +190,8 @@ def test_which_come_first(tmp_path: Path) -> None:
     (tmp_path / "talk.it.srt").mkdir()
     video = write_video(tmp_path / "talk.mkv", ("ger", tmp_path / "talk.srt"), ("eng", tmp_path / "talk.srt"))
     assert [track.name for track in find_tracks(video)] == [
-        "talk.en-GB.vtt", "talk.en.srt", "talk.eng.sdh.ass", "inside talk.mkv", "talk.srt", "talk.de.srt",
-        "inside talk.mkv", "talk.en.forced.srt",
+        "talk.en-GB.vtt", "talk.en.srt", "talk.eng.sdh.ass", "the subtitles in talk.mkv", "talk.srt", "talk.de.srt",
+        "the subtitles in talk.mkv", "talk.en.forced.srt",
     ]  # fmt: skip
     inside = [track for track in find_tracks(video) if track.stream is not None]
     assert [(track.stream, track.language) for track in inside] == [(2, "eng"), (1, "ger")]

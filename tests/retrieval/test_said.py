@@ -225,4 +225,4 @@ def test_a_cue_too_long_for_the_encoder(video: Path, tmp_path: Path) -> None:
 
 def test_track_names() -> None:
     assert Track(Path("x/a.srt")).name == "a.srt"
-    assert Track(Path("x/a.mkv"), 2).name == "inside a.mkv"
+    assert Track(Path("x/a.mkv"), 2).name == "the subtitles in a.mkv"

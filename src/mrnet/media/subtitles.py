@@ -64,7 +64,7 @@ class Track:
     @property
     def name(self) -> str:
         """What to call them."""
-        return self.path.name if self.stream is None else f"inside {self.path.name}"
+        return self.path.name if self.stream is None else f"the subtitles in {self.path.name}"
 
 
 def find_tracks(video: Path) -> list[Track]:
