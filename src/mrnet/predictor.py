@@ -198,6 +198,15 @@ class Predictor:
             rows = torch.from_numpy(np.ascontiguousarray(array))
             return ReadyVideo(self.engine.scorer.encode_video(rows, duration_s), duration_s, path, said)
 
+    def check_hears(self) -> None:
+        """Refuse, where nothing takes spoken queries.
+
+        Raises:
+            FeatureError: neither scorer nor recogniser do; says what does.
+        """
+        if self._recognise is None:
+            self.engine.check_kind("speech")
+
     @overload
     def find(self, video: ReadyVideo | str | Path, query: str, k: int | None = 5) -> Answer: ...  # type: ignore[overload-overlap]
     @overload

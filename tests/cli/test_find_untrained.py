@@ -3,12 +3,16 @@
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mrnet.media.audio import SAMPLE_RATE, read_audio
 from mrnet.retrieval.aligned import ClassBridge
 from tests.cli.conftest import Command
+from tests.media.test_microphone import Microphone
 
 
 @pytest.fixture
@@ -158,5 +162,66 @@ def test_refusals(command: Command, video: Path) -> None:
         "mrnet: error: without a checkpoint that hears, a recording must be turned into a sentence: name a recogniser"
     )
     assert command.refuses("find", video, "a dog", "--recogniser", "hf:x") == (
-        "mrnet: error: --recogniser says what hears --speech: give --speech FILE too"
+        "mrnet: error: --recogniser says what hears a query: give --speech FILE or --record too"
     )
+    assert command.refuses("find", video, "--record").startswith(
+        "mrnet: error: without a checkpoint that hears, a recording must be turned into a sentence: name a recogniser"
+    )
+    for other in (["--speech", "a.wav"], ["--queries", "q.txt"]):
+        assert "not allowed with argument" in command.refuses("find", video, "--record", *other)
+    assert "not allowed with argument" in command.refuses("find", video, "a dog", "--record")
+    one_thing = "mrnet: error: ask one thing: a sentence in quotes, --queries FILE, --speech FILE or --record"
+    assert command.refuses("find", video, "--record", "a dog") == one_thing
+    assert command.refuses("find", video, "--json") == one_thing
+    assert command.refuses("find", video, "--json", "a dog", "a cat").startswith(
+        "mrnet: error: unrecognized arguments: a dog a cat"
+    )
+
+
+@pytest.mark.parametrize("words", [["find", "--csv", "VIDEO", "a dog"], ["find", "VIDEO", "--csv", "a dog"]])
+def test_options_may_come_anywhere(words: list[str], command: Command, video: Path) -> None:
+    status, out, err = command(*[str(video) if word == "VIDEO" else word for word in words])
+    assert (status, out) == (0, "rank,start_s,end_s,probability,source,words,video,query\n"), err
+
+
+@pytest.fixture
+def recogniser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Says how long a recording is."""
+    monkeypatch.setattr(
+        "mrnet.predictor.make_recogniser",
+        lambda *_: lambda path: f"a dog that barks for {len(read_audio(path)) / SAMPLE_RATE:.0f} s",
+    )
+
+
+@pytest.mark.usefixtures("recogniser")
+def test_record(command: Command, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", Microphone(rate=16_000))
+    status, out, err = command("find", video, "--record", "--recogniser", "hf:x", "--json")
+    assert status == 0, err
+    assert json.loads(out)["query"] == "a dog that barks for 5 s"
+    assert json.loads(out)["note"] == "heard: a dog that barks for 5 s"
+    assert err.startswith("recording: ")
+
+
+@pytest.mark.usefixtures("recogniser")
+def test_record_where_nothing_can(command: Command, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--record", "--recogniser", "hf:x"]
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    assert command.refuses("find", video, *words) == (
+        "mrnet: error: recording needs sounddevice, which is not installed: pip install 'mrnet[microphone]'"
+    )
+    assert command.refuses("find", "none.mp4", *words) == (
+        "mrnet: error: none.mp4: no such file; check the path of the video"  # before anyone has spoken
+    )
+
+
+@pytest.mark.usefixtures("recogniser")
+def test_a_recording_that_is_interrupted(command: Command, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(Microphone):
+        def read(self, count: int) -> tuple[np.ndarray, bool]:  # noqa: ARG002
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "sounddevice", Interrupted())
+    status, out, err = command("find", video, "--record", "--recogniser", "hf:x")
+    assert (status, out) == (130, "")
+    assert err.splitlines()[1:] == ["mrnet: interrupted"]
