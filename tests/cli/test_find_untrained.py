@@ -67,15 +67,17 @@ def test_many_queries(command: Command, video: Path) -> None:
 
 
 def test_not_in_this_video(command: Command, video: Path) -> None:
-    status, out, err = command("find", video, "a dog", "--cut", "clips", "--plot", "a.png")
+    status, out, err = command("find", video, "a dog", "--cut", "clips", "--edl", "a.edl", "--plot", "a.png")
     assert status == 0
     assert out.startswith("not in this video, as far as can be told\nbest guess:\n")
     assert out.splitlines()[2].split() == ["start", "end", "probability"]
-    assert err.splitlines()[-2:] == [
-        "--cut: nothing is written, as no moment is likely enough to be meant",
+    assert err.splitlines()[-3:] == [
         "written: a.png",
+        "--cut: nothing is written, as no moment is likely enough to be meant",
+        "--edl: nothing is written, as no moment is likely enough to be meant",
     ]
     assert not Path("clips").exists()
+    assert not Path("a.edl").exists()
 
 
 @pytest.mark.usefixtures("sure")

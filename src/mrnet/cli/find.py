@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mrnet.predictor import Predictor
 
 _ASKED = ("query", "queries", "speech", "record")
-# Options that make something of one query's moments.
-_OF_ONE_QUERY = ("plot", "cut", "subtitles", "edl")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -91,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.exact and arguments.cut is None:
         raise ConfigError("--exact says how --cut cuts: give --cut DIR too")
     queries = None if arguments.queries is None else _read_queries(arguments.queries)
-    given = [f"--{name}" for name in _OF_ONE_QUERY if getattr(arguments, name) is not None]
+    given = [f"--{name}" for name in _EXPORTS if getattr(arguments, name) is not None]
     if queries is not None and given:
         raise ConfigError(f"{given[0]} is for the moments of one query: give it alone, not --queries")
     if arguments.recogniser is not None and arguments.speech is None and not arguments.record:
@@ -190,32 +188,40 @@ def _print(answers: "Sequence[Answer]", arguments: argparse.Namespace, *, severa
 
 def _export(answer: "Answer", arguments: argparse.Namespace) -> None:
     """Write what is asked for, and say where on standard error; of no moment there is but a picture."""
-    made: list[Path] = []
-    if arguments.plot is not None:
-        answer.plot(arguments.plot)
-        made.append(arguments.plot)
-    asked = [f"--{name}" for name in _OF_ONE_QUERY if name != "plot" and getattr(arguments, name) is not None]
-    if asked and not answer.moments:
-        print(f"{asked[0]}: nothing is written, as no moment is likely enough to be meant", file=sys.stderr)
-        _say_written(made)
-        return
-    if arguments.cut is not None:
-        from mrnet.export.clips import cut
-
-        made += cut(arguments.video, answer.moments, arguments.cut, exact=arguments.exact)
-    if arguments.subtitles is not None:
-        from mrnet.export.subtitles import write_subtitles
-
-        write_subtitles(arguments.subtitles, answer.moments, answer.query, answer.score_name)
-        made.append(arguments.subtitles)
-    if arguments.edl is not None:
-        from mrnet.export.edits import write_edits
-
-        write_edits(arguments.edl, arguments.video, answer.moments, answer.query, answer.score_name)
-        made.append(arguments.edl)
-    _say_written(made)
+    for name, write in _EXPORTS.items():
+        if getattr(arguments, name) is None:
+            continue
+        if name != "plot" and not answer.moments:
+            print(f"--{name}: nothing is written, as no moment is likely enough to be meant", file=sys.stderr)
+            continue
+        for path in write(answer, arguments):
+            print(f"written: {path}", file=sys.stderr)
 
 
-def _say_written(paths: "Sequence[Path]") -> None:
-    for path in paths:
-        print(f"written: {path}", file=sys.stderr)
+def _plot(answer: "Answer", arguments: argparse.Namespace) -> list[Path]:
+    answer.plot(arguments.plot)
+    return [arguments.plot]
+
+
+def _cut(answer: "Answer", arguments: argparse.Namespace) -> list[Path]:
+    from mrnet.export.clips import cut
+
+    return cut(arguments.video, answer.moments, arguments.cut, exact=arguments.exact)
+
+
+def _subtitles(answer: "Answer", arguments: argparse.Namespace) -> list[Path]:
+    from mrnet.export.subtitles import write_subtitles
+
+    write_subtitles(arguments.subtitles, answer.moments, answer.query, answer.score_name)
+    return [arguments.subtitles]
+
+
+def _edl(answer: "Answer", arguments: argparse.Namespace) -> list[Path]:
+    from mrnet.export.edits import write_edits
+
+    write_edits(arguments.edl, arguments.video, answer.moments, answer.query, answer.score_name)
+    return [arguments.edl]
+
+
+_EXPORTS = {"plot": _plot, "cut": _cut, "subtitles": _subtitles, "edl": _edl}
+"""Options that make something of one query's moments."""
