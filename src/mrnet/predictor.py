@@ -178,7 +178,8 @@ class Predictor:
             if duration_s is None:
                 duration_s = probe(path).duration_s
             array, where = self._rows(path), str(path)
-            said = None if self._subtitles is None else self._subtitles.read(path)
+            with self._lock:
+                said = None if self._subtitles is None else self._subtitles.read(path)
         else:
             check_provenance(provenance, made_for, "video")
             array, where = np.asarray(video, dtype=np.float32), "the given array"
