@@ -112,10 +112,6 @@ def _prepare(
     train_set = source.dataset(source.split("train"), config.model, {})
     held_out = config.data.val or config.data.val_fraction
     val_set = source.dataset(source.split("val"), config.model, {}) if held_out else None
-    if val_set is not None and len(val_set.records) < FEWEST_VIDEOS and accelerator.is_main_process:
-        log.info(
-            "no probabilities: they are fitted on queries of other videos, and validation has one video alone"
-        )
     spec = _specification(config, source)
     torch.manual_seed(config.train.seed)
     network = MRNet(config.model, memory_budget=memory_budget)
@@ -126,6 +122,10 @@ def _prepare(
     else:  # the others keep its state to themselves
         run = Run.start(out, config, spec) if accelerator.is_main_process else Run(out, config, spec)
     accelerator.wait_for_everyone()
+    if val_set is not None and len(val_set.records) < FEWEST_VIDEOS and accelerator.is_main_process:
+        log.info(
+            "no probabilities: they are fitted on queries of other videos, and validation has one video alone"
+        )
     run.pca = source.pca
     if accelerator.num_processes == 1:  # of several, each would need a copy of its own
         train_set.resample_once(out)
