@@ -388,6 +388,13 @@ def test_words_in_quotes_are_looked_for_in_what_is_said_alone(
     assert [moment.source for moment in predictor.find_features(ready, features, k=1)] == ["seen"]
 
 
+def test_subtitles_in_another_language(checkpoint: Path, video: Path) -> None:
+    video.with_suffix(".de.srt").write_text(SRT)
+    answer = Predictor.load(checkpoint, device="cpu").find(video, "he says that the battery is dead", k=3)
+    assert answer.note == "clip.de.srt is not in English: only the very words of a query are looked for in it"
+    assert [moment.source for moment in answer] == ["seen"] * 3
+
+
 def test_probabilities_beside_what_is_said(
     config: RunConfig, spec: ModelSpec, video: Path, tmp_path: Path
 ) -> None:

@@ -398,6 +398,8 @@ def _note(video: ReadyVideo, query: str) -> str:
         notes.append(
             "no subtitles say what is said in this video, so the words in quotes were looked for by sight"
         )
+    if video.said is not None and not video.said.passages:
+        notes.append(f"{video.said.name} is not in English: only the very words of a query are looked for in it")
     if isinstance(video.encoded, AlignedVideo) and video.encoded.is_one_segment:
         notes.append("nothing in this video changes enough for this encoder to tell its moments apart")
     return "; ".join(notes)

@@ -197,6 +197,11 @@ def test_which_come_first(tmp_path: Path) -> None:
     assert [(track.stream, track.language) for track in inside] == [(2, "eng"), (1, "ger")]
 
 
+def test_what_is_said_of_the_language() -> None:
+    languages = {"en": True, "eng": True, "": None, "und": None, "de": False, "enm": False}
+    assert {name: Track(Path("a.srt"), None, name).english for name in languages} == languages
+
+
 def test_letters_that_a_pattern_would_mind(tmp_path: Path) -> None:
     video = write_video(tmp_path / "talk [1]*.mkv")
     assert find_tracks(video) == []

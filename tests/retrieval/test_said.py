@@ -15,7 +15,15 @@ from mrnet.media.subtitles import Cue, Track
 from mrnet.media.video import write_video
 from mrnet.provenance import Provenance
 from mrnet.retrieval import said as module
-from mrnet.retrieval.said import LEAST_COSINE, Said, Subtitles, interleave, is_quoted, passages
+from mrnet.retrieval.said import (
+    LEAST_COSINE,
+    Said,
+    Subtitles,
+    interleave,
+    is_quoted,
+    passages,
+    reads_as_english,
+)
 from mrnet.types import Moment
 
 CUES = [
@@ -210,6 +218,37 @@ def test_subtitles_that_hold_no_speech(video: Path, tmp_path: Path, caplog: pyte
     found = Subtitles(Directions({})).read(video)
     assert found is not None
     assert (found.name, found.words) == ("a.de.srt", " hallo ")
+
+
+def test_another_language(video: Path, tmp_path: Path) -> None:
+    """All its sentences are alike to an encoder that does not know it, so the very words count alone."""
+    german = [Cue(1, 2, "Das ist der Hund von Frau Berger."), Cue(2, 3, "Er springt nie ins Wasser.")]
+    write_srt(tmp_path / "a.srt", german)
+    encoder, cache = Directions({}), FeatureCache(tmp_path / "cache")
+    for _ in range(2):  # the second time, as it was kept
+        said = Subtitles(encoder, cache).read(video)
+        assert said is not None
+        assert (said.passages, len(said.vectors), list(said.cues)) == ((), 0, german)
+        found = Subtitles(encoder).find(said, ["Ein Hund", '"nie ins Wasser"', "von Frau Berger er"], 9.0)
+        assert [times(moments) for moments in found] == [[], [(2, 3)], [(1, 3)]]
+    (tmp_path / "a.srt").rename(tmp_path / "a.en.srt")  # if the file says so
+    said = Subtitles(encoder).read(video)
+    assert said is not None
+    assert len(said.passages) == 2
+    write_srt(tmp_path / "b.srt", CUES)
+    (tmp_path / "a.en.srt").unlink()
+    (tmp_path / "b.srt").rename(tmp_path / "a.de.srt")
+    said = Subtitles(encoder).read(video)
+    assert said is not None
+    assert said.passages == ()
+
+
+def test_what_reads_as_english() -> None:
+    assert reads_as_english(CUES)
+    assert reads_as_english([Cue(0, 1, "The battery's dead.")])
+    assert not reads_as_english([Cue(0, 1, "Was ist das? Die Batterie ist so leer, in der Tat.")])
+    assert not reads_as_english([Cue(0, 1, "Où est la plage ? Je ne sais pas.")])
+    assert not reads_as_english([Cue(0, 1, "海はどこですか")])
 
 
 def test_a_cue_too_long_for_the_encoder(video: Path, tmp_path: Path) -> None:

@@ -62,6 +62,11 @@ class Track:
     forced: bool = False
 
     @property
+    def english(self) -> bool | None:
+        """Whether the file says that they are; ``None`` where it does not say what they are."""
+        return None if self.language in _UNSTATED else self.language in _ENGLISH
+
+    @property
     def name(self) -> str:
         """What to call them."""
         return self.path.name if self.stream is None else f"the subtitles in {self.path.name}"
@@ -77,7 +82,9 @@ def find_tracks(video: Path) -> list[Track]:
         VideoError: the video is missing, or is none.
     """
     tracks = [*_inside(video), *_beside(video)]
-    return sorted(tracks, key=lambda t: (t.forced, _language_rank(t.language), t.stream is not None, t.path.name))
+    return sorted(
+        tracks, key=lambda t: (t.forced, (True, None, False).index(t.english), t.stream is not None, t.path.name)
+    )
 
 
 def read_cues(track: Track) -> list[Cue]:
@@ -121,10 +128,6 @@ def _beside(video: Path) -> Iterator[Track]:
         if rest or len(languages) > 1 or None in languages:
             continue  # of another video, whose name begins alike
         yield Track(path, None, languages[0]["language"] if languages and languages[0] else "", "forced" in tags)
-
-
-def _language_rank(language: str) -> int:
-    return 0 if language in _ENGLISH else 1 if language in _UNSTATED else 2
 
 
 def _opened(track: Track) -> AbstractContextManager[InputContainer]:

@@ -3,6 +3,8 @@
 A cue, or a sentence that goes over several, is a hit where a sentence encoder finds it near the query; so is where the
 very words of the query are said. How near is near enough was measured on sentences alone (docs/real.md); nothing is
 known of footage with subtitles, so a hit has a score and no probability.
+
+The encoder knows English alone: sentences of another language are all alike to it, so there the very words count alone.
 """
 
 import json
@@ -47,6 +49,13 @@ _QUOTED = re.compile(r"\s*(?:\"[^\"]+\"|“[^“”]+”|„[^„“”]+[“”
 # Of a script without spaces, every letter is a word.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+(?:'[^\W_]+)*")
 _PAUSE = "|"
+# A fifth of English speech, and next to nothing of other languages.
+_ENGLISH = frozenset(
+    ("the", "you", "and", "of", "that", "it", "this", "what", "are", "for", "your", "have", "not", "with", "she",
+     "they", "but", "my", "if", "there", "here", "just", "know", "can", "would", "from", "who", "about", "it's", "i'm",
+     "don't")
+)  # fmt: skip
+_LEAST_ENGLISH = 0.1
 _REVISION = "passages of subtitles 1"
 
 
@@ -57,7 +66,7 @@ class Said:
     Attributes:
         name: of the subtitles.
         cues: in order of time.
-        passages: of :func:`passages`.
+        passages: of :func:`passages`; none where they are not in English.
         vectors: ``(m, q)`` of the passages.
         words: ``" to be | or not "``, the words of all cues, with pauses.
         word_cues: number of the cue of each word; of a pause, of the cue before.
@@ -110,7 +119,8 @@ class Subtitles:
         cues = read_cues(track)
         if all(is_label(cue.text) for cue in cues):
             return None
-        vectors = self._encode([passage.text for passage in passages(cues)])
+        english = track.english or (track.english is None and reads_as_english(cues))
+        vectors = self._encode([passage.text for passage in passages(cues)] if english else [])
         if self._cache is not None:
             self._cache.put(track.path, known_by, vectors.numpy(), json.dumps(cues))
         return _said(track.name, cues, vectors)
@@ -121,8 +131,9 @@ class Subtitles:
         return self._text
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
-        rows = encode_sources(self._encoder(), [text[:_MOST_LETTERS] for text in texts])
-        return torch.from_numpy(np.concatenate(rows))
+        encoder = self._encoder()
+        rows = encode_sources(encoder, [text[:_MOST_LETTERS] for text in texts])
+        return torch.from_numpy(np.concatenate([np.empty((0, encoder.dim), np.float32), *rows]))
 
     def find(self, said: Said, queries: Sequence[str], duration_s: float) -> list[list[Moment]]:
         """Where each query is said, the best first; moments do not overlap.
@@ -172,6 +183,12 @@ def passages(cues: Sequence[Cue]) -> list[Cue]:
     return [_join(part) for part in joined] + [cue for part in joined if len(part) > 1 for cue in part]
 
 
+def reads_as_english(cues: Sequence[Cue]) -> bool:
+    """Whether as many of the words are common in English as they are there."""
+    words = [word for cue in cues for word in _words(cue.text)]
+    return sum(word in _ENGLISH for word in words) >= _LEAST_ENGLISH * len(words)
+
+
 def literal(said: Said, query: str) -> list[Moment]:
     """Where the words of a query are said one after the other, in order of time.
 
@@ -213,7 +230,7 @@ def _said(name: str, cues: Sequence[Cue], vectors: Tensor) -> Said:
         words += own
         word_cues += [number] * len(own)
     text = " ".join(["", *words, ""])
-    return Said(name, tuple(cues), tuple(passages(cues)), vectors, text, tuple(word_cues))
+    return Said(name, tuple(cues), tuple(passages(cues)) if len(vectors) else (), vectors, text, tuple(word_cues))
 
 
 def _near(said: Said, cosines: Tensor) -> list[Moment]:
