@@ -48,7 +48,7 @@ def bench_evaluate(repeats: int, sample: int = 200) -> Figures:
         ):
             spans = cell_moments(valid.nonzero(), length, num_clips)
             ranked += rank(Candidates(spans, of_video), max(_RANKS), threshold)
-        moments = torch.tensor(ranked)[..., :2]
+        moments = torch.tensor([[moment[:2] for moment in of_query] for of_query in ranked])
         hits = per_query_hits(moments.numpy(), truth[:count].numpy(), _TIOUS, _RANKS)
         return moments, {name: float(values.mean()) for name, values in hits.items()}
 

@@ -25,6 +25,7 @@ from mrnet.predictor import Predictor, ReadyVideo
 from mrnet.provenance import Provenance
 from mrnet.retrieval.trained import EncodedVideo
 from mrnet.training.loop import train
+from mrnet.types import Moment
 from tests.conftest import save_untrained, spec_of
 
 
@@ -109,7 +110,9 @@ def test_agrees_with_evaluation(config: RunConfig, checkpoint: Path, video: Path
     encoded = predictor.encode_video(tmp_path / "videos" / "clip.mp4")
     for prediction in evaluated:
         found = predictor.find(encoded, prediction.query, k=10)
-        np.testing.assert_allclose(found, prediction.windows, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            [moment[:3] for moment in found], [window[:3] for window in prediction.windows], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_features_in_place_of_a_file(checkpoint: Path, video: Path) -> None:
@@ -308,7 +311,7 @@ def test_what_no_query_touches_is_computed_once(attention: str, tiny: Callable[.
         anew = predictor.find_features(
             ReadyVideo(EncodedVideo(video.encoded.clips, video.duration_s), video.duration_s), query
         )
-        assert np.allclose(anew, moments, atol=1e-6)
+        assert np.allclose([m[:3] for m in anew], [m[:3] for m in moments], atol=1e-6)
     assert found[0] != found[1]
 
 
@@ -317,3 +320,96 @@ def test_memory_budget_reaches_the_model(checkpoint: Path) -> None:
     assert predictor.engine.scorer.model.proposal_head.stack.memory_budget is None
     predictor = Predictor.load(checkpoint, device="cpu", memory_budget=123)
     assert predictor.engine.scorer.model.proposal_head.stack.memory_budget == 123
+
+
+SRT = """\
+1
+00:00:00,500 --> 00:00:01,500
+The battery's dead.
+
+2
+00:00:02,000 --> 00:00:03,000
+To be, or not
+
+3
+00:00:03,100 --> 00:00:04,000
+to be.
+
+4
+00:00:09,000 --> 00:00:10,000
+The battery's dead.
+"""
+
+
+def test_what_is_said_is_found_beside_what_is_seen(checkpoint: Path, video: Path) -> None:
+    predictor = Predictor.load(checkpoint, device="cpu")
+    seen = predictor.find(video, "he says that the battery is dead", k=3)
+    video.with_suffix(".srt").write_text(SRT)
+    answer = predictor.find(video, "he says that the battery is dead", k=4)
+    assert [moment.source for moment in answer] == ["seen", "said", "seen", "seen"]
+    assert [answer[0], *answer[2:]] == list(seen)
+    assert answer[1][:2] == (0.5, 1.5)  # and not what is said after the end of the video
+    assert answer[1].words == "The battery's dead."
+    assert answer.answered_by == "MRNet trained on tiny, and what is said by clip.srt"
+    first = answer.to_dict()["moments"][1]
+    assert first == {
+        "rank": 2, "start_s": 0.5, "end_s": 1.5, "score": round(answer[1].score, 4), "source": "said",
+        "words": "The battery's dead.",
+    }  # fmt: skip
+    silent = Predictor.load(checkpoint, device="cpu", subtitles=False)
+    assert silent.find(video, "he says that the battery is dead", k=3) == seen
+
+
+def test_words_in_quotes_are_looked_for_in_what_is_said_alone(
+    checkpoint: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor.load(checkpoint, device="cpu")
+    asked = '"or not to be"'
+    unheard = predictor.find(video, asked, k=1)
+    assert (
+        unheard.note
+        == "no subtitles say what is said in this video, so the words in quotes were looked for by sight"
+    )
+    assert [moment.source for moment in unheard] == ["seen"]
+    video.with_suffix(".srt").write_text(SRT)
+    ready = predictor.encode_video(video)
+    with monkeypatch.context() as patch:
+        patch.setattr("mrnet.predictor.encode_all", lambda *_, **__: pytest.fail("no frame need be looked at"))
+        answer = predictor.find(video, asked, k=None)
+    assert list(answer) == [Moment(2.0, 4.0, 1.0, "said", "To be, or not to be.")]
+    assert (answer.best_guess, answer.answered_by, answer.video) == (None, "the words of clip.srt", video)
+    assert predictor.find(ready, asked) == answer
+    both = predictor.find(ready, [asked, "a dog", '"a dog"'], k=2)
+    assert both[0] == answer
+    assert [moment.source for moment in both[1]] == ["seen", "seen"]
+    assert both[2].moments == ()
+    assert refusal(DataError, lambda: predictor.find(ready, asked, k=0)) == "k is 0: ask for at least 1 moment"
+    features = torch.from_numpy(encode_sources(HashedWords(), [asked])[0])
+    assert [moment.source for moment in predictor.find_features(ready, features, k=1)] == ["seen"]
+
+
+def test_subtitles_in_another_language(checkpoint: Path, video: Path) -> None:
+    video.with_suffix(".de.srt").write_text(SRT)
+    answer = Predictor.load(checkpoint, device="cpu").find(video, "he says that the battery is dead", k=3)
+    assert answer.note == "clip.de.srt is not in English: only the very words of a query are looked for in it"
+    assert [moment.source for moment in answer] == ["seen"] * 3
+
+
+def test_probabilities_beside_what_is_said(
+    config: RunConfig, spec: ModelSpec, video: Path, tmp_path: Path
+) -> None:
+    """What was said has none; and where it is found, the query is in the video."""
+    video.with_suffix(".srt").write_text(SRT)
+    made_up = Calibration(bias=2, weights=(0, 0, -4, 0), threshold=0.9, footage="the made up")
+    path = save_untrained(tmp_path / "sure", config, spec.model_copy(update={"calibration": made_up}))
+    predictor = Predictor.load(path, device="cpu")
+    answer = predictor.find(video, "he says that the battery is dead", k=None)
+    assert (answer.score_name, len(answer), answer.best_guess) == ("probability", 1, None)
+    assert set(answer.to_dict()["moments"][0]) == {"rank", "start_s", "end_s", "score", "source", "words"}
+    rows = answer.to_pandas()
+    assert list(rows.columns) == [
+        "rank", "start_s", "end_s", "probability", "score", "source", "words", "query", "video",
+    ]  # fmt: skip
+    assert rows["probability"].isna().tolist() == [True]
+    absent = predictor.find(video, "a purple tractor")
+    assert (len(absent), absent.best_guess and absent.best_guess.source) == (0, "seen")

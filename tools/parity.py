@@ -93,8 +93,8 @@ def model_case(name: str, released: dict[str, Any], path: Path, route: Route) ->
         fused.append(answered.scores)
         moments_of.append(_ranked(reference, top, threshold))
         # End to end by score: proposals equal but for rounding may swap places.
-        best_of.append(torch.tensor(rank(answered, k, threshold))[..., 2])
-        released_best.append(torch.tensor(rank(reference, k, threshold))[..., 2])
+        best_of.append(_top(answered, k, threshold)[..., 2])
+        released_best.append(_top(reference, k, threshold)[..., 2])
     yield check("fused scores", torch.cat(fused), released_fused)
     yield check("top-5 moments", *(torch.cat(side) for side in zip(*moments_of, strict=True)))
     yield check("top-5 scores", torch.cat(best_of), torch.cat(released_best))
@@ -121,12 +121,17 @@ def _valid_cells(tensors: dict[str, Tensor], prefix: str, model: MRNet) -> Tenso
     return torch.cat(numbered(tensors, prefix))[:, model.valid]
 
 
+def _top(candidates: Candidates, k: int, threshold: float) -> Tensor:
+    """``(n, k, 3)`` start, end and score of the k best."""
+    return torch.tensor([[moment[:3] for moment in ranked] for ranked in rank(candidates, k, threshold)])
+
+
 def _ranked(released: Candidates, expected: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     """Our ranking of released scores and the released one, up to the first tie that they break differently.
 
     The released sort is not stable: of proposals with the very same score it takes any.
     """
-    rows = torch.tensor(rank(released, expected.shape[1], threshold))
+    rows = _top(released, expected.shape[1], threshold)
     moments, best = rows[..., :2], rows[..., 2]
     nearest = (expected[:, :, None] - released.spans_s).abs().amax(dim=-1).argmin(dim=-1)
     score = released.scores.gather(1, nearest)
@@ -221,8 +226,7 @@ def evaluation_case(path: Path) -> Iterator[Check]:
         )
         cells = fused.any(dim=0).nonzero()
         spans = cell_moments(cells, annotation["duration"], fused.shape[-1])
-        ranked = rank(Candidates(spans, fused[:, cells[:, 0], cells[:, 1]]), 5, case["nms_threshold"])
-        moments = torch.tensor(ranked)[..., :2]
+        moments = _top(Candidates(spans, fused[:, cells[:, 0], cells[:, 1]]), 5, case["nms_threshold"])[..., :2]
         expected = torch.tensor(case["top1_moments_seconds"][video])
         errors.append(scaled_error(moments[:, 0], expected))
         predictions.append(moments)

@@ -30,8 +30,9 @@ class Answer(Sequence[Moment]):
         duration_s: length of the video in seconds.
         moments: found; none where nothing in the video is likely enough to be meant.
         best_guess: what would have been the answer where there is none.
-        score_name: ``"probability"`` where scores are probabilities that mean the same for every query and video, else
-            ``"score"``: larger is better, within one answer.
+        score_name: of moments that were seen: ``"probability"`` where scores are probabilities that mean the same for
+            every query and video, else ``"score"``: larger is better, within one answer. Of those that were said,
+            always ``"score"``: 1 for the very words, else the cosine of two sentences.
         answered_by: encoders and scorer, in words.
         video: the file, where it was one.
         note: what the person should know about this answer; empty where nothing.
@@ -93,7 +94,7 @@ class Answer(Sequence[Moment]):
             import pandas as pd
         except ImportError:
             raise ConfigError("to_pandas needs pandas: pip install pandas") from None
-        columns = ["rank", "start_s", "end_s", self.score_name]
+        columns = ["rank", "start_s", "end_s", *dict.fromkeys([self.score_name, "score"]), "source", "words"]
         rows = pd.DataFrame(self.to_dict()["moments"], columns=columns)
         return rows.assign(query=self.query, video=None if self.video is None else str(self.video))
 
@@ -119,9 +120,12 @@ class Answer(Sequence[Moment]):
             score_name=self.score_name,
         )
 
-    def _shown(self, moment: Moment) -> dict[str, float]:
+    def _shown(self, moment: Moment) -> dict[str, Any]:
+        score_name = self.score_name if moment.source == "seen" else "score"
         return {
             "start_s": round(moment.start_s, 3),
             "end_s": round(moment.end_s, 3),
-            self.score_name: round(moment.score, 4),
+            score_name: round(moment.score, 4),
+            "source": moment.source,
+            "words": moment.words,
         }

@@ -3,7 +3,7 @@
 import math
 import threading
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -18,16 +18,17 @@ from mrnet.data.sources import check_provenance
 from mrnet.device import choose_device
 from mrnet.engines import Engine, TrainedEngine, UntrainedEngine
 from mrnet.errors import DataError, FeatureError, FeatureShapeError, VideoError
-from mrnet.features.backbone import Rows
+from mrnet.features.backbone import Backbone, Rows
 from mrnet.features.cache import FeatureCache
 from mrnet.features.extraction.pipeline import encode_all
 from mrnet.features.registry import make_recogniser
 from mrnet.features.store.pca import Pca
 from mrnet.media.video import probe
 from mrnet.provenance import Provenance
-from mrnet.retrieval.aligned import PACKAGED_VIDEO, AlignedScorer, AlignedVideo
+from mrnet.retrieval.aligned import PACKAGED_TEXT, PACKAGED_VIDEO, AlignedVideo
 from mrnet.retrieval.calibration import calibrated
 from mrnet.retrieval.rank import rank
+from mrnet.retrieval.said import Said, Subtitles, interleave, is_quoted
 from mrnet.retrieval.scorer import Candidates
 from mrnet.types import Moment, QueryKind
 from mrnet.weights.native import load_checkpoint
@@ -43,11 +44,13 @@ class ReadyVideo:
         encoded: what the scorer keeps of it.
         duration_s: its length in seconds.
         path: the file, where it was one.
+        said: in it, by its subtitles, where there are any.
     """
 
     encoded: Any
     duration_s: float
     path: Path | None = None
+    said: Said | None = None
 
 
 class Predictor:
@@ -67,6 +70,7 @@ class Predictor:
         engine: encoders and scorer.
         cache: of encoded videos; ``None`` keeps nothing.
         recognise: turns a recording into a sentence, for an engine that does not hear.
+        subtitles: whether what is said is searched too, in subtitles beside a video or inside it.
     """
 
     def __init__(
@@ -74,10 +78,13 @@ class Predictor:
         engine: Engine,
         cache: FeatureCache | None = None,
         recognise: Callable[[str | Path], str] | None = None,
+        *,
+        subtitles: bool = True,
     ) -> None:
         self.engine = engine
         self._cache = cache
         self._recognise = recognise
+        self._subtitles = Subtitles(_packaged_text(engine), cache) if subtitles else None
         self._lock = threading.RLock()  # encoders and scorers work for one at a time
 
     @classmethod
@@ -88,6 +95,7 @@ class Predictor:
         *,
         cache: FeatureCache | None = None,
         recogniser: str | None = None,
+        subtitles: bool = True,
     ) -> Self:
         """Answer without training.
 
@@ -98,12 +106,13 @@ class Predictor:
             cache: of encoded videos; ``None`` keeps nothing.
             recogniser: of speech, see :func:`mrnet.features.registry.make_recogniser`; without one, queries are
                 written.
+            subtitles: whether what is said is searched too, in subtitles beside a video or inside it.
 
         Raises:
             ConfigError: the backbone or the recogniser cannot be made; says what to install or to give.
         """
         recognise = None if recogniser is None else make_recogniser(recogniser, device)
-        return cls(UntrainedEngine.make(backbone, device), cache, recognise)
+        return cls(UntrainedEngine.make(backbone, device), cache, recognise, subtitles=subtitles)
 
     @classmethod
     def load(
@@ -115,6 +124,7 @@ class Predictor:
         memory_budget: int | None = None,
         cache: FeatureCache | None = None,
         recogniser: str | None = None,
+        subtitles: bool = True,
     ) -> Self:
         """Load a checkpoint folder, or the best epoch of a training run.
 
@@ -126,6 +136,7 @@ class Predictor:
             memory_budget: bytes that speed may cost, see :class:`mrnet.model.head.ProposalHead`.
             cache: of encoded videos; ``None`` keeps nothing.
             recogniser: of speech, for a model that does not hear, as of :meth:`auto`.
+            subtitles: as of :meth:`auto`.
 
         Raises:
             CheckpointError: nothing there, or damaged.
@@ -138,7 +149,8 @@ class Predictor:
         model = checkpoint.build(memory_budget=memory_budget)
         model = model.to(choose_device(None if device is None else str(device)))
         pca = None if checkpoint.pca is None else Pca.load(checkpoint.pca)
-        return cls(TrainedEngine(model, checkpoint.spec, pca=pca, trusted=trusted), cache, recognise)
+        engine = TrainedEngine(model, checkpoint.spec, pca=pca, trusted=trusted)
+        return cls(engine, cache, recognise, subtitles=subtitles)
 
     def encode_video(
         self,
@@ -160,12 +172,14 @@ class Predictor:
             FeatureError: the scorer was made for features that no registered backbone makes.
             DataError: the length is needed and not given, or not positive.
         """
-        made_for, path = self.engine.provenance, None
+        made_for, path, said = self.engine.provenance, None, None
         if isinstance(video, str | Path):
             path = Path(video)
             if duration_s is None:
                 duration_s = probe(path).duration_s
             array, where = self._rows(path), str(path)
+            with self._lock:
+                said = None if self._subtitles is None else self._subtitles.read(path)
         else:
             check_provenance(provenance, made_for, "video")
             array, where = np.asarray(video, dtype=np.float32), "the given array"
@@ -183,7 +197,16 @@ class Predictor:
             raise DataError(f"duration_s is {duration_s}: give the video's length in seconds")
         with self._lock:
             rows = torch.from_numpy(np.ascontiguousarray(array))
-            return ReadyVideo(self.engine.scorer.encode_video(rows, duration_s), duration_s, path)
+            return ReadyVideo(self.engine.scorer.encode_video(rows, duration_s), duration_s, path, said)
+
+    def check_hears(self) -> None:
+        """Refuse, where nothing takes spoken queries.
+
+        Raises:
+            FeatureError: neither scorer nor recogniser do; says what does.
+        """
+        if self._recognise is None:
+            self.engine.check_kind("speech")
 
     @overload
     def find(self, video: ReadyVideo | str | Path, query: str, k: int | None = 5) -> Answer: ...  # type: ignore[overload-overlap]
@@ -199,10 +222,13 @@ class Predictor:
         *,
         speech: str | Path | None = None,
     ) -> Answer | list[Answer]:
-        """The k best moments for a query, written or said, best first.
+        """The k best moments for a query, written or spoken, best first.
 
         Where scores are probabilities and even the best moment is unlikely, there is none:
         the query counts as not in this video, and what would have been answered is ``best_guess``.
+
+        What is said in the video is searched too, where it has subtitles: such moments have ``source`` ``"said"`` and
+        come in turn with those that were seen. A query in quotes asks for these very words, and for nothing seen.
 
         Args:
             video: from :meth:`encode_video`, or a video file to encode for this one call.
@@ -227,27 +253,31 @@ class Predictor:
             with self._lock:
                 query = self._recognise(speech)
             kind, note, speech = "text", f"heard: {query}", None
-        self.engine.check_kind(kind)
         several = query is not None and not isinstance(query, str)
         sources: Sequence[str | Path] = query if several else [query if speech is None else Path(speech)]  # type: ignore[assignment, list-item]
-        self._check_count(k)
+        _check_count(k)
         ready = video if isinstance(video, ReadyVideo) else None
-        answers: list[Answer] = []
-        for start in range(0, len(sources), _QUERIES_AT_ONCE):
-            some = sources[start : start + _QUERIES_AT_ONCE]
-            with self._lock:
-                features = self.engine.encode_queries(
-                    kind, some
-                )  # first: what is wrong with a query is soon known
-                ready = ready or self.encode_video(video)  # type: ignore[arg-type]
-                answers += self._answers(ready, features, [str(source) for source in some], kind, k, note)
+        answers = self._by_words_alone(video, sources, k) if kind == "text" else None
+        if answers is None:
+            self.engine.check_kind(kind)
+            self._check_known(k)
+            answers = []
+            for start in range(0, len(sources), _QUERIES_AT_ONCE):
+                some = sources[start : start + _QUERIES_AT_ONCE]
+                with self._lock:
+                    # First, as what is wrong with a query is soon known.
+                    features = self.engine.encode_queries(kind, some)
+                    ready = ready or self.encode_video(video)  # type: ignore[arg-type]
+                    answers += self._answers(ready, features, [str(source) for source in some], kind, k, note)
         return answers if several else answers[0]
 
     def find_features(self, video: ReadyVideo, query: Tensor, k: int | None = 5) -> Answer:
-        """:meth:`find` with ``(1, q)`` query features in place of a sentence."""
-        self._check_count(k)
+        """:meth:`find` with ``(1, q)`` query features in place of a sentence; what is said is not searched."""
+        _check_count(k)
+        self._check_known(k)
         with self._lock:
-            [answer] = self._answers(video, query, ["(features)"], self.engine.kinds[0], k)
+            silent = replace(video, said=None)
+            [answer] = self._answers(silent, query, ["(features)"], self.engine.kinds[0], k)
         return answer
 
     def _answers(
@@ -264,42 +294,60 @@ class Predictor:
         if calibration is not None:
             candidates = calibrated(candidates, calibration)
         ranked = rank(candidates, k or len(candidates.spans_s), self.engine.nms_threshold)
-        curves = self._curves(video, features)
-        shown = [_shown(moments, calibration, every=k is None) for moments in ranked]
-        return [
-            Answer(
-                query=query,
-                kind=kind,
-                duration_s=video.duration_s,
-                moments=some,
-                best_guess=None if some or not moments else moments[0],
-                score_name="score" if calibration is None else "probability",
-                answered_by=self.engine.name,
-                video=video.path,
-                note="; ".join(filter(None, (note, _note(video)))),
-                calibrated_on="" if calibration is None else calibration.footage,
-                curve=curve,
+        said, by = video.said, self.engine.name
+        heard: list[list[Moment]] = [[] for _ in queries]
+        if said is not None and kind == "text" and self._subtitles is not None:
+            heard = self._subtitles.find(said, queries, video.duration_s)
+            by += f", and what is said by {said.name}"
+        answers = []
+        for query, seen, spoken, curve in zip(queries, ranked, heard, _curves(video, candidates), strict=True):
+            if said is not None and is_quoted(query):
+                answers.append(_quoted(query, spoken[:k], said, video.duration_s, video.path))
+                continue
+            moments = interleave(_shown(seen, calibration, every=k is None), spoken)[:k]
+            answers.append(
+                Answer(
+                    query=query,
+                    kind=kind,
+                    duration_s=video.duration_s,
+                    moments=tuple(moments),
+                    best_guess=None if moments or not seen else seen[0],
+                    score_name="score" if calibration is None else "probability",
+                    answered_by=by,
+                    video=video.path,
+                    note="; ".join(filter(None, (note, _note(video, query)))),
+                    calibrated_on="" if calibration is None else calibration.footage,
+                    curve=curve,
+                )
             )
-            for query, moments, some, curve in zip(queries, ranked, shown, curves, strict=True)
+        return answers
+
+    def _by_words_alone(
+        self, video: ReadyVideo | str | Path, queries: Sequence[str | Path], k: int | None
+    ) -> list[Answer] | None:
+        """Answers to queries that are all in quotes, for which no frame need be looked at; ``None`` to others."""
+        if self._subtitles is None or not all(is_quoted(str(query)) for query in queries):
+            return None
+        with self._lock:
+            if isinstance(video, ReadyVideo):
+                said, duration_s, path = video.said, video.duration_s, video.path
+            else:
+                path = Path(video)
+                said, duration_s = self._subtitles.read(path), probe(path).duration_s
+            if said is None:
+                return None
+            found = self._subtitles.find(said, [str(query) for query in queries], duration_s)
+        return [
+            _quoted(str(query), moments[:k], said, duration_s, path)
+            for query, moments in zip(queries, found, strict=True)
         ]
 
-    def _curves(self, video: ReadyVideo, features: Tensor) -> list[npt.NDArray[np.float32]]:
-        """``(r, 2)`` times and values of each query, where the scorer has a curve."""
-        scorer, encoded = self.engine.scorer, video.encoded
-        if not isinstance(scorer, AlignedScorer):
-            return [np.empty((0, 2), np.float32)] * len(features)
-        values = scorer.curves(encoded, features)
-        times = (torch.arange(values.shape[1]) + 0.5) / encoded.rows_per_s
-        return [torch.stack([times, curve], dim=1).numpy() for curve in values]
-
-    def _check_count(self, k: int | None) -> None:
+    def _check_known(self, k: int | None) -> None:
         if k is None and self.engine.calibration is None:
             raise DataError(
                 f"which moments are likely enough is not known of {self.engine.name}, whose scores are no "
                 "probabilities: ask for a number of moments"
             )
-        if k is not None and k < 1:
-            raise DataError(f"k is {k}: ask for at least 1 moment")
 
     def _rows(self, path: Path) -> Rows:
         """``(r, c)`` of a video file, out of the cache where it was encoded before."""
@@ -317,6 +365,11 @@ class Predictor:
         return outcome
 
 
+def _check_count(k: int | None) -> None:
+    if k is not None and k < 1:
+        raise DataError(f"k is {k}: ask for at least 1 moment")
+
+
 def _shown(moments: Sequence[Moment], calibration: Calibration | None, *, every: bool) -> tuple[Moment, ...]:
     """Of ranked moments: all of them if the best one is likely enough; of ``every`` moment, those that are."""
     if calibration is None:
@@ -326,10 +379,36 @@ def _shown(moments: Sequence[Moment], calibration: Calibration | None, *, every:
     return tuple(moments) if moments and moments[0].score >= calibration.threshold else ()
 
 
-def _note(video: ReadyVideo) -> str:
+def _quoted(query: str, moments: Sequence[Moment], said: Said, duration_s: float, path: Path | None) -> Answer:
+    """To a query in quotes."""
+    return Answer(query, "text", duration_s, tuple(moments), None, "score", f"the words of {said.name}", path)
+
+
+def _curves(video: ReadyVideo, candidates: Candidates) -> list[npt.NDArray[np.float32]]:
+    """``(r, 2)`` times and values of each query, where the scorer has a curve."""
+    if candidates.curves is None:
+        return [np.empty((0, 2), np.float32)] * len(candidates.scores)
+    times = (torch.arange(candidates.curves.shape[1]) + 0.5) / video.encoded.rows_per_s
+    return [torch.stack([times, curve], dim=1).numpy() for curve in candidates.curves]
+
+
+def _note(video: ReadyVideo, query: str) -> str:
+    notes = []
+    if is_quoted(query) and video.said is None:
+        notes.append(
+            "no subtitles say what is said in this video, so the words in quotes were looked for by sight"
+        )
+    if video.said is not None and not video.said.passages:
+        notes.append(f"{video.said.name} is not in English: only the very words of a query are looked for in it")
     if isinstance(video.encoded, AlignedVideo) and video.encoded.is_one_segment:
-        return "nothing in this video changes enough for this encoder to tell its moments apart"
-    return ""
+        notes.append("nothing in this video changes enough for this encoder to tell its moments apart")
+    return "; ".join(notes)
+
+
+def _packaged_text(engine: Engine) -> Backbone | None:
+    """The encoder of sentences that subtitles are searched with, where the engine has it."""
+    text = engine.untrained.text if isinstance(engine, UntrainedEngine) else None
+    return text if text is not None and text.name == PACKAGED_TEXT else None
 
 
 __all__ = ["Answer", "Moment", "Predictor", "ReadyVideo"]

@@ -36,12 +36,21 @@ QueryProtocol = Literal["single", "joint"]
 behaviour, which leaks that order)."""
 
 
+Source = Literal["seen", "said"]
+"""Where a moment was found: in the pictures, or in the subtitles."""
+
+
 class Moment(NamedTuple):
-    """A ranked answer: a stretch of video, in seconds, and its score in [0, 1]."""
+    """A ranked answer: a stretch of video, in seconds, and its score in [0, 1].
+
+    One that was said carries the words of the subtitles; scores compare within one source alone.
+    """
 
     start_s: float
     end_s: float
     score: float
+    source: Source = "seen"
+    words: str = ""
 
 
 class Span(NamedTuple):

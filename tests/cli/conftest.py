@@ -9,6 +9,7 @@ import torch
 
 from mrnet.cli import main
 from mrnet.config import RunConfig
+from mrnet.features.cache import FOLDER_VARIABLE
 from mrnet.features.registry import make_backbone
 from mrnet.media.video import write_video
 from mrnet.model.mrnet import MRNet
@@ -66,6 +67,12 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is kept of videos is no file of the person's who runs the tests."""
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "kept"))
 
 
 @pytest.fixture

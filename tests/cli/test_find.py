@@ -1,17 +1,21 @@
 """``mrnet find``"""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mrnet.config import RunConfig
+from mrnet.features.registry import make_backbone
+from mrnet.media.audio import write_audio
 from mrnet.model.mrnet import MRNet
 from mrnet.provenance import Provenance
 from mrnet.weights.native import save_checkpoint
 from tests.cli.conftest import Command
-from tests.conftest import spec_of
+from tests.conftest import save_untrained, spec_of
+from tests.media.test_microphone import Microphone
 
 
 class TestFind:
@@ -39,6 +43,28 @@ class TestFind:
         )
         assert len(lines) == 3
         assert by == "answered by MRNet trained on tiny"
+
+    def test_record(
+        self,
+        command: Command,
+        tiny: Callable[..., RunConfig],
+        video: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """With a checkpoint that hears: its answer is that to the same recording in a file."""
+        eye, ear = make_backbone("video", "color-hog-motion"), make_backbone("speech", "speech-embedding")
+        config = tiny(model={"video_dim": eye.dim, "query_dim": ear.dim})
+        spec = spec_of(config, video=eye.provenance(), speech=ear.provenance())
+        spec = spec.model_copy(update={"query_widths": {"speech": ear.dim}})
+        save_untrained(command.folder / "ear", config, spec)
+        monkeypatch.setitem(sys.modules, "sounddevice", Microphone(rate=16_000))
+        status, out, err = command("find", video, "--record", "--checkpoint", "ear", "--json")
+        assert status == 0, err
+        recorded = json.loads(out)
+        assert (recorded["query"], recorded["kind"]) == ("recording.wav", "speech")
+        write_audio(Path("same.wav"), Microphone(rate=16_000).samples[: 5 * 16_000])
+        given = json.loads(command("find", video, "--speech", "same.wav", "--checkpoint", "ear", "--json")[1])
+        assert recorded["moments"] == given["moments"]
 
     def test_checkpoint_missing(self, command: Command, video: Path) -> None:
         assert command.refuses("find", video, "a dog", "--checkpoint", "nowhere") == (

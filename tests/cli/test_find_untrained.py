@@ -3,18 +3,16 @@
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mrnet.features.cache import FOLDER_VARIABLE
+from mrnet.media.audio import SAMPLE_RATE, read_audio
 from mrnet.retrieval.aligned import ClassBridge
 from tests.cli.conftest import Command
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "kept"))
+from tests.media.test_microphone import Microphone
 
 
 @pytest.fixture
@@ -39,7 +37,7 @@ def test_json_and_the_cache(command: Command, video: Path, monkeypatch: pytest.M
         4.0,
     )
     assert document["moments"] == []  # "not in this video" is an answer
-    assert document["best_guess"].keys() == {"start_s", "end_s", "probability"}
+    assert document["best_guess"].keys() == {"start_s", "end_s", "probability", "source", "words"}
     assert 0 < document["best_guess"]["probability"] < 0.42
     assert document["answered_by"] == "efficientnet-lite0 and minilm-l6-v2, without training"
     assert [entry.name for entry in Path("kept").iterdir()]
@@ -69,15 +67,17 @@ def test_many_queries(command: Command, video: Path) -> None:
 
 
 def test_not_in_this_video(command: Command, video: Path) -> None:
-    status, out, err = command("find", video, "a dog", "--cut", "clips", "--plot", "a.png")
+    status, out, err = command("find", video, "a dog", "--cut", "clips", "--edl", "a.edl", "--plot", "a.png")
     assert status == 0
     assert out.startswith("not in this video, as far as can be told\nbest guess:\n")
     assert out.splitlines()[2].split() == ["start", "end", "probability"]
-    assert err.splitlines()[-2:] == [
-        "--cut: nothing is written, as no moment is likely enough to be meant",
+    assert err.splitlines()[-3:] == [
         "written: a.png",
+        "--cut: nothing is written, as no moment is likely enough to be meant",
+        "--edl: nothing is written, as no moment is likely enough to be meant",
     ]
     assert not Path("clips").exists()
+    assert not Path("a.edl").exists()
 
 
 @pytest.mark.usefixtures("sure")
@@ -112,6 +112,47 @@ def test_what_becomes_of_moments(command: Command, video: Path) -> None:
     )
 
 
+def test_what_is_said(command: Command, video: Path) -> None:
+    Path("a.srt").write_text("1\n00:00:01,000 --> 00:00:02,500\nThe battery's dead.\n")
+    status, out, err = command("find", video, "he says that the battery is dead")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[1] == (
+        '1.  0:00:01.0 - 0:00:02.5  said         ··········███████████████···············  "The battery\'s dead."'
+    )
+    assert ", and what is said by a.srt; probabilities from real clips" in out
+    document = json.loads(command("find", video, '"battery\'s dead"', "--json")[1])
+    assert document["moments"] == [
+        {"rank": 1, "start_s": 1.0, "end_s": 2.5, "score": 1.0, "source": "said", "words": "The battery's dead."}
+    ]
+    out = command("find", video, "he says that the battery is dead", "--no-subtitles")[1]
+    assert out.startswith("not in this video")
+
+
+def test_moments_that_were_said_go_every_way(command: Command, video: Path) -> None:
+    """And what was written beside the video is no speech of the next time."""
+    Path("a.srt").write_text("1\n00:00:01,000 --> 00:00:02,500\nThe battery's dead.\n")
+    words = ["--cut", "clips", "--subtitles", "a.vtt", "--edl", "a.edl", "--plot", "a.png"]
+    status, _, err = command("find", video, '"battery\'s dead"', *words)
+    assert status == 0, err
+    assert [path.name for path in Path("clips").iterdir()] == ["a_01_0m01s-0m02s.mp4"]
+    assert Path("a.vtt").read_text().endswith("""1. "battery's dead" (said)\n""")
+    assert '* COMMENT: 1. "battery\'s dead" (said)' in Path("a.edl").read_text()
+    Path("a.srt").unlink()
+    document = json.loads(command("find", video, '"battery\'s dead"', "--json")[1])
+    assert document["note"].startswith("no subtitles say what is said in this video")
+
+
+def test_subtitles_that_cannot_be_read(command: Command, video: Path) -> None:
+    Path("a.en.srt").write_text("nothing of the kind\n")
+    status, out, err = command("find", video, "a dog")
+    assert status == 0
+    assert out.startswith("not in this video")
+    assert err.splitlines() == [
+        f"{video.with_name('a.en.srt')}: the subtitles cannot be read (invalid data found when processing input); "
+        "mend or remove them"
+    ]
+
+
 def test_refusals(command: Command, video: Path) -> None:
     assert command.refuses("find", video, "a dog", "--exact") == (
         "mrnet: error: --exact says how --cut cuts: give --cut DIR too"
@@ -123,5 +164,66 @@ def test_refusals(command: Command, video: Path) -> None:
         "mrnet: error: without a checkpoint that hears, a recording must be turned into a sentence: name a recogniser"
     )
     assert command.refuses("find", video, "a dog", "--recogniser", "hf:x") == (
-        "mrnet: error: --recogniser says what hears --speech: give --speech FILE too"
+        "mrnet: error: --recogniser says what hears a query: give --speech FILE or --record too"
     )
+    assert command.refuses("find", video, "--record").startswith(
+        "mrnet: error: without a checkpoint that hears, a recording must be turned into a sentence: name a recogniser"
+    )
+    for other in (["--speech", "a.wav"], ["--queries", "q.txt"]):
+        assert "not allowed with argument" in command.refuses("find", video, "--record", *other)
+    assert "not allowed with argument" in command.refuses("find", video, "a dog", "--record")
+    one_thing = "mrnet: error: ask one thing: a sentence in quotes, --queries FILE, --speech FILE or --record"
+    assert command.refuses("find", video, "--record", "a dog") == one_thing
+    assert command.refuses("find", video, "--json") == one_thing
+    assert command.refuses("find", video, "--json", "a dog", "a cat").startswith(
+        "mrnet: error: unrecognized arguments: a dog a cat"
+    )
+
+
+@pytest.mark.parametrize("words", [["find", "--csv", "VIDEO", "a dog"], ["find", "VIDEO", "--csv", "a dog"]])
+def test_options_may_come_anywhere(words: list[str], command: Command, video: Path) -> None:
+    status, out, err = command(*[str(video) if word == "VIDEO" else word for word in words])
+    assert (status, out) == (0, "rank,start_s,end_s,probability,source,words,video,query\n"), err
+
+
+@pytest.fixture
+def recogniser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Says how long a recording is."""
+    monkeypatch.setattr(
+        "mrnet.predictor.make_recogniser",
+        lambda *_: lambda path: f"a dog that barks for {len(read_audio(path)) / SAMPLE_RATE:.0f} s",
+    )
+
+
+@pytest.mark.usefixtures("recogniser")
+def test_record(command: Command, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", Microphone(rate=16_000))
+    status, out, err = command("find", video, "--record", "--recogniser", "hf:x", "--json")
+    assert status == 0, err
+    assert json.loads(out)["query"] == "a dog that barks for 5 s"
+    assert json.loads(out)["note"] == "heard: a dog that barks for 5 s"
+    assert err.startswith("recording: ")
+
+
+@pytest.mark.usefixtures("recogniser")
+def test_record_where_nothing_can(command: Command, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--record", "--recogniser", "hf:x"]
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    assert command.refuses("find", video, *words) == (
+        "mrnet: error: recording needs sounddevice, which is not installed: pip install 'mrnet[microphone]'"
+    )
+    assert command.refuses("find", "none.mp4", *words) == (
+        "mrnet: error: none.mp4: no such file; check the path of the video"  # before anyone has spoken
+    )
+
+
+@pytest.mark.usefixtures("recogniser")
+def test_a_recording_that_is_interrupted(command: Command, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(Microphone):
+        def read(self, count: int) -> tuple[np.ndarray, bool]:  # noqa: ARG002
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "sounddevice", Interrupted())
+    status, out, err = command("find", video, "--record", "--recogniser", "hf:x")
+    assert (status, out) == (130, "")
+    assert err.splitlines()[1:] == ["mrnet: interrupted"]

@@ -42,7 +42,7 @@ class TestUsage:
             ([], "mrnet: error: the following arguments are required: COMMAND (see mrnet --help)"),
             (
                 ["find", "a.mp4"],
-                "mrnet find: error: one of the arguments query --queries --speech is required (see mrnet find --help)",
+                "mrnet: error: ask one thing: a sentence in quotes, --queries FILE, --speech FILE or --record",
             ),
             (
                 ["find", "a.mp4", "a dog", "-k", "0"],

@@ -1,18 +1,23 @@
 """The demo from end to end, in small: fewer videos, one epoch."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mrnet.answer import Answer
 from mrnet.cli import main
 from mrnet.demo.benchmark import render_benchmark
-from mrnet.demo.page import curve
+from mrnet.demo.page import Example, curve, render_report
 from mrnet.demo.story import run_demo
 from mrnet.demo.voices import can_speak
 from mrnet.errors import FeatureError, OutputError
 from mrnet.predictor import Predictor
+from mrnet.training.state import load_history
+from mrnet.types import Moment, Query, Span, VideoRecord
 
 SMALL = ["train.epochs=1", "train.milestones=[]", "model.layers=1", "model.head_layers=2"]
 speaking = pytest.mark.skipif(not can_speak(), reason="the extra `demo` is not installed")
@@ -62,10 +67,41 @@ def test_report_html_is_one_file_with_pictures(demo: Path) -> None:
     assert page.count("data:audio/wav;base64,") == can_speak()
 
 
+def assert_answered(asked: dict[str, Any], answer: Answer) -> None:
+    assert answer.best is not None
+    assert answer.best[:3] == pytest.approx(tuple(asked["answer"].values()))
+    assert list(asked["answer"]) == ["start_s", "end_s", "score"]
+    assert asked["found"] == bool(answer.moments)
+
+
+def test_a_best_guess_is_no_answer_on_the_page(demo: Path) -> None:
+    """Where `mrnet find` says that a query is not in the video."""
+    report = json.loads((demo / "report.json").read_text())
+    video = demo / "benchmark" / "videos" / "test_0000.mp4"
+    record = VideoRecord(
+        "test_0000", 20.0, (Query("here", (Span(2, 4),), "a"), Query("not here", (Span(2, 4),), "b"))
+    )
+    moment = Moment(5.0, 10.0, 0.5)
+    here = Answer("here", "text", 20.0, (moment,), None, "probability", "it")
+    absent = replace(here, moments=(), best_guess=moment)
+    example = Example("a video", video, record, {"text": {"a": here, "b": absent}})
+    report = {key: value for key, value in report.items() if key != "speech"}
+    report["text"]["example"] |= {"found": False}
+    page = render_report(
+        report, {"row": (report["text"]["metrics"]["single"], {})}, {"text": load_history(demo / "run")}, [example]
+    )
+    shown = re.findall(r'<span class="(answer[^"]*)" .* title="([^"]*)"', page)
+    assert shown == [
+        ("answer text", "answer, text: 5.0 – 10.0 s"),
+        ("answer text guess", "best guess, text: 5.0 – 10.0 s"),
+    ]
+    assert "→ not in this video, as far as can be told; best guess <strong>" in page
+
+
 def test_checkpoint_answers_a_typed_query(demo: Path) -> None:
     asked = typed(demo)["example"]
-    (moment,) = Predictor.load(demo / "run", device="cpu").find(asked["video"], asked["query"], k=1)
-    assert moment._asdict() == pytest.approx(asked["answer"])
+    answer = Predictor.load(demo / "run", device="cpu").find(asked["video"], asked["query"], k=1)
+    assert_answered(asked, answer)
 
 
 @speaking
@@ -78,8 +114,7 @@ def test_a_second_model_answers_a_spoken_query(demo: Path) -> None:
     asked = report["example"]
     assert "--speech" in asked["command"]
     predictor = Predictor.load(demo / "run-speech", device="cpu")
-    (moment,) = predictor.find(asked["video"], speech=asked["speech"], k=1)
-    assert moment._asdict() == pytest.approx(asked["answer"])
+    assert_answered(asked, predictor.find(asked["video"], speech=asked["speech"], k=1))
     with pytest.raises(
         FeatureError, match="the model was trained on speech queries and cannot be asked text ones"
     ):

@@ -1,5 +1,6 @@
 """Present and absent queries: who is asked what, and the figures against hand-worked ones."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -173,9 +174,13 @@ def test_one_in_ten_absent_queries_is_let_through() -> None:
     assert int((given >= found.threshold).sum()) == 5
 
 
-def test_report_of_a_scorer() -> None:
+def test_report_of_a_scorer(caplog: pytest.LogCaptureFixture) -> None:
     report = report_absence(Cosines(), Directions(5, 4), 0.5, CALIBRATION)
     assert report["auroc"] == 1
     assert (report["answered"], report["right"]) == (100, 100)
     assert (report["near_shown"], report["foreign_shown"]) == (0, 0)
+    caplog.set_level(logging.INFO, logger="mrnet")
     assert report_absence(Cosines(), Directions(1, 4), 0.5, CALIBRATION) == {}
+    assert caplog.messages == [
+        "no figures of absent queries: those of other videos are needed, and there are none"
+    ]

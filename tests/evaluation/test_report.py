@@ -118,6 +118,10 @@ def test_one_kind_one_protocol_another_split(checkpoint: Path, config: RunConfig
     assert list(alone.predictions) == list(alone.report["metrics"]) == ["joint"]
     assert alone.predictions["joint"] == whole["speech"].predictions["joint"]
     assert alone.report["metrics"]["joint"] == whole["speech"].report["metrics"]["joint"]
+    for kind, other in itertools.permutations(["text", "speech"]):  # whose features need not be there
+        without = with_data(config, **{f"{other}_features": None})
+        found = evaluate_checkpoint(checkpoint, without, kinds=[kind], device="cpu")[kind]
+        assert found.report["metrics"] == whole[kind].report["metrics"]
     [val] = evaluate_checkpoint(checkpoint, config, "val", ["single"], ["text"], device="cpu").values()
     assert (val.report["split"], val.report["videos"], val.report["queries"]) == ("val", 4, 12)
 

@@ -9,7 +9,7 @@ import pytest
 
 from mrnet.data.formats import PARSERS
 from mrnet.errors import OutputError
-from mrnet.export.subtitles import write_subtitles
+from mrnet.export.subtitles import is_label, write_subtitles
 from mrnet.types import Moment
 
 MOMENTS = [Moment(12.3456, 19.0, 0.821), Moment(3661.0004, 7322.9996, 0.5), Moment(0.0, 0.0001, 0.044)]
@@ -75,3 +75,15 @@ def test_other_suffixes(tmp_path: Path) -> None:
         f"{tmp_path / 'a.txt'}: subtitles are written as .vtt (WebVTT) or .srt (SubRip); name such a file"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_written_is_known_again() -> None:
+    for label in ("1. a dog (82%)", "12. 50% off (sale) (0.44)", "3. a dog (-0.10)", "3. to be (said)"):
+        assert is_label(label)
+    for speech in ("1. a dog", "a dog (82%)", "1. a dog (82)", "1. a dog (said) again"):
+        assert not is_label(speech)
+
+
+def test_moments_that_were_said(tmp_path: Path) -> None:
+    write_subtitles(tmp_path / "a.srt", [Moment(1, 2, 0.7, "said", "Look, a dog!")], "a dog")
+    assert (tmp_path / "a.srt").read_text() == "1\n00:00:01,000 --> 00:00:02,000\n1. a dog (said)\n"

@@ -14,17 +14,28 @@ MOMENTS = [Moment(12.34, 19.04, 0.821), Moment(0.0, 3.0, 0.5), Moment(3599.96, 3
 def test_csv() -> None:
     text = to_csv([('a "big" dog, jumps', MOMENTS[:2]), ("none", []), ("été\nfin", MOMENTS[2:])], "my video.mp4")
     assert text == (
-        "rank,start_s,end_s,probability,video,query\n"
-        '1,12.340,19.040,0.8210,my video.mp4,"a ""big"" dog, jumps"\n'
-        '2,0.000,3.000,0.5000,my video.mp4,"a ""big"" dog, jumps"\n'
-        '1,3599.960,3600.000,0.0440,my video.mp4,"été\nfin"\n'
+        "rank,start_s,end_s,probability,source,words,video,query\n"
+        '1,12.340,19.040,0.8210,seen,,my video.mp4,"a ""big"" dog, jumps"\n'
+        '2,0.000,3.000,0.5000,seen,,my video.mp4,"a ""big"" dog, jumps"\n'
+        '1,3599.960,3600.000,0.0440,seen,,my video.mp4,"été\nfin"\n'
     )
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert [row["query"] for row in rows] == ['a "big" dog, jumps', 'a "big" dog, jumps', "été\nfin"]
 
 
 def test_csv_of_scores() -> None:
-    assert to_csv([], "a.mp4", "score") == "rank,start_s,end_s,score,video,query\n"
+    assert to_csv([], "a.mp4", "score") == "rank,start_s,end_s,score,source,words,video,query\n"
+
+
+def test_what_was_said_has_no_probability() -> None:
+    said = Moment(1.0, 2.0, 0.71, "said", 'No, "you" jump!')
+    assert to_csv([("q", [said])], "a.mp4").splitlines()[1] == '1,1.000,2.000,,said,"No, ""you"" jump!",a.mp4,q'
+    assert to_csv([("q", [said])], "a.mp4", "score").splitlines()[1].startswith("1,1.000,2.000,0.7100,said,")
+    long = said._replace(words="and " * 100)
+    assert to_table([MOMENTS[0], said, long], 40.0, "score", "ascii").splitlines()[2:] == [
+        '2.  0:00:01.0 - 0:00:02.0  said   -#--------------------------------------  "No, "you" jump!"',
+        '3.  0:00:01.0 - 0:00:02.0  said   -#--------------------------------------  "' + "and " * 19 + '..."',
+    ]
 
 
 def test_table() -> None:

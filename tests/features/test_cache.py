@@ -36,6 +36,17 @@ def test_rows_return_for_the_same_content_by_any_name(video: Path, cache: Featur
     np.testing.assert_array_equal(found, ROWS)
 
 
+def test_a_text_is_kept_beside_rows(video: Path, cache: FeatureCache) -> None:
+    cache.put(video, EYES, ROWS, "été | #1")
+    found = cache.get_with_text(video, EYES)
+    assert found is not None
+    np.testing.assert_array_equal(found[0], ROWS)
+    assert found[1] == "été | #1"
+    cache.put(video, EYES, ROWS)
+    assert cache.get_with_text(video, EYES) is not None
+    assert cache.get_with_text(video, EYES)[1] == ""  # type: ignore[index]
+
+
 @pytest.mark.parametrize("changes", [{"backbone": "ears"}, {"revision": "2"}, {"rows_per_s": 1.0}, {"dim": 4}])
 def test_another_encoder_or_rate_is_another_entry(
     changes: dict[str, object], video: Path, cache: FeatureCache

@@ -9,6 +9,7 @@ from mrnet.config import Calibration
 from mrnet.retrieval.calibration import calibrated, evidence, fit_logistic
 from mrnet.retrieval.rank import rank
 from mrnet.retrieval.scorer import Candidates, Relative
+from mrnet.types import Moment
 
 NONE = float("-inf")
 SPANS = torch.tensor([[0.0, 2.0], [4.0, 6.0], [8.0, 9.0]])
@@ -55,7 +56,7 @@ def test_no_moment_has_no_probability(gap: float) -> None:
 
 def test_moments_carry_probabilities_in_the_order_of_scores() -> None:
     candidates = Candidates(SPANS, SCORES[:1], probabilities=torch.tensor([[0.75, 0.5, 0.0]]))
-    assert rank(candidates, 3, 0.5) == [[(4.0, 6.0, 0.5), (0.0, 2.0, 0.75)]]
+    assert rank(candidates, 3, 0.5) == [[Moment(4.0, 6.0, 0.5), Moment(0.0, 2.0, 0.75)]]
 
 
 def test_the_fit_finds_what_made_the_data() -> None:

@@ -1,6 +1,7 @@
 """Training: resuming to the bit, stopping cleanly, selecting on validation."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -276,6 +277,19 @@ def test_the_best_checkpoint_is_calibrated_where_validation_allows(
     spec = load_checkpoint(tmp_path / "run").spec
     assert spec.calibration == (fitted if fewest == 1 else None)
     assert run.spec.calibration is None  # each checkpoint has its own
+
+
+def test_one_validation_video_allows_no_calibration(
+    config: Callable[..., RunConfig], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="mrnet")
+    whole = json.loads(Path(config().data.val[0]).read_text())
+    (tmp_path / "one.json").write_text(json.dumps(dict(list(whole.items())[:1])))
+    train(config(data={"val": str(tmp_path / "one.json")}), tmp_path / "run", cpu=True)
+    assert load_checkpoint(tmp_path / "run").spec.calibration is None
+    assert [message for message in caplog.messages if "probabilities" in message] == [
+        "no probabilities: they are fitted on queries of other videos, and validation has one video alone"
+    ]
 
 
 def test_fine_tuning_begins_with_the_weights_of_a_checkpoint(

@@ -9,7 +9,21 @@ Subparsers = Any  # argparse's own type is private
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line.
+
+    Attributes:
+        late: an optional last positional argument that may come after options: of one that does, Python 3.11 says that
+            it is not recognised.
+    """
+
+    late: str | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As of argparse."""
+        found, rest = super().parse_known_args(args, namespace)
+        if self.late and getattr(found, self.late) is None and len(rest) == 1 and not rest[0].startswith("-"):
+            setattr(found, self.late, rest.pop())
+        return found, rest
 
     def error(self, message: str) -> NoReturn:
         """One line, without the usage that argparse prints before it."""

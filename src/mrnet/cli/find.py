@@ -3,35 +3,39 @@
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mrnet.cli.common import add_encoder, add_memory_budget, positive
+from mrnet.cli.common import Parser, add_encoder, add_memory_budget, positive
 from mrnet.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from mrnet.answer import Answer
     from mrnet.predictor import Predictor
 
-# Options that make something of one query's moments.
-_OF_ONE_QUERY = ("plot", "cut", "subtitles", "edl")
+_ASKED = ("query", "queries", "speech", "record")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     parser.description = (
         "Finds the moments of a video that a sentence describes, with no training and no checkpoint; or, with "
         "--checkpoint, by a trained model."
     )
     parser.add_argument("video", type=Path, help="video file")
-    asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("query", nargs="?", help="a sentence, in quotes")
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("query", nargs="?", help="a sentence; for words that are said, '\"with quotes inside\"'")
     asked.add_argument("--queries", type=Path, metavar="FILE", help="in its place, a text file of one a line")
     asked.add_argument(
         "--speech",
         type=Path,
         metavar="FILE",
         help="in its place, a sound file of someone saying it, for a checkpoint that hears or with --recogniser",
+    )
+    asked.add_argument(
+        "--record", action="store_true", help="in its place, say it: as --speech, from the microphone"
     )
     how_many = parser.add_mutually_exclusive_group()
     how_many.add_argument("-k", type=positive, default=5, help="how many moments (default: 5)")
@@ -50,10 +54,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     with_what.add_argument(
         "--recogniser",
         metavar="hf:MODEL",
-        help="what turns --speech into a sentence where no checkpoint hears, such as hf:openai/whisper-tiny.en",
+        help="what turns speech into a sentence where no checkpoint hears, such as hf:openai/whisper-tiny.en",
     )
     add_encoder(parser)
     with_what.add_argument("--no-cache", action="store_true", help="encode the video anew, and keep nothing of it")
+    with_what.add_argument(
+        "--no-subtitles",
+        dest="search_subtitles",
+        action="store_false",
+        help="do not search what is said, in subtitles beside the video or inside it",
+    )
     add_memory_budget(parser)
 
     output = parser.add_argument_group("what becomes of the moments")
@@ -69,20 +79,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     output.add_argument("--subtitles", type=Path, metavar="FILE", help="write the moments as .vtt or .srt")
     output.add_argument("--edl", type=Path, metavar="FILE", help="write an edit list, .edl or .otio")
+    parser.late = "query"
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if sum(getattr(arguments, name) not in (None, False) for name in _ASKED) != 1:
+        raise ConfigError("ask one thing: a sentence in quotes, --queries FILE, --speech FILE or --record")
     if arguments.exact and arguments.cut is None:
         raise ConfigError("--exact says how --cut cuts: give --cut DIR too")
     queries = None if arguments.queries is None else _read_queries(arguments.queries)
-    given = [f"--{name}" for name in _OF_ONE_QUERY if getattr(arguments, name) is not None]
+    given = [f"--{name}" for name in _EXPORTS if getattr(arguments, name) is not None]
     if queries is not None and given:
         raise ConfigError(f"{given[0]} is for the moments of one query: give it alone, not --queries")
-    if arguments.recogniser is not None and arguments.speech is None:
-        raise ConfigError("--recogniser says what hears --speech: give --speech FILE too")
+    if arguments.recogniser is not None and arguments.speech is None and not arguments.record:
+        raise ConfigError("--recogniser says what hears a query: give --speech FILE or --record too")
     predictor = _predictor(arguments)
-    if arguments.speech is not None:
+    if arguments.record:
+        answers = [_find_recorded(predictor, arguments)]
+    elif arguments.speech is not None:
         answers = [predictor.find(arguments.video, k=arguments.k, speech=arguments.speech)]
     else:
         answers = predictor.find(
@@ -105,9 +120,26 @@ def _predictor(arguments: argparse.Namespace) -> "Predictor":
             memory_budget=arguments.memory_budget,
             cache=cache,
             recogniser=arguments.recogniser,
+            subtitles=arguments.search_subtitles,
         )
     named = {} if arguments.backbone is None else {"backbone": arguments.backbone}
-    return Predictor.auto(**named, cache=cache, recogniser=arguments.recogniser)
+    return Predictor.auto(
+        **named, cache=cache, recogniser=arguments.recogniser, subtitles=arguments.search_subtitles
+    )
+
+
+def _find_recorded(predictor: "Predictor", arguments: argparse.Namespace) -> "Answer":
+    """The answer to what is said into the microphone; what can be refused is refused before."""
+    from mrnet.media.microphone import record
+    from mrnet.media.video import probe
+
+    predictor.check_hears()
+    probe(arguments.video)
+    with tempfile.TemporaryDirectory() as folder:
+        recording = Path(folder) / "recording.wav"
+        record(recording)
+        answer = predictor.find(arguments.video, k=arguments.k, speech=recording)
+    return replace(answer, query=recording.name) if answer.kind == "speech" else answer
 
 
 def _read_queries(path: Path) -> list[str]:
@@ -156,32 +188,40 @@ def _print(answers: "Sequence[Answer]", arguments: argparse.Namespace, *, severa
 
 def _export(answer: "Answer", arguments: argparse.Namespace) -> None:
     """Write what is asked for, and say where on standard error; of no moment there is but a picture."""
-    made: list[Path] = []
-    if arguments.plot is not None:
-        answer.plot(arguments.plot)
-        made.append(arguments.plot)
-    asked = [f"--{name}" for name in _OF_ONE_QUERY if name != "plot" and getattr(arguments, name) is not None]
-    if asked and not answer.moments:
-        print(f"{asked[0]}: nothing is written, as no moment is likely enough to be meant", file=sys.stderr)
-        _say_written(made)
-        return
-    if arguments.cut is not None:
-        from mrnet.export.clips import cut
-
-        made += cut(arguments.video, answer.moments, arguments.cut, exact=arguments.exact)
-    if arguments.subtitles is not None:
-        from mrnet.export.subtitles import write_subtitles
-
-        write_subtitles(arguments.subtitles, answer.moments, answer.query, answer.score_name)
-        made.append(arguments.subtitles)
-    if arguments.edl is not None:
-        from mrnet.export.edits import write_edits
-
-        write_edits(arguments.edl, arguments.video, answer.moments, answer.query, answer.score_name)
-        made.append(arguments.edl)
-    _say_written(made)
+    for name, write in _EXPORTS.items():
+        if getattr(arguments, name) is None:
+            continue
+        if name != "plot" and not answer.moments:
+            print(f"--{name}: nothing is written, as no moment is likely enough to be meant", file=sys.stderr)
+            continue
+        for path in write(answer, arguments):
+            print(f"written: {path}", file=sys.stderr)
 
 
-def _say_written(paths: "Sequence[Path]") -> None:
-    for path in paths:
-        print(f"written: {path}", file=sys.stderr)
+def _plot(answer: "Answer", arguments: argparse.Namespace) -> list[Path]:
+    answer.plot(arguments.plot)
+    return [arguments.plot]
+
+
+def _cut(answer: "Answer", arguments: argparse.Namespace) -> list[Path]:
+    from mrnet.export.clips import cut
+
+    return cut(arguments.video, answer.moments, arguments.cut, exact=arguments.exact)
+
+
+def _subtitles(answer: "Answer", arguments: argparse.Namespace) -> list[Path]:
+    from mrnet.export.subtitles import write_subtitles
+
+    write_subtitles(arguments.subtitles, answer.moments, answer.query, answer.score_name)
+    return [arguments.subtitles]
+
+
+def _edl(answer: "Answer", arguments: argparse.Namespace) -> list[Path]:
+    from mrnet.export.edits import write_edits
+
+    write_edits(arguments.edl, arguments.video, answer.moments, answer.query, answer.score_name)
+    return [arguments.edl]
+
+
+_EXPORTS = {"plot": _plot, "cut": _cut, "subtitles": _subtitles, "edl": _edl}
+"""Options that make something of one query's moments."""

@@ -70,11 +70,15 @@ class CombinedQueries:
 
     Args:
         of: kind -> features of its queries.
+        widths: kind -> width, of all kinds that a model takes, in the order of their columns; those of ``of`` if left
+            out.
     """
 
-    def __init__(self, of: Mapping[QueryKind, QueryFeatures]) -> None:
+    def __init__(
+        self, of: Mapping[QueryKind, QueryFeatures], widths: Mapping[QueryKind, int] | None = None
+    ) -> None:
         self._of = of
-        self.widths = {kind: features.dim for kind, features in of.items()}
+        self.widths = dict(widths or {}) | {kind: features.dim for kind, features in of.items()}
         self.dim = sum(self.widths.values())
 
     def __call__(self, queries: Sequence[Query]) -> Tensor:

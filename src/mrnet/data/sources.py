@@ -94,7 +94,11 @@ class DataSource:
         return MomentDataset(records, self.videos, self.queries, model)
 
 
-def open_source(data: DataConfig, trusted: Collection[str] | None = None) -> DataSource:
+def open_source(
+    data: DataConfig,
+    trusted: Collection[str] | None = None,
+    query_widths: Mapping[QueryKind, int] | None = None,
+) -> DataSource:
     """Open the features that a configuration names.
 
     A folder of videos, or of sound files, is encoded once, into ``FOLDER.BACKBONE.h5`` beside it.
@@ -102,6 +106,7 @@ def open_source(data: DataConfig, trusted: Collection[str] | None = None) -> Dat
     Args:
         data: where they are.
         trusted: as of :func:`mrnet.features.registry.make_backbone`.
+        query_widths: of all kinds that a model takes, where not all of them are named in the configuration.
 
     Raises:
         ConfigError: features that are needed are not named.
@@ -117,7 +122,7 @@ def open_source(data: DataConfig, trusted: Collection[str] | None = None) -> Dat
     opened = {kind: _OPEN_QUERIES[kind](data, trusted) for kind in get_args(QueryKind) if kind in data.query_kinds}
     provenances: dict[Modality, Provenance | None] = {"video": videos.provenance}
     provenances |= {kind: provenance for kind, (_, provenance) in opened.items()}
-    queries = CombinedQueries({kind: features for kind, (features, _) in opened.items()})
+    queries = CombinedQueries({kind: features for kind, (features, _) in opened.items()}, query_widths)
     known = {modality: provenance for modality, provenance in provenances.items() if provenance is not None}
     return DataSource(data, videos, queries, queries.widths, known, files, _pca_file(videos))
 

@@ -11,8 +11,9 @@ from typing import Any
 import jinja2
 from PIL import Image
 
+from mrnet.answer import Answer
 from mrnet.media.video import sample_frames
-from mrnet.types import Moment, QueryKind, VideoRecord
+from mrnet.types import QueryKind, VideoRecord
 
 _THUMBNAILS = 10
 _HEIGHT, _WIDTH = 90, 120
@@ -21,19 +22,19 @@ _PLOT_WIDTH, _PLOT_HEIGHT = 640, 200
 
 @dataclass(frozen=True)
 class Example:
-    """A test video with the first answer to each query.
+    """A test video with the answer to each query.
 
     Attributes:
         title: why it is shown.
         path: video file.
         record: its queries with ground truth.
-        answers: kind of query -> qid -> first moment.
+        answers: kind of query -> qid -> answer, whose best moment is shown, a guess as such.
     """
 
     title: str
     path: Path
     record: VideoRecord
-    answers: Mapping[QueryKind, Mapping[str, Moment]]
+    answers: Mapping[QueryKind, Mapping[str, Answer]]
 
 
 Row = tuple[Mapping[str, float], Mapping[str, Sequence[float]]]
@@ -115,9 +116,9 @@ def _picture(example: Example) -> dict[str, Any]:
             "text": query.text,
             "truth": [percent(*span) for span in query.moments],
             "answers": {
-                kind: percent(*answers[query.qid][:2])
+                kind: percent(*best[:2]) | {"found": bool(answers[query.qid].moments)}
                 for kind, answers in example.answers.items()
-                if query.qid in answers
+                if query.qid in answers and (best := answers[query.qid].best)
             },
         }
         for query in example.record.queries

@@ -34,7 +34,7 @@ from mrnet.features.registry import make_backbone
 from mrnet.files import check_new, write_text
 from mrnet.predictor import Predictor, ReadyVideo
 from mrnet.training.state import load_history, load_run_config
-from mrnet.types import Moment, Query, QueryKind, QueryProtocol, VideoRecord
+from mrnet.types import Query, QueryKind, QueryProtocol, VideoRecord
 from mrnet.weights.native import RUN_FILE, resolve_checkpoint
 
 log = logging.getLogger(__name__)
@@ -54,13 +54,13 @@ class Half:
         report: as :func:`mrnet.evaluation.run.evaluate` makes it, with what the demo adds.
         history: a record per epoch.
         videos: those that the report shows.
-        answers: qid -> first moment, for their queries.
+        answers: qid -> the answer of one moment, for their queries.
     """
 
     report: dict[str, Any]
     history: Sequence[dict[str, Any]]
     videos: Sequence[tuple[Path, VideoRecord]]
-    answers: dict[str, Moment]
+    answers: dict[str, Answer]
 
 
 def run_demo(out: Path, seed: int, overrides: Sequence[str] = ()) -> str:
@@ -185,16 +185,18 @@ def _evaluate(folder: Path, kind: QueryKind, out: Path) -> Half:
         write_predictions(out / f"predictions.{kind}.{protocol}.jsonl", ranked)
     shown = [*records[:_EXAMPLES], _median(evaluation)]  # of few, one comes twice
     videos = [(files[record.video_id], record) for record in shown]
-    answers: dict[str, Moment] = {}
+    answers: dict[str, Answer] = {}
     for path, record in videos:
         video = predictor.encode_video(path)
         for query in record.queries:
-            if query.qid not in answers and (best := _find(predictor, video, config, query).best):
-                answers[query.qid] = best
+            if query.qid not in answers:
+                answers[query.qid] = _find(predictor, video, config, query)
     path, record = videos[0]
     asked = record.queries[0]
     words = [asked.text] if kind == "text" else ["--speech", str(_sound(config, asked))]
     checkpoint = ["--checkpoint", str(folder)]
+    best = answers[asked.qid].best
+    assert best is not None, "every score is 0"
     report |= {
         "epochs": len(history),
         "best_epoch": resolve_checkpoint(folder).name,
@@ -204,7 +206,8 @@ def _evaluate(folder: Path, kind: QueryKind, out: Path) -> Half:
             "speech": None if kind == "text" else str(_sound(config, asked)),
             "command": shlex.join(["mrnet", "find", str(path), *words, *checkpoint]),
             "truth": list(asked.moments[0]),
-            "answer": answers[asked.qid]._asdict(),
+            "answer": dict(zip(("start_s", "end_s", "score"), best[:3], strict=True)),
+            "found": bool(answers[asked.qid].moments),
         },
     }
     return Half(report, history, videos, answers)
@@ -261,7 +264,8 @@ def _summary(report: dict[str, Any], rows: dict[str, dict[str, float]], out: Pat
                 "",
                 f"asked:  {asked['command']}",
                 *([f'        (which says "{asked["query"]}")'] if asked["speech"] else []),
-                f"answer: {asked['answer']['start_s']:.1f} s - {asked['answer']['end_s']:.1f} s"
+                f"answer: {'' if asked['found'] else 'not in this video, as far as can be told; best guess '}"
+                f"{asked['answer']['start_s']:.1f} s - {asked['answer']['end_s']:.1f} s"
                 f"   (truth: {start_s:.1f} s - {end_s:.1f} s)",
             ]
     return "\n".join([*lines, "", f"report: {out / 'report.html'}   ({report['seconds']:.0f} s this time)"])

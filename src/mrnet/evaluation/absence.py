@@ -6,6 +6,7 @@ where asked, what another video shows in the very same footage; even so some of 
 chance, which makes every figure here look a little worse than it is.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,11 @@ from mrnet.retrieval.calibration import evidence, fit_logistic, probability
 from mrnet.retrieval.rank import suppress
 from mrnet.retrieval.scorer import Candidates, Scorer, Video
 from mrnet.types import VideoRecord
+
+log = logging.getLogger(__name__)
+
+FEWEST_VIDEOS = 2
+"""Of which queries can be put to each other."""
 
 _ALIKE = 0.4
 """Cosine, about the mean of all queries, from which on two sentences may say the same."""
@@ -138,8 +144,9 @@ def report_absence(
     calibration: Calibration,
     same_footage: float | None = None,
 ) -> dict[str, float]:
-    """:func:`absence_report` of a calibrated scorer; nothing of fewer than two videos."""
-    if len(questions.records) < 2:
+    """:func:`absence_report` of a calibrated scorer; nothing, and the log says so, of fewer than two videos."""
+    if len(questions.records) < FEWEST_VIDEOS:
+        log.info("no figures of absent queries: those of other videos are needed, and there are none")
         return {}
     outcomes = ask_absent(scorer, questions, nms_threshold, same_footage=same_footage)
     return absence_report(outcomes, probabilities(outcomes, calibration), calibration.threshold)

@@ -224,7 +224,7 @@ def _line(prediction: Prediction) -> str:
         "qid": int(qid) if is_integer else qid,
         "query": prediction.query,
         "vid": prediction.vid,
-        "pred_relevant_windows": [list(window) for window in prediction.windows],
+        "pred_relevant_windows": [list(window[:3]) for window in prediction.windows],
     }
     if prediction.saliency is not None:
         row["pred_saliency_scores"] = list(prediction.saliency)

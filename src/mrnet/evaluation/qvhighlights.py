@@ -103,7 +103,7 @@ def per_query_scores(predictions: Sequence[Prediction], records: Sequence[VideoR
 
 def _windows_and_truth(ranked: Sequence[Prediction], queries: Sequence[Query]) -> tuple[Array, Array]:
     """``(n, k, 3)`` and ``(n, w, 2)``, in seconds, padded with NaN."""
-    windows = pad_moments([prediction.windows[:MAX_WINDOWS] for prediction in ranked], width=3)
+    windows = pad_moments([[window[:3] for window in some.windows[:MAX_WINDOWS]] for some in ranked], width=3)
     return windows, pad_moments([query.moments for query in queries])
 
 

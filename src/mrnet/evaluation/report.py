@@ -73,7 +73,8 @@ def evaluate_checkpoint(
     foreign = [kind for kind in kinds if kind not in taken]
     if foreign:
         raise ConfigError(f"the model takes {taken[0]} queries alone: it cannot be asked {foreign[0]} ones")
-    source = open_source(config.data.model_copy(update={"query_kinds": taken}), trusted)
+    asked = config.data.model_copy(update={"query_kinds": list(kinds)})
+    source = open_source(asked, trusted, checkpoint.spec.query_widths)
     model = checkpoint.build(memory_budget=memory_budget).to(choose_device(device))
     if not config.data.train:
         log.info("no baselines: they are fitted on training annotations, and data.train is not set")

@@ -1,6 +1,7 @@
 """Moments as subtitles: players show the query while its moment lasts."""
 
 import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from mrnet.errors import OutputError
 from mrnet.export.words import ScoreName, one_line, score
 from mrnet.files import write_text
 from mrnet.types import Moment
+
+_LABEL = re.compile(r"\d+\. .+ \((?:\d+%|-?\d+\.\d\d|said)\)")
 
 
 def write_subtitles(
@@ -40,6 +43,11 @@ def write_subtitles(
             text = text.replace("-->", "->")
             cues.append(f"{number}\n{_time(start_ms, ',')} --> {_time(end_ms, ',')}\n{text}\n")
     write_text(path, "\n".join(["WEBVTT\n", *cues] if suffix == ".vtt" else cues))
+
+
+def is_label(text: str) -> bool:
+    """Whether a cue reads as :func:`write_subtitles` writes them."""
+    return _LABEL.fullmatch(text) is not None
 
 
 def _time(time_ms: int, point: str) -> str:

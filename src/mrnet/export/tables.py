@@ -3,17 +3,21 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from textwrap import shorten
 
 from mrnet.export.words import ScoreName, clock, score
 from mrnet.types import Moment
 
 _BAR = 40
+_WORDS_SHOWN = 80
 
 
 def to_csv(
     answers: Iterable[tuple[str, Sequence[Moment]]], video: str, score_name: ScoreName = "probability"
 ) -> str:
-    """CSV with a header: ``rank,start_s,end_s,probability,video,query``, times to a millisecond.
+    """CSV with a header: ``rank,start_s,end_s,probability,source,words,video,query``, times to a millisecond.
+
+    A moment that was said has no probability.
 
     Args:
         answers: queries, each with its moments, best first.
@@ -22,11 +26,13 @@ def to_csv(
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["rank", "start_s", "end_s", score_name, "video", "query"])
+    writer.writerow(["rank", "start_s", "end_s", score_name, "source", "words", "video", "query"])
     for query, moments in answers:
         for rank, moment in enumerate(moments, start=1):
             times = (f"{moment.start_s:.3f}", f"{moment.end_s:.3f}")
-            writer.writerow([rank, *times, f"{moment.score:.4f}", video, query])
+            known = score_name == "score" or moment.source == "seen"
+            score = f"{moment.score:.4f}" if known else ""
+            writer.writerow([rank, *times, score, moment.source, moment.words, video, query])
     return text.getvalue()
 
 
@@ -36,12 +42,13 @@ def to_table(
     score_name: ScoreName = "probability",
     encoding: str | None = "utf-8",
 ) -> str:
-    """A line for every moment: its times, its score, and a bar that says where in the video it is.
+    """A line for every moment: its times, its score, a bar that says where in the video it is, and what is said.
 
     ::
 
             start       end        probability
         1.  0:00:12.3 - 0:00:19.0  82%          ······████······························
+        2.  0:00:31.0 - 0:00:33.4  said         ···············█························  "Look at that dog!"
 
     Args:
         moments: best first.
@@ -57,7 +64,10 @@ def to_table(
         last = min(max(round(_BAR * moment.end_s / duration_s), first + 1), _BAR)
         bar = dot * first + block * (last - first) + dot * (_BAR - last)
         times = f"{clock(moment.start_s, 1)} - {clock(moment.end_s, 1)}"
-        lines.append(f"{f'{rank}.':<{number}}{times}  {score(moment, score_name):<{len(score_name)}}  {bar}")
+        line = f"{f'{rank}.':<{number}}{times}  {score(moment, score_name):<{len(score_name)}}  {bar}"
+        lines.append(
+            f'{line}  "{shorten(moment.words, _WORDS_SHOWN, placeholder=" ...")}"' if moment.words else line
+        )
     return "\n".join(lines)
 
 

@@ -17,7 +17,9 @@ def clock(time_s: float, decimals: int = 0) -> str:
 
 
 def score(moment: Moment, name: ScoreName) -> str:
-    """``"82%"`` for a probability, ``"0.82"`` for a score."""
+    """``"82%"`` for a probability, ``"0.82"`` for a score; ``"said"`` where the moment was, of which none is known."""
+    if moment.source == "said":
+        return "said"
     return f"{moment.score:.0%}" if name == "probability" else f"{moment.score:.2f}"
 
 

@@ -71,23 +71,29 @@ class FeatureCache:
 
     def get(self, video: Path, provenance: Provenance) -> Rows | None:
         """The rows of a video, ``(r, c)`` float32; ``None`` where they are not here, or damaged."""
+        found = self.get_with_text(video, provenance)
+        return None if found is None else found[0]
+
+    def get_with_text(self, video: Path, provenance: Provenance) -> tuple[Rows, str] | None:
+        """As :meth:`get`, with the text that was put beside them."""
         path = self._path(video, provenance)
         if path is None or not path.is_file():
             return None
         try:
             with safe_open(path, "numpy") as file:
                 rows: Rows = file.get_tensor("rows")
+                text = str(json.loads((file.metadata() or {}).get(_METADATA, "{}")).get("text", ""))
             os.utime(path)
-        except (SafetensorError, OSError):
+        except (SafetensorError, OSError, ValueError):
             return None
-        return rows if rows.ndim == 2 and rows.shape[1] == provenance.dim else None
+        return (rows, text) if rows.ndim == 2 and rows.shape[1] == provenance.dim else None
 
-    def put(self, video: Path, provenance: Provenance, rows: Rows) -> None:
-        """Keep the rows of a video; a warning where there is no room or no right to."""
+    def put(self, video: Path, provenance: Provenance, rows: Rows, text: str = "") -> None:
+        """Keep the rows of a video, and a text beside them; a warning where there is no room or no right to."""
         path = self._path(video, provenance)
         if path is None or rows.nbytes > self.most_bytes:
             return
-        about = json.dumps({"name": video.name, "backbone": provenance.backbone})
+        about = json.dumps({"name": video.name, "backbone": provenance.backbone, "text": text})
         try:
             write_bytes(path, save({"rows": np.ascontiguousarray(rows)}, {_METADATA: about}))
             self._prune()

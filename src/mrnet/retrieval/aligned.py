@@ -214,7 +214,7 @@ class AlignedScorer:
         levels = torch.cat([run_means(curve, video.edges, of) for curve in curves])
         background = torch.cat([curve.mean(dim=1) for curve in curves])
         scores = (levels - background[:, None]) * weights
-        return Candidates(spans_s, scores, Relative(background, weights, levels))
+        return Candidates(spans_s, scores, Relative(background, weights, levels), curves=torch.cat(curves))
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,14 @@ class Candidates:
         scores: ``(n, c)`` of each of the n queries, higher is better; minus infinity where a moment is none.
         relative: what the scores are made of, where they are relative to the video; ``None`` where they stand alone.
         probabilities: ``(n, c)`` that a moment is meant, where that is known, see :mod:`mrnet.retrieval.calibration`.
+        curves: ``(n, r)`` how well each row of the video fits each query, where the scorer goes by that.
     """
 
     spans_s: Tensor
     scores: Tensor
     relative: Relative | None = None
     probabilities: Tensor | None = None
+    curves: Tensor | None = None
 
 
 class Scorer(Protocol[Video]):

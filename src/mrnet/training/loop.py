@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from mrnet.config import Calibration, ModelSpec, RunConfig
 from mrnet.data.dataset import Batch, MomentDataset, epoch_batches, load_batches, part_of
 from mrnet.data.sources import DataSource, open_source
-from mrnet.evaluation.absence import ask_absent, fit_calibration
+from mrnet.evaluation.absence import FEWEST_VIDEOS, ask_absent, fit_calibration
 from mrnet.evaluation.run import evaluate_predictions, predict
 from mrnet.model.mrnet import MRNet
 from mrnet.progress import Progress
@@ -122,6 +122,10 @@ def _prepare(
     else:  # the others keep its state to themselves
         run = Run.start(out, config, spec) if accelerator.is_main_process else Run(out, config, spec)
     accelerator.wait_for_everyone()
+    if val_set is not None and len(val_set.records) < FEWEST_VIDEOS and accelerator.is_main_process:
+        log.info(
+            "no probabilities: they are fitted on queries of other videos, and validation has one video alone"
+        )
     run.pca = source.pca
     if accelerator.num_processes == 1:  # of several, each would need a copy of its own
         train_set.resample_once(out)
@@ -210,7 +214,7 @@ def _validate(job: _Job) -> dict[str, float]:
 def _calibrate(job: _Job) -> Calibration | None:
     """Of the scores for queries asked one by one, on the validation split; a small one allows none."""
     assert job.val_set is not None
-    if len(job.val_set.records) < 2:
+    if len(job.val_set.records) < FEWEST_VIDEOS:
         return None
     decode = job.config.decode
     scorer = TrainedScorer(job.trainer.result, decode)
