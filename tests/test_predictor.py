@@ -1,6 +1,7 @@
 """Asking a video: files and features in, ranked moments out."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,11 @@ def video(tmp_path: Path) -> Path:
     frames = (rng.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(48))
     write_video(tmp_path / "clip.mp4", frames, fps=8)
     return tmp_path / "clip.mp4"
+
+
+def clips(video: ReadyVideo) -> torch.Tensor:
+    [window] = video.encoded
+    return window.encoded.clips
 
 
 def test_answers_are_ranked_moments_of_the_video(checkpoint: Path, video: Path) -> None:
@@ -117,7 +123,7 @@ def test_features_in_place_of_a_file(checkpoint: Path, video: Path) -> None:
     rows = encode_sources(ColorHogMotion(), [video])[0]
     by_file, by_rows = predictor.encode_video(video), predictor.encode_video(rows)
     assert by_rows.duration_s == len(rows) / 2
-    torch.testing.assert_close(by_file.encoded.clips, by_rows.encoded.clips)
+    torch.testing.assert_close(clips(by_file), clips(by_rows))
 
 
 def refusal(kind: type[MRNetError], call: Callable[[], object]) -> str:
@@ -273,8 +279,8 @@ def test_a_pca_travels_from_the_features_into_the_checkpoint(
     predictor = Predictor.load(tmp_path / "run", device="cpu")
     small = open_store(tmp_path / "small.h5")
     torch.testing.assert_close(
-        predictor.encode_video(video).encoded.clips,
-        predictor.encode_video(small.read("clip"), provenance=small.provenance).encoded.clips,
+        clips(predictor.encode_video(video)),
+        clips(predictor.encode_video(small.read("clip"), provenance=small.provenance)),
     )
     with pytest.raises(
         FeatureShapeError, match=r"reduced to 6 by PCA .* then mrnet features pca FEATURES.h5 --apply"
@@ -284,7 +290,7 @@ def test_a_pca_travels_from_the_features_into_the_checkpoint(
     (tmp_path / "full.pca.safetensors").unlink()
     assert open_source(config.data).pca is None
     assert "is not beside it" in caplog.text
-    without = Predictor(TrainedEngine(predictor.engine.scorer.model, predictor.engine.spec))
+    without = Predictor(TrainedEngine(predictor.engine.scorer.scorer.model, predictor.engine.spec))
     assert refusal(FeatureError, lambda: without.encode_video(video)) == (
         "the model was trained on features reduced from 492 by a PCA that its checkpoint does not hold "
         "(video.pca.safetensors): give features, not a video file"
@@ -303,17 +309,17 @@ def test_what_no_query_touches_is_computed_once(attention: str, tiny: Callable[.
     queries = torch.randn(3, 1, 5)
     found = [predictor.find_features(video, query) for query in queries]
     assert len(calls) == (1 if attention == "video" else 3)
-    assert (video.encoded.proposals is None) == (attention == "all")
+    [window] = video.encoded
+    assert (window.encoded.proposals is None) == (attention == "all")
+    bare = replace(window, encoded=EncodedVideo(window.encoded.clips, video.duration_s))
     for query, moments in zip(queries, found, strict=True):
-        anew = predictor.find_features(
-            ReadyVideo(EncodedVideo(video.encoded.clips, video.duration_s), video.duration_s), query
-        )
+        anew = predictor.find_features(ReadyVideo((bare,), video.duration_s), query)
         assert np.allclose(anew, moments, atol=1e-6)
     assert found[0] != found[1]
 
 
 def test_memory_budget_reaches_the_model(checkpoint: Path) -> None:
     predictor = Predictor.load(checkpoint, device="cpu")
-    assert predictor.engine.scorer.model.proposal_head.stack.memory_budget is None
+    assert predictor.engine.scorer.scorer.model.proposal_head.stack.memory_budget is None
     predictor = Predictor.load(checkpoint, device="cpu", memory_budget=123)
-    assert predictor.engine.scorer.model.proposal_head.stack.memory_budget == 123
+    assert predictor.engine.scorer.scorer.model.proposal_head.stack.memory_budget == 123

@@ -300,6 +300,18 @@ class Calibration(_Section):
     footage: str
 
 
+class VideoLengths(_Section):
+    """How long the videos of a training split are, see :mod:`mrnet.retrieval.windows`.
+
+    Attributes:
+        usual_s: the median.
+        longest_s: what 99 in 100 do not exceed: a few that are far longer taught little.
+    """
+
+    usual_s: Positive
+    longest_s: Positive
+
+
 class ModelSpec(_Section):
     """What answering with a model needs, and nothing about whoever trained it: saved beside its weights.
 
@@ -311,6 +323,8 @@ class ModelSpec(_Section):
             ``model.query_dim``.
         provenances: how the features it was trained on were made, where that is known.
         calibration: of its scores, where the validation split allowed one.
+        trained_lengths: of the videos it was trained on; ``None``, as of imported checkpoints, where that is not known,
+            and then every video is asked whole.
     """
 
     name: str
@@ -319,6 +333,7 @@ class ModelSpec(_Section):
     query_widths: dict[QueryKind, Count] = Field(min_length=1)
     provenances: dict[Modality, Provenance] = {}
     calibration: Calibration | None = None
+    trained_lengths: VideoLengths | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -35,6 +35,10 @@ class EncodedVideo:
     duration_s: float
     proposals: tuple[Tensor, Tensor] | None = None
 
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in (self.clips, *(self.proposals or ())))
+
 
 class TrainedScorer:
     """The valid proposals of a map, scored by a model.

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from mrnet.config import Calibration, ModelSpec, RunConfig
+from mrnet.config import Calibration, ModelSpec, RunConfig, VideoLengths
 from mrnet.data.dataset import Batch, MomentDataset, epoch_batches, load_batches, part_of
 from mrnet.data.sources import DataSource, open_source
 from mrnet.evaluation.absence import ask_absent, fit_calibration
@@ -112,7 +113,7 @@ def _prepare(
     train_set = source.dataset(source.split("train"), config.model, {})
     held_out = config.data.val or config.data.val_fraction
     val_set = source.dataset(source.split("val"), config.model, {}) if held_out else None
-    spec = _specification(config, source)
+    spec = _specification(config, source, train_set)
     torch.manual_seed(config.train.seed)
     network = MRNet(config.model, memory_budget=memory_budget)
     if start is not None:
@@ -131,7 +132,7 @@ def _prepare(
     return _Job(config, run, trainer, train_set, val_set, writer)
 
 
-def _specification(config: RunConfig, source: DataSource) -> ModelSpec:
+def _specification(config: RunConfig, source: DataSource, train_set: MomentDataset) -> ModelSpec:
     """What a checkpoint of the run will say."""
     return ModelSpec(
         name=config.name,
@@ -139,7 +140,14 @@ def _specification(config: RunConfig, source: DataSource) -> ModelSpec:
         decode=config.decode,
         query_widths=dict(source.query_widths),
         provenances=dict(source.provenances),
+        trained_lengths=_lengths(train_set),
     )
+
+
+def _lengths(train_set: MomentDataset) -> VideoLengths:
+    durations_s = [record.duration_s for record in train_set.records]
+    usual_s, longest_s = (np.quantile(durations_s, part, method="higher") for part in (0.5, 0.99))
+    return VideoLengths(usual_s=float(usual_s), longest_s=float(longest_s))
 
 
 def _run_epoch(job: _Job, epoch: int, progress: Progress) -> dict[str, float]:
