@@ -82,7 +82,7 @@ def test_scores_of_a_calibrated_model_are_probabilities(
     )
 
     def ask(threshold: float, k: int | None) -> Answer:
-        made_up = Calibration(bias=2, weights=(0, 0, -4, 0), threshold=threshold, footage="the made up")
+        made_up = Calibration(bias=2, weights=(0, 0, -4, 0, 0), threshold=threshold, footage="the made up")
         calibrated = spec.model_copy(update={"calibration": made_up})
         path = save_untrained(tmp_path / f"calibrated-{threshold}-{k}", config, calibrated)
         answer = Predictor.load(path, device="cpu").find(video, "a dog jumps", k=k)

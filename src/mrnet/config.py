@@ -295,7 +295,7 @@ class Calibration(_Section):
     """
 
     bias: float
-    weights: tuple[float, float, float, float]
+    weights: tuple[float, float, float, float, float]
     threshold: float = Field(0.5, ge=0, le=1)
     footage: str
 

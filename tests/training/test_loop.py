@@ -262,7 +262,7 @@ def test_of_all_videos_the_last_epoch_is_kept(config: Callable[..., RunConfig], 
 def test_the_best_checkpoint_is_calibrated_where_validation_allows(
     fewest: int, config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fitted = Calibration(bias=1.0, weights=(2, 0, 0, 0), footage="the split")
+    fitted = Calibration(bias=1.0, weights=(2, 0, 0, 0, 0), footage="the split")
     asked: list[int] = []
 
     def fit(outcomes: Outcomes, footage: str) -> Calibration | None:

@@ -54,10 +54,9 @@ class Window(Generic[Kept]):
 class WindowedScorer(Generic[Kept]):
     """A scorer of videos of bounded length, asked about longer ones.
 
-    Every window is scored by itself, so the scores must stand alone: what is relative to a video
-    (:class:`mrnet.retrieval.scorer.Relative`) has no meaning across windows. A moment that is cut off at the edge of a
-    window and lies inside a neighbour is taken from the neighbour, which sees where it begins and ends. A video that
-    fits is one window, and its answers are those of the scorer.
+    Every window is scored by itself, so scores must stand alone, and not say how far a moment stands out. A moment that
+    is cut off at the edge of a window and lies inside a neighbour is taken from the neighbour, which sees where it
+    begins and ends. A video that fits is one window, and its answers are those of the scorer.
 
     Args:
         scorer: of a window.

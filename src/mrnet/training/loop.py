@@ -19,6 +19,7 @@ from mrnet.evaluation.run import evaluate_predictions, predict
 from mrnet.model.mrnet import MRNet
 from mrnet.progress import Progress
 from mrnet.retrieval.trained import TrainedScorer
+from mrnet.retrieval.windows import WindowedScorer
 from mrnet.training.state import Run
 from mrnet.training.trainer import Trainer, make_accelerator
 from mrnet.weights.native import Checkpoint, load_initial
@@ -205,13 +206,17 @@ def _finish_epoch(job: _Job, epoch: int, losses: dict[str, float], started: floa
 def _validate(job: _Job) -> dict[str, float]:
     assert job.val_set is not None
     decode, network = job.config.decode, job.trainer.network
-    scorer = TrainedScorer(network, decode.score_power, job.config.train.protocol)
+    whole = TrainedScorer(network, decode.score_power, job.config.train.protocol)
+    scorer = WindowedScorer(whole, job.run.spec.trained_lengths)
     predictions = predict(scorer, job.val_set, decode.nms_threshold)
     return evaluate_predictions(predictions, job.val_set.records, job.config.evaluation)
 
 
 def _calibrate(job: _Job) -> Calibration | None:
-    """Of the scores for queries asked one by one, on the validation split; a small one allows none."""
+    """Of the scores for queries asked one by one, on the validation split; a small one allows none.
+
+    Every video is asked whole: the few that are asked in windows would not teach what many windows do to probabilities.
+    """
     assert job.val_set is not None
     if len(job.val_set.records) < 2:
         return None
