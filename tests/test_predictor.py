@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mrnet.answer import Answer
-from mrnet.config import Calibration, ModelSpec, RunConfig
+from mrnet.config import Calibration, ModelSpec, RunConfig, VideoLengths
 from mrnet.data.sources import open_source
 from mrnet.engines import TrainedEngine
 from mrnet.errors import CheckpointError, DataError, FeatureError, FeatureShapeError, MRNetError, VideoError
@@ -316,6 +316,24 @@ def test_what_no_query_touches_is_computed_once(attention: str, tiny: Callable[.
         anew = predictor.find_features(ReadyVideo((bare,), video.duration_s), query)
         assert np.allclose(anew, moments, atol=1e-6)
     assert found[0] != found[1]
+
+
+def test_a_video_longer_than_those_of_the_training_is_asked_in_windows(tiny: Callable[..., RunConfig]) -> None:
+    torch.manual_seed(0)
+    config = tiny()
+    spec = spec_of(config).model_copy(update={"trained_lengths": VideoLengths(usual_s=10, longest_s=20)})
+    model = MRNet(config.model).eval()
+    predictor, whole = Predictor(TrainedEngine(model, spec)), Predictor(TrainedEngine(model, spec_of(config)))
+    rows, query = torch.randn(40, 6), torch.randn(1, 5)
+    video = predictor.encode_video(rows, duration_s=40.0)
+    assert [(window.start_s, window.end_s) for window in video.encoded] == [
+        (start, start + 10) for start in (0, 5, 10, 15, 20, 25, 30)
+    ]
+    found = predictor.find_features(video, query, k=200)
+    assert {moment.end_s - moment.start_s for moment in found} <= {1.25 * count for count in range(1, 9)}
+    assert max(moment.end_s for moment in found) == 40.0
+    short = [one.find_features(one.encode_video(rows[:20], 20.0), query) for one in (predictor, whole)]
+    assert list(short[0]) == list(short[1])
 
 
 def test_memory_budget_reaches_the_model(checkpoint: Path) -> None:
