@@ -499,7 +499,7 @@ class TestModelSpec:
     def test_unknown_keys(self, tree: dict[str, Any]) -> None:
         assert self.refusal(tree | {"data": {}}) == (
             "mrnet.json: unknown key 'data'; known here: name, model, decode, query_widths, provenances, "
-            "calibration"
+            "calibration, trained_lengths"
         )
         tree["provenances"]["video"]["colour"] = "red"
         assert self.refusal(tree) == (

@@ -1,6 +1,7 @@
 """Asking a video: files and features in, ranked moments out."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from mrnet.answer import Answer
-from mrnet.config import Calibration, ModelSpec, RunConfig
+from mrnet.config import Calibration, ModelSpec, RunConfig, VideoLengths
 from mrnet.data.sources import open_source
 from mrnet.engines import TrainedEngine
 from mrnet.errors import CheckpointError, DataError, FeatureError, FeatureShapeError, MRNetError, VideoError
@@ -52,6 +53,11 @@ def video(tmp_path: Path) -> Path:
     return tmp_path / "clip.mp4"
 
 
+def clips(video: ReadyVideo) -> torch.Tensor:
+    [window] = video.encoded
+    return window.encoded.clips
+
+
 def test_answers_are_ranked_moments_of_the_video(checkpoint: Path, video: Path) -> None:
     predictor = Predictor.load(checkpoint, device="cpu")
     encoded = predictor.encode_video(video)
@@ -77,7 +83,7 @@ def test_scores_of_a_calibrated_model_are_probabilities(
     )
 
     def ask(threshold: float, k: int | None) -> Answer:
-        made_up = Calibration(bias=2, weights=(0, 0, -4, 0), threshold=threshold, footage="the made up")
+        made_up = Calibration(bias=2, weights=(0, 0, -4, 0, 0), threshold=threshold, footage="the made up")
         calibrated = spec.model_copy(update={"calibration": made_up})
         path = save_untrained(tmp_path / f"calibrated-{threshold}-{k}", config, calibrated)
         answer = Predictor.load(path, device="cpu").find(video, "a dog jumps", k=k)
@@ -120,7 +126,7 @@ def test_features_in_place_of_a_file(checkpoint: Path, video: Path) -> None:
     rows = encode_sources(ColorHogMotion(), [video])[0]
     by_file, by_rows = predictor.encode_video(video), predictor.encode_video(rows)
     assert by_rows.duration_s == len(rows) / 2
-    torch.testing.assert_close(by_file.encoded.clips, by_rows.encoded.clips)
+    torch.testing.assert_close(clips(by_file), clips(by_rows))
 
 
 def refusal(kind: type[MRNetError], call: Callable[[], object]) -> str:
@@ -276,8 +282,8 @@ def test_a_pca_travels_from_the_features_into_the_checkpoint(
     predictor = Predictor.load(tmp_path / "run", device="cpu")
     small = open_store(tmp_path / "small.h5")
     torch.testing.assert_close(
-        predictor.encode_video(video).encoded.clips,
-        predictor.encode_video(small.read("clip"), provenance=small.provenance).encoded.clips,
+        clips(predictor.encode_video(video)),
+        clips(predictor.encode_video(small.read("clip"), provenance=small.provenance)),
     )
     with pytest.raises(
         FeatureShapeError, match=r"reduced to 6 by PCA .* then mrnet features pca FEATURES.h5 --apply"
@@ -287,7 +293,7 @@ def test_a_pca_travels_from_the_features_into_the_checkpoint(
     (tmp_path / "full.pca.safetensors").unlink()
     assert open_source(config.data).pca is None
     assert "is not beside it" in caplog.text
-    without = Predictor(TrainedEngine(predictor.engine.scorer.model, predictor.engine.spec))
+    without = Predictor(TrainedEngine(predictor.engine.scorer.scorer.model, predictor.engine.spec))
     assert refusal(FeatureError, lambda: without.encode_video(video)) == (
         "the model was trained on features reduced from 492 by a PCA that its checkpoint does not hold "
         "(video.pca.safetensors): give features, not a video file"
@@ -306,20 +312,38 @@ def test_what_no_query_touches_is_computed_once(attention: str, tiny: Callable[.
     queries = torch.randn(3, 1, 5)
     found = [predictor.find_features(video, query) for query in queries]
     assert len(calls) == (1 if attention == "video" else 3)
-    assert (video.encoded.proposals is None) == (attention == "all")
+    [window] = video.encoded
+    assert (window.encoded.proposals is None) == (attention == "all")
+    bare = replace(window, encoded=EncodedVideo(window.encoded.clips, video.duration_s))
     for query, moments in zip(queries, found, strict=True):
-        anew = predictor.find_features(
-            ReadyVideo(EncodedVideo(video.encoded.clips, video.duration_s), video.duration_s), query
-        )
+        anew = predictor.find_features(ReadyVideo((bare,), video.duration_s), query)
         assert np.allclose([m[:3] for m in anew], [m[:3] for m in moments], atol=1e-6)
     assert found[0] != found[1]
 
 
+def test_a_video_longer_than_those_of_the_training_is_asked_in_windows(tiny: Callable[..., RunConfig]) -> None:
+    torch.manual_seed(0)
+    config = tiny()
+    spec = spec_of(config).model_copy(update={"trained_lengths": VideoLengths(usual_s=10, longest_s=20)})
+    model = MRNet(config.model).eval()
+    predictor, whole = Predictor(TrainedEngine(model, spec)), Predictor(TrainedEngine(model, spec_of(config)))
+    rows, query = torch.randn(40, 6), torch.randn(1, 5)
+    video = predictor.encode_video(rows, duration_s=40.0)
+    assert [(window.start_s, window.end_s) for window in video.encoded] == [
+        (start, start + 10) for start in (0, 5, 10, 15, 20, 25, 30)
+    ]
+    found = predictor.find_features(video, query, k=200)
+    assert {moment.end_s - moment.start_s for moment in found} <= {1.25 * count for count in range(1, 9)}
+    assert max(moment.end_s for moment in found) == 40.0
+    short = [one.find_features(one.encode_video(rows[:20], 20.0), query) for one in (predictor, whole)]
+    assert list(short[0]) == list(short[1])
+
+
 def test_memory_budget_reaches_the_model(checkpoint: Path) -> None:
     predictor = Predictor.load(checkpoint, device="cpu")
-    assert predictor.engine.scorer.model.proposal_head.stack.memory_budget is None
+    assert predictor.engine.scorer.scorer.model.proposal_head.stack.memory_budget is None
     predictor = Predictor.load(checkpoint, device="cpu", memory_budget=123)
-    assert predictor.engine.scorer.model.proposal_head.stack.memory_budget == 123
+    assert predictor.engine.scorer.scorer.model.proposal_head.stack.memory_budget == 123
 
 
 SRT = """\

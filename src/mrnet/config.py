@@ -224,9 +224,10 @@ class DecodeConfig(_Section):
     score_power: float = Field(0.5, ge=0, description="p: power of the contrastive score")
     rank_by: Literal["score", "expected_iou"] = Field(
         "score",
-        description="score: of the proposal itself, as released; expected_iou: the IoU to be expected of it where the "
-        "scores of all proposals are a distribution, as loss.proposal_loss listwise trains them",
+        description="score: of the proposal itself, as released; expected_iou: the IoU to be expected of it, where "
+        "the scores of the likeliest proposals are a distribution, as loss.proposal_loss listwise trains them",
     )
+    expected_among: Count = Field(64, description="with rank_by expected_iou: how many proposals count as likely")
 
 
 class TrainConfig(_Section):
@@ -355,9 +356,21 @@ class Calibration(_Section):
     """
 
     bias: float
-    weights: tuple[float, float, float, float]
+    weights: tuple[float, float, float, float, float]
     threshold: float = Field(0.5, ge=0, le=1)
     footage: str
+
+
+class VideoLengths(_Section):
+    """How long the videos of a training split are, see :mod:`mrnet.retrieval.windows`.
+
+    Attributes:
+        usual_s: the median.
+        longest_s: what 99 in 100 do not exceed: a few that are far longer taught little.
+    """
+
+    usual_s: Positive
+    longest_s: Positive
 
 
 class ModelSpec(_Section):
@@ -371,6 +384,8 @@ class ModelSpec(_Section):
             ``model.query_dim``.
         provenances: how the features it was trained on were made, where that is known.
         calibration: of its scores, where the validation split allowed one.
+        trained_lengths: of the videos it was trained on; ``None``, as of imported checkpoints, where that is not known,
+            and then every video is asked whole.
     """
 
     name: str
@@ -379,6 +394,7 @@ class ModelSpec(_Section):
     query_widths: dict[QueryKind, Count] = Field(min_length=1)
     provenances: dict[Modality, Provenance] = {}
     calibration: Calibration | None = None
+    trained_lengths: VideoLengths | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -20,6 +20,7 @@ from mrnet.provenance import Provenance
 from mrnet.retrieval.aligned import PACKAGED_VIDEO, AlignedScorer, Untrained, make_untrained
 from mrnet.retrieval.scorer import Scorer
 from mrnet.retrieval.trained import TrainedScorer
+from mrnet.retrieval.windows import WindowedScorer
 from mrnet.types import Modality, QueryKind
 from mrnet.weights.native import PCA_FILE
 
@@ -102,14 +103,14 @@ class TrainedEngine:
     def __init__(
         self, model: MRNet, spec: ModelSpec, *, pca: Pca | None = None, trusted: Collection[str] | None = None
     ) -> None:
-        self.scorer = TrainedScorer(model, spec.decode)
+        self.scorer = WindowedScorer(TrainedScorer(model, spec.decode), spec.trained_lengths)
         self.spec = spec
         self.kinds = spec.query_kinds
         self.nms_threshold = spec.decode.nms_threshold
         self.provenance = spec.provenances.get("video")
         self.calibration = spec.calibration
         self.name = f"MRNet trained on {spec.name}"
-        self._pca, self._trusted = pca, trusted
+        self._device, self._pca, self._trusted = model.valid.device, pca, trusted
         self._backbones: dict[Modality, Backbone] = {}
         self._lock = threading.Lock()
 
@@ -170,7 +171,7 @@ class TrainedEngine:
                 modality,
                 provenance.backbone,
                 rate=provenance.rows_per_s,
-                device=str(self.scorer.device),
+                device=str(self._device),
                 trusted=self._trusted,
             )
         except ConfigError as error:

@@ -33,7 +33,8 @@ from mrnet.retrieval.scorer import Candidates
 from mrnet.types import Moment, QueryKind
 from mrnet.weights.native import load_checkpoint
 
-_QUERIES_AT_ONCE = 512
+# Each has a score for every candidate, of which a video of hours may have hundreds of thousands.
+_QUERIES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)

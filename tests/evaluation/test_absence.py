@@ -22,7 +22,7 @@ from mrnet.evaluation.absence import (
 from mrnet.retrieval.scorer import Candidates
 from mrnet.types import Query, VideoRecord
 
-CALIBRATION = Calibration(bias=-4, weights=(8, 0, 0, 0), footage="made up")
+CALIBRATION = Calibration(bias=-4, weights=(8, 0, 0, 0, 0), footage="made up")
 
 
 class Directions:
@@ -67,7 +67,7 @@ class Cosines:
 
 
 def outcomes(scores: Sequence[float], right: Sequence[int], kinds: Sequence[str]) -> Outcomes:
-    rows = torch.zeros(len(scores), 4)
+    rows = torch.zeros(len(scores), 5)
     rows[:, 0] = torch.tensor(scores)
     everything = np.ones(len(scores), dtype=bool)
     videos = np.arange(len(scores))

@@ -59,20 +59,37 @@ def test_towers_give_the_similarity_of_transformers(
         torch.testing.assert_close(curve, (logits - bias) / model.logit_scale.exp(), rtol=0, atol=1e-5)
 
 
-def test_a_bridge_is_the_logarithm_of_the_expected_weight() -> None:
+def test_a_bridge_by_its_definition() -> None:
     generator = torch.Generator().manual_seed(0)
     weight, bias, texts, rows, queries = (
         torch.randn(*shape, generator=generator) for shape in ((5, 4), (5,), (5, 3), (7, 4), (2, 3))
     )
     bridge = ClassBridge(weight, bias, texts)
-    found = bridge.curves(bridge.project(rows), queries)
+    projected, averaged = bridge.project(rows)
+    found, levels = bridge.curves(projected, queries), bridge.levels(averaged[:2], queries)
     for n, query in enumerate(queries):
         cosines = torch.tensor([float(query @ text / query.norm() / text.norm()) for text in texts])
         weights = (cosines / 0.07).exp() / (cosines / 0.07).exp().sum()
         for k, row in enumerate(rows):
             logits = weight @ row + bias
             probabilities = logits.exp() / logits.exp().sum()
-            assert found[n, k].item() == pytest.approx(np.log(float(weights @ probabilities) + 1e-9), abs=1e-4)
+            roots = probabilities**0.5
+            expected = float(weights @ roots) / float(roots.sum()) ** 0.5
+            assert found[n, k].item() == pytest.approx(np.log(expected + 1e-9), abs=1e-4)
+            if k < 2:
+                cosine = float(weights @ probabilities / weights.norm() / probabilities.norm())
+                assert levels[n, k].item() == pytest.approx(np.log(cosine + 1e-9), abs=1e-4)
+
+
+def test_a_picture_of_two_things_fits_either_and_an_unsure_one_neither() -> None:
+    """The roots: two classes of which each has half fit better than by their half; a flat row less than by its part."""
+    bridge = ClassBridge(torch.eye(100), torch.zeros(100), torch.eye(100))
+    sure, two, unsure = torch.zeros(3, 100)
+    sure[0] = two[:2] = 30
+    projected, _ = bridge.project(torch.stack([sure, two, unsure]))
+    found = bridge.curves(projected, torch.eye(100)[:1])[0].exp()
+    weight = np.exp(1 / 0.07) / (np.exp(1 / 0.07) + 99)  # of the sentence's own class
+    assert found.tolist() == pytest.approx([weight, weight / 2**0.5 / 2**0.25, 0.1 / 10**0.5], rel=1e-2)
 
 
 def test_candidates_against_brute_force() -> None:
@@ -93,9 +110,9 @@ def test_candidates_against_brute_force() -> None:
     found = scorer.candidates(video, query)
     assert [tuple(span) for span in found.spans_s.tolist()] == list(expected)
     torch.testing.assert_close(found.scores, torch.stack(list(expected.values()), dim=1))
-    assert found.relative is not None
-    background, weights, levels = found.relative
-    torch.testing.assert_close((levels - background[:, None]) * weights, found.scores)
+    assert found.levels is not None
+    level = curves[:, 8:16].mean(dim=1)  # of the second segment
+    torch.testing.assert_close(found.levels[:, list(expected).index((3.75, 7.75))], level)
     best = [(moments[0].start_s, moments[0].end_s) for moments in rank(found, 1, 0.5)]
     assert best == [(3.75, 7.75), (0.0, 3.75)]
 
@@ -161,6 +178,6 @@ def test_the_packaged_bridge_knows_its_classes() -> None:
     rows = 20 * classifier[[1, 340, 817]] / classifier[[1, 340, 817]].norm(dim=1, keepdim=True)
     untrained = make_untrained(device="cpu")
     queries = untrained.encode_queries(["a goldfish", "when does the zebra run?", "a sports car"])
-    assert bridge.curves(bridge.project(rows), queries).argmax(dim=1).tolist() == [0, 1, 2]
+    assert bridge.curves(bridge.project(rows)[0], queries).argmax(dim=1).tolist() == [0, 1, 2]
     with torch.no_grad():
-        assert bridge.curves(bridge.project(rows), queries).max() < 0
+        assert bridge.curves(bridge.project(rows)[0], queries).max() < 0

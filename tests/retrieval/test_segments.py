@@ -11,6 +11,7 @@ from mrnet.retrieval.segments import (
     edge_times,
     relative_cuts,
     run_means,
+    run_rows,
     runs,
     segment_edges,
 )
@@ -98,3 +99,9 @@ def test_runs_and_their_means(longest: int) -> None:
     values = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     expected = [values[:, edges[i] : edges[j]].mean(dim=1) for i, j in found.tolist()]
     torch.testing.assert_close(run_means(values, edges, found), torch.stack(expected, dim=1))
+
+
+def test_means_of_rows_over_runs() -> None:
+    rows, edges = torch.tensor([[1.0, 0], [3, 0], [5, 1], [7, 2], [9, 6]]), torch.tensor([0, 2, 3, 5])
+    found = run_rows(rows, edges, torch.tensor([[0, 1], [0, 2], [0, 3], [2, 3]]))
+    assert found.tolist() == [[2, 0], [3, pytest.approx(1 / 3)], [5, pytest.approx(1.8)], [8, 4]]

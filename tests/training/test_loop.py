@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mrnet.config import Calibration, RunConfig
+from mrnet.config import Calibration, RunConfig, VideoLengths
 from mrnet.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from mrnet.evaluation.absence import Outcomes
 from mrnet.predictor import Predictor
@@ -263,7 +263,7 @@ def test_of_all_videos_the_last_epoch_is_kept(config: Callable[..., RunConfig], 
 def test_the_best_checkpoint_is_calibrated_where_validation_allows(
     fewest: int, config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fitted = Calibration(bias=1.0, weights=(2, 0, 0, 0), footage="the split")
+    fitted = Calibration(bias=1.0, weights=(2, 0, 0, 0, 0), footage="the split")
     asked: list[int] = []
 
     def fit(outcomes: Outcomes, footage: str) -> Calibration | None:
@@ -290,6 +290,16 @@ def test_one_validation_video_allows_no_calibration(
     assert [message for message in caplog.messages if "probabilities" in message] == [
         "no probabilities: they are fitted on queries of other videos, and validation has one video alone"
     ]
+
+
+def test_a_checkpoint_says_how_long_its_training_videos_were(
+    config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    tree = json.loads(Path(config().data.train[0]).read_text())
+    durations_s = sorted(video["duration"] for video in tree.values())
+    train(config(train={"epochs": 1, "milestones": []}), tmp_path / "run", cpu=True)
+    lengths = load_checkpoint(tmp_path / "run").spec.trained_lengths
+    assert lengths == VideoLengths(usual_s=durations_s[3], longest_s=durations_s[6])
 
 
 def test_fine_tuning_begins_with_the_weights_of_a_checkpoint(

@@ -46,7 +46,7 @@ class Outcomes:
     """Ranked moments of queries, those of one query one after another, the best first.
 
     Attributes:
-        evidence: ``(m, 4)`` of :func:`mrnet.retrieval.calibration.evidence`.
+        evidence: ``(m, 5)`` of :func:`mrnet.retrieval.calibration.evidence`.
         right: ``(m,)`` whether the moment is what the query means, at IoU 0.5.
         first: ``(m,)`` whether it is the best one.
         kind: ``(m,)`` of its query: ``"present"``, ``"near"`` or ``"foreign"``.
@@ -91,20 +91,23 @@ def ask_absent(
     every = torch.cat(rows)
     unit = F.normalize((every - every.mean(dim=0)).float(), dim=1)
     owner = np.repeat(np.arange(len(records)), [len(some) for some in rows])
-    moments = (
-        [] if same_footage is None else [row for record in records for row in _moment_rows(questions, record)]
-    )
+    moments = [] if same_footage is None else [row for record in records for row in moment_rows(questions, record)]
     parts: list[Outcomes] = []
     for number, record in enumerate(records):
         own = owner == number
         likeness = (unit @ unit[torch.from_numpy(own)].T).max(dim=1).values.cpu().numpy()
         if same_footage is not None:
-            likeness[_shown_too(moments, questions.video_rows(record.video_id), same_footage)] = 1
+            likeness[shown_too(moments, questions.video_rows(record.video_id), same_footage)] = 1
         near, foreign = _draw(likeness, own, rng)
         asked = torch.cat([every[torch.from_numpy(own)], every[near], every[foreign]])
         kinds = ["present"] * len(rows[number]) + ["near"] * len(near) + ["foreign"] * len(foreign)
         video = scorer.encode_video(questions.video_rows(record.video_id), record.duration_s)
         parts.append(_outcomes(scorer.candidates(video, asked), record, kinds, number, nms_threshold))
+    return together(parts)
+
+
+def together(parts: Sequence[Outcomes]) -> Outcomes:
+    """All of them, one after another."""
     return Outcomes(
         torch.cat([part.evidence for part in parts]),
         torch.cat([part.right for part in parts]),
@@ -123,8 +126,8 @@ def fit_calibration(outcomes: Outcomes, footage: str) -> Calibration | None:
     if min(int(first.sum()), int((1 - first).sum())) < _FEWEST:
         return None
     bias, weights = fit_logistic(outcomes.evidence, outcomes.right)
-    score, level, lower, gap = weights
-    fitted = Calibration(bias=bias, weights=(score, level, lower, gap), footage=footage)
+    score, level, lower, gap, number = weights
+    fitted = Calibration(bias=bias, weights=(score, level, lower, gap, number), footage=footage)
     absent = outcomes.first & (outcomes.kind != "present")
     if not absent.any():
         return fitted
@@ -201,9 +204,9 @@ def calibration_error(given: NDArray[np.float64], right: NDArray[np.float64], bi
     return float(np.abs(gaps).sum() / len(given)) if len(given) else float("nan")
 
 
-def _moment_rows(questions: Questions, record: VideoRecord) -> list[Tensor]:
-    """Of each query of a video, the rows of its first moment, at unit length."""
-    rows = F.normalize(questions.video_rows(record.video_id).float(), dim=1)
+def moment_rows(questions: Questions, record: VideoRecord) -> list[Tensor]:
+    """Of each query of a video, the rows of its first moment, at least one."""
+    rows = questions.video_rows(record.video_id)
     per_s = len(rows) / record.duration_s
     found = []
     for query in record.queries:
@@ -212,10 +215,17 @@ def _moment_rows(questions: Questions, record: VideoRecord) -> list[Tensor]:
     return found
 
 
-def _shown_too(moments: Sequence[Tensor], rows: Tensor, alike: float) -> NDArray[np.bool_]:
-    """Which of the moments are in a video too: half of their rows or more have their like there."""
+def shown_too(moments: Sequence[Tensor], rows: Tensor, alike: float) -> NDArray[np.bool_]:
+    """Which of the moments, rows each, are in a video too: half of their rows or more have their like there.
+
+    Args:
+        moments: of :func:`moment_rows`.
+        rows: of the video.
+        alike: cosine from which on rows are alike.
+    """
     unit = F.normalize(rows.float(), dim=1)
-    return np.array([float((moment @ unit.T).max(dim=1).values.median()) >= alike for moment in moments])
+    cosines = [F.normalize(moment.float(), dim=1) @ unit.T for moment in moments]
+    return np.array([float(some.max(dim=1).values.median()) >= alike for some in cosines])
 
 
 def _draw(

@@ -16,7 +16,8 @@ from mrnet.evaluation.predictions import Prediction, write_predictions
 from mrnet.evaluation.run import evaluate
 from mrnet.files import make_directory, write_text
 from mrnet.model.mrnet import MRNet
-from mrnet.retrieval.trained import TrainedScorer
+from mrnet.retrieval.trained import EncodedVideo, TrainedScorer
+from mrnet.retrieval.windows import WindowedScorer
 from mrnet.types import QueryKind, QueryProtocol, VideoRecord
 from mrnet.version import __version__, git_commit
 from mrnet.weights.native import Checkpoint, load_checkpoint
@@ -94,13 +95,15 @@ def _evaluate_kind(
     records = source.split(split, [kind])
     dataset = source.dataset(records, spec.model, spec.provenances)
     train = source.split("train", [kind]) if config.data.train else []
-    scorers: dict[str, TrainedScorer] = {
-        protocol: TrainedScorer(model, config.decode, protocol) for protocol in protocols
-    }
-    report, predictions = evaluate(scorers, dataset, train, config)
+
+    def asked(protocol: QueryProtocol) -> WindowedScorer[EncodedVideo]:
+        scorer = TrainedScorer(model, config.decode, protocol)
+        return WindowedScorer(scorer, spec.trained_lengths)
+
+    report, predictions = evaluate({protocol: asked(protocol) for protocol in protocols}, dataset, train, config)
     if spec.calibration is not None and report["metrics"]:
-        single = TrainedScorer(model, config.decode)
-        report["absence"] = report_absence(single, dataset, config.decode.nms_threshold, spec.calibration)
+        nms_threshold = config.decode.nms_threshold
+        report["absence"] = report_absence(asked("single"), dataset, nms_threshold, spec.calibration)
     head = {
         "checkpoint": str(checkpoint.folder),
         "split": split,

@@ -24,13 +24,14 @@ from mrnet.errors import ConfigError
 from mrnet.features.backbone import Backbone, encode_sources
 from mrnet.features.registry import make_backbone
 from mrnet.retrieval.captions import caption
-from mrnet.retrieval.scorer import Candidates, Relative
+from mrnet.retrieval.scorer import Candidates
 from mrnet.retrieval.segments import (
     Cuts,
     changes,
     edge_times,
     relative_cuts,
     run_means,
+    run_rows,
     runs,
     segment_edges,
 )
@@ -58,9 +59,9 @@ _CLASSES_SEE = (
 
 # Fitted by tools/calibrate.py on the videos of docs/real.md.
 _CLASSES_CALIBRATION = Calibration(
-    bias=0.1405,
-    weights=(0.3487, 0.2857, -1.474, -0.3937),
-    threshold=0.42,
+    bias=0.2348,
+    weights=(0.781, 0.3646, -1.2614, -0.8472, -0.2846),
+    threshold=0.4,
     footage="real clips joined by cuts, and short real videos",
 )
 
@@ -82,12 +83,31 @@ class Alignment(Protocol):
     sees: str
     calibration: Calibration | None
 
-    def project(self, rows: Tensor) -> Tensor:
-        """``(r, e)``, once for all queries, of ``(r, c)`` rows."""
+    def project(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """What is done once for all queries: what :meth:`curves` compares, and what :meth:`levels` takes means of.
+
+        Args:
+            rows: ``(r, c)``.
+
+        Returns:
+            twice ``(r, e)``.
+        """
         ...
 
     def curves(self, projected: Tensor, queries: Tensor) -> Tensor:
-        """``(n, r)`` how well each row fits each query, higher is better, of ``(n, q)`` vectors."""
+        """``(n, r)`` how well each row fits each query, higher is better, of ``(n, q)`` vectors.
+
+        Only differences within a video count.
+        """
+        ...
+
+    def levels(self, means: Tensor, queries: Tensor) -> Tensor:
+        """``(n, c)`` how well stretches fit each query, on one scale for all videos and queries.
+
+        Args:
+            means: ``(c, e)`` of what :meth:`project` gives, over each stretch.
+            queries: ``(n, q)`` vectors.
+        """
         ...
 
 
@@ -104,20 +124,27 @@ class SharedSpace:
     def __init__(self, dim: int) -> None:
         self.video_dim = self.query_dim = dim
 
-    def project(self, rows: Tensor) -> Tensor:
-        """The rows at unit length."""
-        return F.normalize(rows.float(), dim=1)
+    def project(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows at unit length, for both."""
+        unit = F.normalize(rows.float(), dim=1)
+        return unit, unit
 
     def curves(self, projected: Tensor, queries: Tensor) -> Tensor:
         """Cosines."""
         return F.normalize(queries.float(), dim=1) @ projected.T
 
+    def levels(self, means: Tensor, queries: Tensor) -> Tensor:
+        """Mean cosines."""
+        return self.curves(means, queries)
+
 
 class ClassBridge:
     """A classifier's classes, each with a sentence vector of its own.
 
-    A sentence gives classes weights, the softmax of its cosines with them; the curve is the logarithm of the weight
-    that is expected of a row's class.
+    A sentence gives classes weights ``w``, the softmax of its cosines with them; a row has probabilities ``p`` of them.
+    The curve is ``ln(w . sqrt(p) / sqrt(sum sqrt(p)))``: roots let the less likely classes of a row have a say, as a
+    picture seldom shows one thing, and the sum keeps a row that is unsure of its classes from fitting everything. The
+    level of a stretch is the logarithm of the cosine between ``w`` and the mean of ``p``.
     """
 
     cuts: Cuts | None = Cuts(shot=0.25, inner=0.16)
@@ -136,14 +163,25 @@ class ClassBridge:
         self._weight, self._bias = weight, bias
         self._class_texts = F.normalize(class_texts.float(), dim=1)
 
-    def project(self, rows: Tensor) -> Tensor:
-        """Probabilities of the classes."""
-        return F.linear(rows.float(), self._weight, self._bias).softmax(dim=1)
+    def project(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Roots of the classes' probabilities by the root of their sum; and the probabilities."""
+        probabilities = F.linear(rows.float(), self._weight, self._bias).softmax(dim=1)
+        roots = probabilities.sqrt()
+        return roots.div_(roots.sum(dim=1, keepdim=True).sqrt()), probabilities
 
     def curves(self, projected: Tensor, queries: Tensor) -> Tensor:
-        """Logarithms of expected weights."""
+        """As above."""
+        return (self._weights(queries) @ projected.T + _LEAST_WEIGHT).log()
+
+    def levels(self, means: Tensor, queries: Tensor) -> Tensor:
+        """As above."""
+        weights = F.normalize(self._weights(queries), dim=1)
+        return (weights @ F.normalize(means, dim=1).T + _LEAST_WEIGHT).log()
+
+    def _weights(self, queries: Tensor) -> Tensor:
+        """``(n, classes)``"""
         cosines = F.normalize(queries.float(), dim=1) @ self._class_texts.T
-        return ((cosines / _CLASS_TEMPERATURE).softmax(dim=1) @ projected.T + _LEAST_WEIGHT).log()
+        return (cosines / _CLASS_TEMPERATURE).softmax(dim=1)
 
 
 @dataclass(frozen=True)
@@ -151,16 +189,20 @@ class AlignedVideo:
     """A video ready to be asked.
 
     Attributes:
-        projected: ``(r, e)`` its rows as their :class:`Alignment` compares them.
+        projected: ``(r, e)`` its rows as the curves of its :class:`Alignment` compare them.
         edges: ``(m + 1,)`` row numbers where its segments begin and end.
         times_s: ``(m + 1,)`` the same in seconds.
         rows_per_s: rate of the rows.
+        runs: ``(c, 2)`` first segment, and one past the last, of each moment that may be meant.
+        means: ``(c, e)`` of its rows over each of these, as the levels of its :class:`Alignment` take them.
     """
 
     projected: Tensor
     edges: Tensor
     times_s: Tensor
     rows_per_s: float
+    runs: Tensor
+    means: Tensor
 
     @property
     def num_segments(self) -> int:
@@ -193,7 +235,9 @@ class AlignedScorer:
         rate = self.rows_per_s or len(rows) / duration_s
         distances = changes(rows)
         edges = segment_edges(distances, self.alignment.cuts or relative_cuts(distances), rate)
-        return AlignedVideo(self.alignment.project(rows), edges, edge_times(edges, rate, duration_s), rate)
+        (projected, averaged), of = self.alignment.project(rows), runs(len(edges) - 1, _LONGEST_RUN)
+        times_s = edge_times(edges, rate, duration_s)
+        return AlignedVideo(projected, edges, times_s, rate, of, run_rows(averaged, edges, of))
 
     def curves(self, video: AlignedVideo, queries: Tensor) -> Tensor:
         """``(n, r)`` how well each row of a video fits each of ``(n, q)`` queries; higher is better.
@@ -206,15 +250,14 @@ class AlignedScorer:
 
     def candidates(self, video: AlignedVideo, queries: Tensor) -> Candidates:
         """As :meth:`mrnet.retrieval.scorer.Scorer.candidates`; queries are scored some at a time."""
-        of = runs(video.num_segments, _LONGEST_RUN)
-        spans_s = video.times_s[of]
-        start, end = video.edges[of].unbind(dim=1)
+        start, end = video.edges[video.runs].unbind(dim=1)
         weights = ((end - start) / video.rows_per_s) ** _LENGTH_POWER
         curves = [self.curves(video, part) for part in torch.split(queries, _QUERIES_AT_ONCE)]
-        levels = torch.cat([run_means(curve, video.edges, of) for curve in curves])
+        inside = torch.cat([run_means(curve, video.edges, video.runs) for curve in curves])
         background = torch.cat([curve.mean(dim=1) for curve in curves])
-        scores = (levels - background[:, None]) * weights
-        return Candidates(spans_s, scores, Relative(background, weights, levels), curves=torch.cat(curves))
+        scores = (inside - background[:, None]) * weights
+        levels = self.alignment.levels(video.means, queries)
+        return Candidates(video.times_s[video.runs], scores, levels, curves=torch.cat(curves))
 
 
 @dataclass(frozen=True)

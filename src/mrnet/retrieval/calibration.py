@@ -6,6 +6,7 @@ answers and of queries that it does not, see :mod:`mrnet.evaluation.absence`.
 Source: Platt, "Probabilistic outputs for support vector machines", 1999.
 """
 
+import math
 from dataclasses import replace
 
 import torch
@@ -15,23 +16,27 @@ from mrnet.config import Calibration
 from mrnet.retrieval.scorer import Candidates
 
 _RIDGE = 1e-3
+# What varies by a smaller part of its mean is constant but for rounding.
+_CONSTANT = 1e-9
 
 
 def evidence(candidates: Candidates) -> Tensor:
     """What probabilities are made of.
 
     Returns:
-        ``(n, c, 4)`` of each moment: its score; the evidence for it whatever else the video holds, 0 where a scorer
-        does not say; whether another moment has a higher score; and by how much.
+        ``(n, c, 5)`` of each moment: its score; the evidence for it whatever else the video holds, 0 where a scorer
+        does not say; whether another moment has a higher score; by how much; and the logarithm of the number of
+        moments, as among many one more often fits by chance.
     """
     scores = candidates.scores
-    levels = torch.zeros_like(scores) if candidates.relative is None else candidates.relative.levels
+    levels = torch.zeros_like(scores) if candidates.levels is None else candidates.levels
     gaps = scores.max(dim=1, keepdim=True).values - scores
-    return torch.stack([scores, levels, (gaps > 0).to(scores.dtype), gaps], dim=-1)
+    number = torch.full_like(scores, math.log(max(scores.shape[1], 1)))
+    return torch.stack([scores, levels, (gaps > 0).to(scores.dtype), gaps, number], dim=-1)
 
 
 def probability(found: Tensor, calibration: Calibration) -> Tensor:
-    """``(...)`` that a moment is meant, of ``(..., 4)`` from :func:`evidence`."""
+    """``(...)`` that a moment is meant, of ``(..., 5)`` from :func:`evidence`."""
     return (found @ found.new_tensor(calibration.weights) + calibration.bias).sigmoid()
 
 
@@ -51,7 +56,7 @@ def fit_logistic(inputs: Tensor, right: Tensor) -> tuple[float, tuple[float, ...
     """
     x, y = inputs.double(), right.double()
     mean, scale = x.mean(dim=0), x.std(dim=0, correction=0)
-    scale = torch.where(scale > 0, scale, 1.0)
+    scale = torch.where(scale > _CONSTANT * mean.abs(), scale, 1.0)
     x = torch.cat([torch.ones_like(y)[:, None], (x - mean) / scale], dim=1)
     found = torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([found], max_iter=200, line_search_fn="strong_wolfe")

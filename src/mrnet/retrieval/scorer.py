@@ -1,26 +1,12 @@
 """The one interface of everything that answers: a trained model, a similarity, a video in windows."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
 Video = TypeVar("Video")
 """What a scorer keeps of a video."""
-
-
-class Relative(NamedTuple):
-    """Of scores that say how far a moment stands out from its video, ``weights * (evidence - background)``.
-
-    Attributes:
-        background: ``(n,)`` what is usual in the video, of each query.
-        weights: ``(c,)`` of each moment.
-        levels: ``(n, c)`` the evidence for each moment, whatever else the video holds.
-    """
-
-    background: Tensor
-    weights: Tensor
-    levels: Tensor
 
 
 @dataclass(frozen=True)
@@ -30,14 +16,15 @@ class Candidates:
     Attributes:
         spans_s: ``(c, 2)`` start and end in seconds; of equal scores the earlier row wins.
         scores: ``(n, c)`` of each of the n queries, higher is better; minus infinity where a moment is none.
-        relative: what the scores are made of, where they are relative to the video; ``None`` where they stand alone.
+        levels: ``(n, c)`` the evidence for each moment whatever else the video holds, where scores say how far it
+            stands out from its video; ``None`` of scores that stand alone.
         probabilities: ``(n, c)`` that a moment is meant, where that is known, see :mod:`mrnet.retrieval.calibration`.
         curves: ``(n, r)`` how well each row of the video fits each query, where the scorer goes by that.
     """
 
     spans_s: Tensor
     scores: Tensor
-    relative: Relative | None = None
+    levels: Tensor | None = None
     probabilities: Tensor | None = None
     curves: Tensor | None = None
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 # Rows averaged on either side of a boundary.
 _REACH = 3
-_AT_ONCE = 2048
+_AT_ONCE = 2048  # memory stays flat in a long video
 # A relative threshold lies this far from the usual change of a video to its largest, few outliers aside.
 _WAY, _LARGEST = 0.5, 0.98
 # Less than this is no change in any video: pictures of one shot differ by about as much.
@@ -51,7 +51,7 @@ def changes(rows: Tensor) -> Tensor:
     """
     roots = bool((rows >= 0).all())
     inner = []
-    for start in range(1, len(rows), _AT_ONCE):  # memory stays flat in a long video
+    for start in range(1, len(rows), _AT_ONCE):
         end = min(start + _AT_ONCE, len(rows))
         first = max(start - _REACH, 0)
         some = rows[first : end + _REACH - 1].float()
@@ -142,6 +142,26 @@ def run_means(values: Tensor, edges: Tensor, of: Tensor) -> Tensor:
     total = F.pad(values.double().cumsum(dim=1), (1, 0))
     start, end = edges[of].unbind(dim=1)
     return ((total[:, end] - total[:, start]) / (end - start)).to(values.dtype)
+
+
+def run_rows(rows: Tensor, edges: Tensor, of: Tensor) -> Tensor:
+    """Means of rows over runs of segments.
+
+    Args:
+        rows: ``(r, e)``.
+        edges: ``(m + 1,)`` from :func:`segment_edges`.
+        of: ``(c, 2)`` from :func:`runs`.
+
+    Returns:
+        ``(c, e)`` of the type of ``rows``.
+    """
+    segment = torch.bucketize(torch.arange(len(rows)), edges[1:], right=True)
+    sums = torch.zeros(len(edges) - 1, rows.shape[1], dtype=rows.dtype).index_add_(0, segment, rows)
+    total = F.pad(sums.double().cumsum(dim=0), (0, 0, 1, 0))
+    means = []
+    for first, last in (part.unbind(dim=1) for part in torch.split(of, _AT_ONCE)):
+        means.append(((total[last] - total[first]) / (edges[last] - edges[first])[:, None]).to(rows.dtype))
+    return torch.cat(means)
 
 
 def _peaks(distances: Tensor, least: float, start: int, end: int) -> list[int]:

@@ -22,18 +22,22 @@ def fuse_scores(iou: Tensor, contrastive: Tensor, score_power: float) -> Tensor:
     return (contrastive * 0.5 + 0.5).clamp(min=0) ** score_power * iou  # a cosine may round to below -1
 
 
-def expected_iou(logits: Tensor, cells: Tensor) -> Tensor:
-    """The IoU to be expected of each proposal, where each is the moment with the probability that a softmax says.
+def expected_iou(logits: Tensor, cells: Tensor, among: int) -> Tensor:
+    """The IoU to be expected of proposals, where the moment is one of the likeliest.
 
     Args:
         logits: ``(n, v)`` of the proposals.
         cells: ``(v, 2)`` their start and (inclusive) end clips.
+        among: how many of the likeliest may be the moment, with the probabilities that a softmax over them says.
 
     Returns:
-        ``(n, v)`` in (0, 1].
+        ``(n, v)`` in (0, 1], and 0 of all others.
     """
-    spans = torch.stack([cells[:, 0], cells[:, 1] + 1], dim=1).to(logits.dtype)
-    return logits.softmax(dim=1) @ hull_iou(spans[:, None], spans)
+    best = logits.topk(min(among, logits.shape[1]), dim=1)
+    spans = torch.stack([cells[:, 0], cells[:, 1] + 1], dim=1).to(logits.dtype)[best.indices]  # (n, k, 2)
+    overlaps = hull_iou(spans[:, :, None], spans[:, None])
+    expected = (overlaps @ best.values.softmax(dim=1)[..., None])[..., 0]
+    return torch.zeros_like(logits).scatter(1, best.indices, expected)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,10 @@ class EncodedVideo:
     clips: Tensor
     duration_s: float
     proposals: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in (self.clips, *(self.proposals or ())))
 
 
 class TrainedScorer:
@@ -103,6 +111,6 @@ class TrainedScorer:
         mask = torch.ones(1, len(queries), dtype=torch.bool, device=self.device)
         embeddings = self.model.embed(video.clips, queries[None], mask, self.protocol, video.proposals)
         if self.decode.rank_by == "expected_iou":
-            return expected_iou(embeddings.iou_logits(), self.model.valid.nonzero())
+            return expected_iou(embeddings.iou_logits(), self.model.valid.nonzero(), self.decode.expected_among)
         scores = self.model.score(embeddings)
         return fuse_scores(scores.iou, scores.contrastive, self.decode.score_power)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from mrnet.config import Calibration, ModelSpec, RunConfig
+from mrnet.config import Calibration, ModelSpec, RunConfig, VideoLengths
 from mrnet.data.dataset import Batch, MomentDataset, epoch_batches, load_batches, part_of
 from mrnet.data.sources import DataSource, open_source
 from mrnet.evaluation.absence import FEWEST_VIDEOS, ask_absent, fit_calibration
@@ -18,6 +19,7 @@ from mrnet.evaluation.run import evaluate_predictions, predict
 from mrnet.model.mrnet import MRNet
 from mrnet.progress import Progress
 from mrnet.retrieval.trained import TrainedScorer
+from mrnet.retrieval.windows import WindowedScorer
 from mrnet.training.state import Run
 from mrnet.training.trainer import Trainer, make_accelerator
 from mrnet.weights.native import Checkpoint, load_initial
@@ -112,7 +114,7 @@ def _prepare(
     train_set = source.dataset(source.split("train"), config.model, {})
     held_out = config.data.val or config.data.val_fraction
     val_set = source.dataset(source.split("val"), config.model, {}) if held_out else None
-    spec = _specification(config, source)
+    spec = _specification(config, source, train_set)
     torch.manual_seed(config.train.seed)
     network = MRNet(config.model, memory_budget=memory_budget)
     if start is not None:
@@ -137,7 +139,7 @@ def _prepare(
     return _Job(config, run, trainer, train_set, val_set, writer)
 
 
-def _specification(config: RunConfig, source: DataSource) -> ModelSpec:
+def _specification(config: RunConfig, source: DataSource, train_set: MomentDataset) -> ModelSpec:
     """What a checkpoint of the run will say."""
     return ModelSpec(
         name=config.name,
@@ -145,7 +147,14 @@ def _specification(config: RunConfig, source: DataSource) -> ModelSpec:
         decode=config.decode,
         query_widths=dict(source.query_widths),
         provenances=dict(source.provenances),
+        trained_lengths=_lengths(train_set),
     )
+
+
+def _lengths(train_set: MomentDataset) -> VideoLengths:
+    durations_s = [record.duration_s for record in train_set.records]
+    usual_s, longest_s = (np.quantile(durations_s, part, method="higher") for part in (0.5, 0.99))
+    return VideoLengths(usual_s=float(usual_s), longest_s=float(longest_s))
 
 
 def _run_epoch(job: _Job, epoch: int, progress: Progress) -> dict[str, float]:
@@ -206,13 +215,17 @@ def _finish_epoch(job: _Job, epoch: int, losses: dict[str, float], started: floa
 def _validate(job: _Job) -> dict[str, float]:
     assert job.val_set is not None
     decode = job.config.decode
-    scorer = TrainedScorer(job.trainer.result, decode, job.config.train.protocol)
+    whole = TrainedScorer(job.trainer.result, decode, job.config.train.protocol)
+    scorer = WindowedScorer(whole, job.run.spec.trained_lengths)
     predictions = predict(scorer, job.val_set, decode.nms_threshold)
     return evaluate_predictions(predictions, job.val_set.records, job.config.evaluation)
 
 
 def _calibrate(job: _Job) -> Calibration | None:
-    """Of the scores for queries asked one by one, on the validation split; a small one allows none."""
+    """Of the scores for queries asked one by one, on the validation split; a small one allows none.
+
+    Every video is asked whole: the few that are asked in windows would not teach what many windows do to probabilities.
+    """
     assert job.val_set is not None
     if len(job.val_set.records) < FEWEST_VIDEOS:
         return None
