@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mrnet.config import LossConfig, RunConfig
-from mrnet.losses import Losses, compute_losses, total_loss
+from mrnet.losses import Losses, clip_loss, compute_losses, listwise_loss, total_loss
+from mrnet.model.clip_head import ClipOutputs
 from mrnet.model.mrnet import Embeddings, MRNet
 from mrnet.temporal import iou_map, union_iou
 from mrnet.types import QueryProtocol
@@ -121,3 +122,48 @@ def test_no_queries_share_a_video_with_themselves_only(tiny: Callable[..., RunCo
     losses = compute_losses(embeddings, target, MOMENTS[:1], DURATIONS[:1], LossConfig())
     assert losses.video.item() == pytest.approx(0.0, abs=1e-6)
     assert torch.isfinite(losses.sentence)
+
+
+def test_the_listwise_loss_by_hand() -> None:
+    """Logits 0 and ln 3 say 1/4 and 3/4; IoUs 1 and 1/2, squared, say 4/5 and 1/5."""
+
+    class TwoProposals:
+        def iou_logits(self) -> torch.Tensor:
+            return torch.tensor([[0.0, math.log(3)]])
+
+    config = LossConfig(proposal_loss="listwise", listwise_power=2)
+    loss = listwise_loss(TwoProposals(), torch.tensor([[1.0, 0.5]]), config)  # type: ignore[arg-type]
+    assert loss.item() == pytest.approx(0.8 * math.log(0.8 / 0.25) + 0.2 * math.log(0.2 / 0.75))
+
+
+def test_what_clips_say_by_hand(tiny: Callable[..., RunConfig], batch_inputs: tuple[torch.Tensor, ...]) -> None:
+    """Four clips; the moment is the second and the third, which say 0.1 too much before and nothing wrong after."""
+    embeddings, _ = setup(tiny, batch_inputs, "single")
+    inside = torch.tensor([[-20.0, 20.0, 20.0, -20.0]])
+    reach = torch.tensor([[[9.0, 9.0], [0.225, 0.375], [0.475, 0.125], [9.0, 9.0]]])
+    said = ClipOutputs(inside, torch.zeros(1, 4, 2), reach)
+    one = replace(embeddings, clips=said, map_of_query=torch.tensor([0]))
+    span_cost = (1 - 0.5 / 0.6) + 0.1
+    assert clip_loss(one, torch.tensor([[[0.25, 0.75]]])).item() == pytest.approx(
+        math.log(2) + span_cost, abs=1e-5
+    )
+    # A moment between the middles of the second and the third counts as in the nearer one.
+    short = torch.tensor([[[0.4, 0.45]]])
+    nearest = replace(one, clips=said._replace(inside=torch.tensor([[-20.0, 20.0, -20.0, -20.0]])))
+    span_cost = (1 - 0.05 / 0.6) + (0.4 - 0.15) + (0.75 - 0.45)
+    assert clip_loss(nearest, short).item() == pytest.approx(math.log(2) + span_cost, abs=1e-5)
+
+
+def test_what_has_no_weight_is_not_computed(
+    tiny: Callable[..., RunConfig], batch_inputs: tuple[torch.Tensor, ...]
+) -> None:
+    embeddings, target = setup(tiny, batch_inputs, "single")
+    losses = compute_losses(embeddings, target, MOMENTS, DURATIONS, LossConfig(contrastive_weight=0))
+    assert (losses.video.item(), losses.sentence.item(), losses.clip.item()) == (0, 0, 0)
+    assert losses.iou.item() > 0
+
+
+def test_the_clip_loss_counts_in_full_in_late_epochs() -> None:
+    config = LossConfig(sparsity_weight=10, contrastive_weight=0.1, clip_weight=2.0)
+    total = total_loss(parts(0.4), config, full=False, batch_size=4)
+    assert total.item() == pytest.approx(1 + 2 * 5 + 0.01 * (0.1 * 5 + 4))

@@ -65,3 +65,12 @@ def test_released_quirk_of_learned_proposals_with_added_boundary() -> None:
     assert found[2, 2] == 4.0
     assert found[2, 5] == 4.0 + 9.0
     assert found[0, 7] == 3.0 + 6.0
+
+
+def test_the_mean_of_a_proposal_is_that_of_its_clips() -> None:
+    found = proposals(features="mean")(CLIPS)[0, 0]
+    valid = valid_cells(8, [3, 2])
+    for i in range(8):
+        for j in range(8):
+            expected = CLIPS[0, i : j + 1, 0].mean() if valid[i, j] else torch.zeros(())
+            torch.testing.assert_close(found[i, j], expected)

@@ -12,7 +12,8 @@ from mrnet.model.retention import MaskableRetention, decay_mask
 def retention(**changes: Any) -> MaskableRetention:
     settings: dict[str, Any] = {
         "num_clips": 3, "dim": 4, "heads": 2, "projections": "modality", "tied_initialisation": False,
-        "attention": "all", "mask": "both", "gamma": 0.5, "bidirectional": True, "doubled_diagonal": True,
+        "attention": "all", "mask": "both", "mask_on": "logits", "gamma": 0.5,
+        "bidirectional": True, "doubled_diagonal": True,
         "softmax": True, "zero_linear_retention": False, "dropout": 0.0,
     }  # fmt: skip
     torch.manual_seed(0)
@@ -122,3 +123,21 @@ def test_padding_queries_changes_nothing(softmax: bool, projections: str) -> Non
     padded_text, padded_clips = layer(padded, clips, torch.tensor([[True, True, False, False]]))
     torch.testing.assert_close(padded_text[:, :2], plain_text)
     torch.testing.assert_close(padded_clips, plain_clips)
+
+
+def test_a_mask_on_weights_takes_attention_away_and_one_on_logits_evens_it_out() -> None:
+    """Where all logits are equal, a mask on them changes nothing; on the weights, attention falls with the decay."""
+    clips, text = torch.zeros(1, 3, 4), torch.zeros(1, 0, 4)
+    values = torch.tensor([[[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]])
+    for mask_on, expected in {
+        "logits": [1 / 3, 1 / 3, 1 / 3],
+        "weights": [1 / 1.75, 0.5 / 1.75, 0.25 / 1.75],
+    }.items():
+        layer = retention(attention="video", mask="decay", mask_on=mask_on, doubled_diagonal=False, heads=1)
+        with torch.no_grad():
+            layer.output.weight.copy_(torch.eye(4))
+            layer.output.bias.zero_()
+            layer.projections.video["v"] = torch.nn.Identity()  # type: ignore[operator, union-attr]
+            layer.projections.video["q"].weight.zero_()  # type: ignore[union-attr, operator]
+            _, mixed = layer(text, clips + values, torch.ones(1, 0, dtype=torch.bool))
+        assert mixed[0, 0, :3].tolist() == pytest.approx(expected)

@@ -1,5 +1,6 @@
 """A trained model as a scorer: who sees whom, what is computed once, what is refused."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 from mrnet.config import DecodeConfig, ModelConfig
 from mrnet.errors import FeatureShapeError
 from mrnet.model.mrnet import MRNet
-from mrnet.retrieval.trained import EncodedVideo, TrainedScorer, fuse_scores
+from mrnet.retrieval.trained import EncodedVideo, TrainedScorer, expected_iou, fuse_scores
 from mrnet.temporal import cell_moments, resample
 from mrnet.types import QueryProtocol
 
@@ -176,3 +177,23 @@ def test_training_mode_is_left(tiny_model: Make) -> None:
     assert torch.equal(scorer.candidates(video, queries(3)).scores, expected)
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_expected_iou_by_hand() -> None:
+    """Of clips 0, 0-1 and 3, the likeliest two overlap by half; the third, which is unlikely, takes no part."""
+    cells = torch.tensor([[0, 0], [0, 1], [3, 3]])
+    logits = torch.tensor([[0.0, math.log(3), -1.0]])
+    assert expected_iou(logits, cells, 2).tolist() == [pytest.approx([0.25 + 0.75 / 2, 0.75 + 0.25 / 2, 0])]
+    thirds = torch.zeros(1, 3)
+    assert expected_iou(thirds, cells, 64).tolist() == [pytest.approx([0.5, 0.5, 1 / 3])]
+
+
+def test_a_scorer_ranks_by_expected_iou_where_asked(tiny_model: Make) -> None:
+    model = build(tiny_model())
+    scorer = TrainedScorer(model, DecodeConfig(rank_by="expected_iou", expected_among=5))
+    video = scorer.encode_video(rows(), 40.0)
+    found = scorer.candidates(video, queries(2))
+    embeddings = model.embed(video.clips, queries(2)[None], torch.ones(1, 2, dtype=torch.bool), "single")
+    expected = expected_iou(embeddings.iou_logits(), model.valid.nonzero(), 5)
+    torch.testing.assert_close(found.scores, expected.masked_fill(expected == 0, float("-inf")))
+    assert (found.scores > 0).sum(dim=1).tolist() == [5, 5]

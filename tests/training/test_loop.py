@@ -138,7 +138,7 @@ def test_two_processes_reach_the_result_of_one(
     expected, found = tensors(one), tensors(two)
     for name, value in expected.items():
         torch.testing.assert_close(
-            found[name], value, atol=2e-5, rtol=1e-4, msg=lambda text, n=name: f"{n}: {text}"
+            found[name], value, atol=2e-4, rtol=1e-4, msg=lambda text, n=name: f"{n}: {text}"
         )
     first, second = (json.loads((run / "run.json").read_text())["history"] for run in (one, two))
     for a, b in zip(first, second, strict=True):
@@ -338,3 +338,19 @@ def test_a_checkpoint_that_does_not_fit_is_refused(config: Callable[..., RunConf
 def test_cuda_trains(precision: str, config: Callable[..., RunConfig], tmp_path: Path) -> None:
     run = train(config(train={"precision": precision}), tmp_path / "run")
     assert run.epoch == 3
+
+
+def test_a_resumed_run_goes_on_averaging(
+    config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    averaged = config(train={"averaging": 0.9})
+    train(averaged, tmp_path / "whole", cpu=True)
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(averaged, tmp_path / "parts", cpu=True)
+    train(averaged, tmp_path / "parts", resume=True, cpu=True)
+    assert_same_to_the_bit(tmp_path / "whole", tmp_path / "parts")
+    last = sorted((tmp_path / "whole" / "checkpoints").iterdir())[-1]
+    answering, trained = (load_file(last / f"{name}.safetensors") for name in ("model", "unaveraged"))
+    assert not torch.equal(answering["query_iou.weight"], trained["query_iou.weight"])

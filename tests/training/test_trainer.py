@@ -13,7 +13,7 @@ from mrnet.errors import ConfigError, TrainingError
 from mrnet.losses import compute_losses, total_loss
 from mrnet.model.mrnet import MRNet
 from mrnet.temporal import iou_map
-from mrnet.training.trainer import Trainer, make_accelerator
+from mrnet.training.trainer import Trainer, learning_rate, make_accelerator
 from mrnet.types import Query, Span, VideoRecord
 
 
@@ -105,3 +105,24 @@ def test_a_loss_that_is_not_finite_names_the_batch(tiny: Callable[..., RunConfig
 def test_precision_that_the_device_lacks(tiny: Callable[..., RunConfig]) -> None:
     with pytest.raises(ConfigError, match=r"^train\.precision fp16 needs a CUDA device: use fp32, or bf16$"):
         make_accelerator(tiny(train={"precision": "fp16"}).train, cpu=True)
+
+
+def test_the_cosine_falls_to_nothing(tiny: Callable[..., RunConfig]) -> None:
+    train = tiny(train={"schedule": "cosine", "milestones": [], "epochs": 4, "lr": 0.1}).train
+    assert [learning_rate(train, epoch) for epoch in (1, 2, 3, 4)] == pytest.approx(
+        [0.1, 0.05 * (1 + 0.5**0.5), 0.05, 0.05 * (1 - 0.5**0.5)]
+    )
+
+
+def test_the_average_of_weights_by_hand(tiny: Callable[..., RunConfig]) -> None:
+    """The first step's weights, then a quarter of every new step's."""
+    trainer = make(tiny(train={"averaging": 0.75}))
+    trainer.begin_epoch(1)
+    seen = []
+    for _ in range(3):
+        trainer.step(batch())
+        seen.append(trainer.network.query_iou.weight.detach().clone())
+    expected = 0.75 * (0.75 * seen[0] + 0.25 * seen[1]) + 0.25 * seen[2]
+    torch.testing.assert_close(trainer.result.query_iou.weight, expected)
+    assert make(tiny()).result is not None
+    assert make(tiny()).average is None
