@@ -54,6 +54,26 @@ def test_sentences_that_are_refused(minilm: Backbone) -> None:
     assert fails(minilm, " ") == "the query is empty (got ' '); describe the moment to find"
 
 
+@pytest.mark.parametrize(
+    ("sentence", "is_known"),
+    [
+        ("a dog jumps into the water", True),
+        ("when does the skateboarder somersault?", True),
+        ("Zoë", True),
+        ("dachshund skateboarding", True),
+        ("2 + 2", True),
+        ("ein Hund springt ins Wasser", False),
+        ("una mujer corta el pan", False),
+        ("собака прыгает в воду", False),
+        ("犬", False),
+        ("كلب يقفز في الماء", False),
+        ("犬 dog", True),
+    ],
+)
+def test_which_sentences_look_like_english(minilm: Any, sentence: str, is_known: bool) -> None:
+    assert minilm.knows(sentence) == is_known
+
+
 def test_the_package_is_the_folder_that_it_holds(minilm: Backbone, no_network: list[Any]) -> None:
     pytest.importorskip("sentence_transformers")
     path = minilm_folder()

