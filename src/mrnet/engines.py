@@ -89,6 +89,10 @@ class Engine(Protocol):
         """
         ...
 
+    def query_note(self, kind: QueryKind, query: str) -> str:
+        """What to know about the answer to a query because of its words; empty where nothing."""
+        ...
+
 
 class TrainedEngine:
     """A trained model, and the encoders of the features that it was trained on.
@@ -152,6 +156,10 @@ class TrainedEngine:
         """As of :class:`Engine`."""
         rows = encode_sources(self._backbone(kind), sources)
         return fill_columns(torch.from_numpy(np.concatenate(rows)), kind, self.spec.query_widths)
+
+    def query_note(self, kind: QueryKind, query: str) -> str:
+        """As of :class:`Engine`."""
+        return _query_note(self._backbones.get(kind), query)
 
     def _backbone(self, modality: Modality) -> Backbone:
         with self._lock:
@@ -240,3 +248,16 @@ class UntrainedEngine:
     def encode_queries(self, kind: QueryKind, sources: Sequence[str | Path]) -> Tensor:  # noqa: ARG002
         """As of :class:`Engine`; sentences alone."""
         return self.untrained.encode_queries([str(source) for source in sources])
+
+    def query_note(self, kind: QueryKind, query: str) -> str:  # noqa: ARG002
+        """As of :class:`Engine`."""
+        return _query_note(self.untrained.text, query)
+
+
+def _query_note(backbone: Backbone | None, query: str) -> str:
+    knows = getattr(backbone, "knows", None)  # most encoders cannot tell
+    if backbone is not None and knows is not None and not knows(query):
+        return (
+            f"the query seems not to be in English, which is all that {backbone.name} knows: write it in English"
+        )
+    return ""

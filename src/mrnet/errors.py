@@ -33,6 +33,10 @@ class VideoError(MRNetError):
     """A video file is missing or will not decode."""
 
 
+class VideoCutOffError(VideoError):
+    """A video ends before its time; all of its frames that are there were given before."""
+
+
 class AudioError(MRNetError):
     """A sound file is missing, holds no sound or will not decode."""
 

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, overload
@@ -23,7 +23,7 @@ from mrnet.features.cache import FeatureCache
 from mrnet.features.extraction.pipeline import encode_all
 from mrnet.features.registry import make_recogniser
 from mrnet.features.store.pca import Pca
-from mrnet.media.video import probe
+from mrnet.media.video import falls_short, probe
 from mrnet.provenance import Provenance
 from mrnet.retrieval.aligned import PACKAGED_TEXT, PACKAGED_VIDEO, AlignedVideo
 from mrnet.retrieval.calibration import calibrated
@@ -46,12 +46,14 @@ class ReadyVideo:
         duration_s: its length in seconds.
         path: the file, where it was one.
         said: in it, by its subtitles, where there are any.
+        note: what to know about every answer out of it; empty where nothing.
     """
 
     encoded: Any
     duration_s: float
     path: Path | None = None
     said: Said | None = None
+    note: str = ""
 
 
 class Predictor:
@@ -162,6 +164,8 @@ class Predictor:
     ) -> ReadyVideo:
         """Encode a video once, to ask it many queries.
 
+        A file that ends before its time is taken as far as it goes, and its answers say so.
+
         Args:
             video: a video file, or its features ``(r, c)`` from the backbone that the scorer was made for.
             duration_s: length in seconds; needed with features whose rate is not known.
@@ -173,14 +177,17 @@ class Predictor:
             FeatureError: the scorer was made for features that no registered backbone makes.
             DataError: the length is needed and not given, or not positive.
         """
-        made_for, path, said = self.engine.provenance, None, None
+        made_for, path, said, note = self.engine.provenance, None, None, ""
         if isinstance(video, str | Path):
             path = Path(video)
-            if duration_s is None:
-                duration_s = probe(path).duration_s
+            stated_s = probe(path).duration_s
             array, where = self._rows(path), str(path)
             with self._lock:
                 said = None if self._subtitles is None else self._subtitles.read(path)
+            reached_s = self._length_s(array, stated_s)
+            if falls_short(reached_s, stated_s):
+                note = f"the video ends at {reached_s:.1f} s of {stated_s:.1f} s: the file is incomplete"
+            duration_s = duration_s or reached_s
         else:
             check_provenance(provenance, made_for, "video")
             array, where = np.asarray(video, dtype=np.float32), "the given array"
@@ -198,7 +205,7 @@ class Predictor:
             raise DataError(f"duration_s is {duration_s}: give the video's length in seconds")
         with self._lock:
             rows = torch.from_numpy(np.ascontiguousarray(array))
-            return ReadyVideo(self.engine.scorer.encode_video(rows, duration_s), duration_s, path, said)
+            return ReadyVideo(self.engine.scorer.encode_video(rows, duration_s), duration_s, path, said, note)
 
     def check_hears(self) -> None:
         """Refuse, where nothing takes spoken queries.
@@ -257,20 +264,39 @@ class Predictor:
         several = query is not None and not isinstance(query, str)
         sources: Sequence[str | Path] = query if several else [query if speech is None else Path(speech)]  # type: ignore[assignment, list-item]
         _check_count(k)
-        ready = video if isinstance(video, ReadyVideo) else None
-        answers = self._by_words_alone(video, sources, k) if kind == "text" else None
-        if answers is None:
-            self.engine.check_kind(kind)
-            self._check_known(k)
-            answers = []
-            for start in range(0, len(sources), _QUERIES_AT_ONCE):
-                some = sources[start : start + _QUERIES_AT_ONCE]
-                with self._lock:
-                    # First, as what is wrong with a query is soon known.
-                    features = self.engine.encode_queries(kind, some)
-                    ready = ready or self.encode_video(video)  # type: ignore[arg-type]
-                    answers += self._answers(ready, features, [str(source) for source in some], kind, k, note)
+        answers = list(self._find_each(video, sources, kind, k, note))
         return answers if several else answers[0]
+
+    def find_each(
+        self, video: ReadyVideo | str | Path, queries: Sequence[str], k: int | None = 5
+    ) -> Iterator[Answer]:
+        """:meth:`find` for very many sentences: answers come one by one, and take no memory if they are not kept."""
+        _check_count(k)
+        return self._find_each(video, queries, "text", k)
+
+    def _find_each(
+        self,
+        video: ReadyVideo | str | Path,
+        sources: Sequence[str | Path],
+        kind: QueryKind,
+        k: int | None,
+        note: str = "",
+    ) -> Iterator[Answer]:
+        by_words = self._by_words_alone(video, sources, k) if kind == "text" else None
+        if by_words is not None:
+            yield from by_words
+            return
+        self.engine.check_kind(kind)
+        self._check_known(k)
+        ready = video if isinstance(video, ReadyVideo) else None
+        for start in range(0, len(sources), _QUERIES_AT_ONCE):
+            some = sources[start : start + _QUERIES_AT_ONCE]
+            with self._lock:
+                # First, as what is wrong with a query is soon known.
+                features = self.engine.encode_queries(kind, some)
+                ready = ready or self.encode_video(video)  # type: ignore[arg-type]
+                answers = self._answers(ready, features, [str(source) for source in some], kind, k, note)
+            yield from answers
 
     def find_features(self, video: ReadyVideo, query: Tensor, k: int | None = 5) -> Answer:
         """:meth:`find` with ``(1, q)`` query features in place of a sentence; what is said is not searched."""
@@ -305,6 +331,7 @@ class Predictor:
             if said is not None and is_quoted(query):
                 answers.append(_quoted(query, spoken[:k], said, video.duration_s, video.path))
                 continue
+            notes = (note, video.note, _note(video, query))
             moments = interleave(_shown(seen, calibration, every=k is None), spoken)[:k]
             answers.append(
                 Answer(
@@ -316,7 +343,7 @@ class Predictor:
                     score_name="score" if calibration is None else "probability",
                     answered_by=by,
                     video=video.path,
-                    note="; ".join(filter(None, (note, _note(video, query)))),
+                    note="; ".join(filter(None, (*notes, self.engine.query_note(kind, query)))),
                     calibrated_on="" if calibration is None else calibration.footage,
                     curve=curve,
                 )
@@ -350,6 +377,11 @@ class Predictor:
                 "probabilities: ask for a number of moments"
             )
 
+    def _length_s(self, rows: Rows, stated_s: float) -> float:
+        """Of a video of a stated length, what its rows cover, in seconds: nothing beyond is promised."""
+        rate = self.engine.video_backbone().rate
+        return stated_s if rate is None else min(stated_s, len(rows) / rate)
+
     def _rows(self, path: Path) -> Rows:
         """``(r, c)`` of a video file, out of the cache where it was encoded before."""
         backbone = self.engine.video_backbone()
@@ -358,7 +390,7 @@ class Predictor:
         if found is not None:
             return found
         with self._lock:
-            [(_, outcome)] = encode_all({path.name: path}, backbone, workers=1)
+            [(_, outcome)] = encode_all({path.name: path}, backbone, workers=1, take_cut_off=True)
         if isinstance(outcome, str):
             raise VideoError(outcome)
         if self._cache is not None:

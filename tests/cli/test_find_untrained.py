@@ -4,12 +4,16 @@ import csv
 import io
 import json
 import sys
+import weakref
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 
-from mrnet.media.audio import SAMPLE_RATE, read_audio
+from mrnet.answer import Answer
+from mrnet.media.audio import SAMPLE_RATE, read_audio, write_audio
 from mrnet.retrieval.aligned import ClassBridge
 from tests.cli.conftest import Command
 from tests.media.test_microphone import Microphone
@@ -76,6 +80,84 @@ def test_many_queries(command: Command, video: Path) -> None:
     assert command.refuses("find", video, "--queries", "q.txt") == (
         "mrnet: error: q.txt: holds no query; write one a line"
     )
+
+
+def test_as_many_queries_as_one_likes(command: Command, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are asked some at a time, and an answer is let go before those of the next are made."""
+    monkeypatch.setattr("mrnet.predictor._QUERIES_AT_ONCE", 4)
+    alive: weakref.WeakSet[Answer] = weakref.WeakSet()
+    most = 0
+
+    class Counted(Answer):
+        __hash__ = object.__hash__
+
+        def __init__(self, *values: Any, **named: Any) -> None:
+            nonlocal most
+            super().__init__(*values, **named)
+            alive.add(self)
+            most = max(most, len(alive))
+
+    monkeypatch.setattr("mrnet.predictor.Answer", Counted)
+    queries = [f"{count} dogs" for count in range(40)]
+    Path("q.txt").write_text("\n".join(queries))
+    for form in ("--json", "--csv", "-k1"):
+        most = 0
+        status, out, err = command("find", video, "--queries", "q.txt", form)
+        assert (status, err) == (0, "")
+        assert 4 <= most <= 10
+    assert [line for line in out.splitlines() if line in queries] == queries
+    documents = json.loads(command("find", video, "--queries", "q.txt", "--json")[1])
+    assert [document["query"] for document in documents] == queries
+    Path("q.txt").write_text("\n".join([*queries, "dog " * 300]))
+    assert "the query has 302 tokens" in command.refuses("find", video, "--queries", "q.txt", "--json")
+
+
+def test_a_video_that_ends_early(command: Command, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with av.open(str(tmp_path / "cut.mp4"), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(160):
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 255, (48, 64, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    data = Path("cut.mp4").read_bytes()
+    Path("cut.mp4").write_bytes(data[: len(data) // 2])
+    for _ in range(2):  # the second time out of the cache
+        status, out, err = command("find", "cut.mp4", "a dog", "--json")
+        assert status == 0
+        document = json.loads(out)
+        assert 9 <= document["duration_s"] <= 10.5
+        assert document["best_guess"]["end_s"] <= document["duration_s"]
+        assert err == (
+            f"the video ends at {document['duration_s']:.1f} s of 20.0 s: the file is incomplete; nothing in this "
+            "video changes enough for this encoder to tell its moments apart\n"
+        )
+        assert document["note"] == err.removesuffix("\n")
+    Path("cut.mp4").write_bytes(data[:4000])
+    assert command.refuses("find", "cut.mp4", "a dog").startswith("mrnet: error: cut.mp4: ")
+
+
+def test_a_language_that_the_encoder_does_not_know(command: Command, video: Path) -> None:
+    note = "the query seems not to be in English, which is all that minilm-l6-v2 knows: write it in English"
+    status, out, err = command("find", video, "ein Hund springt ins Wasser", "--json")
+    assert (status, err) == (0, note + "\n")
+    assert json.loads(out)["note"] == note
+    Path("q.txt").write_text("собака прыгает в воду\na dog\n犬\n")
+    status, out, err = command("find", video, "--queries", "q.txt", "--csv")
+    assert (status, err) == (0, note + " (2 of 3 queries)\n")
+
+
+def test_a_recording_of_nothing(command: Command, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "mrnet.predictor.make_recogniser", lambda *_: lambda path: f"{len(read_audio(path))} bells"
+    )
+    write_audio("a.wav", np.zeros(16_000, np.float32))
+    silent = "mrnet: error: a.wav: is silent; record it again"
+    assert command.refuses("find", video, "--speech", "a.wav", "--recogniser", "hf:x") == silent
+    write_audio("a.wav", np.full(16_000, 0.1, np.float32))
+    out = command("find", video, "--speech", "a.wav", "--recogniser", "hf:x", "--json")[1]
+    assert json.loads(out)["note"] == "heard: 16000 bells"
 
 
 @pytest.mark.usefixtures("unsure")

@@ -23,6 +23,7 @@ STEADY = [Fraction(k, 25) for k in range(150)]
 NTSC = [Fraction(k * 1001, 30_000) for k in range(180)]
 UNSTEADY = list(accumulate(np.random.default_rng(1).integers(15, 80, 149).tolist(), initial=0))
 VARIABLE = [Fraction(time_ms, 1000) for time_ms in UNSTEADY]
+INDEX_FIRST = {"movflags": "faststart"}
 B_FRAMES = {"bf": "3", "g": "40", "x264-params": "b-pyramid=normal"}
 
 SOURCES: dict[str, dict[str, Any]] = {
@@ -228,6 +229,29 @@ def test_a_video_that_ends_early(tmp_path: Path, exact: bool) -> None:
         str(caught.value),
     )
     assert [path.name[:4] for path in (tmp_path / "clips").iterdir()] == ["a_01"]
+
+
+def test_up_to_where_a_video_breaks_off(tmp_path: Path) -> None:
+    """Within a frame, which does not decode."""
+    path = tmp_path / "a.mp4"
+    write_footage(tmp_path / "whole.mp4", STEADY)
+    with av.open(str(tmp_path / "whole.mp4")) as whole, av.open(str(path), "w", options=INDEX_FIRST) as written:
+        stream = written.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                written.mux(packet)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    times_s: list[float] = []
+    with pytest.raises(av.FFmpegError), av.open(str(path)) as container:
+        times_s.extend(frame.time for frame in container.decode(video=0))
+    assert 1.5 < times_s[-1] < 5
+    [clip] = cut(path, [Moment(1.0, times_s[-1] + 0.5, 0.9)], tmp_path / "clips", exact=True)
+    indices = read_footage(clip).indices
+    assert indices == list(range(25, 25 + len(indices)))
+    assert indices[-1] >= round(times_s[-1] * 25) - 16  # what threads of the decoder held is lost
+    with pytest.raises(VideoError, match="reading fails after"):
+        cut(path, [Moment(1.0, times_s[-1] + 2, 0.9)], tmp_path / "clips", exact=True)
 
 
 @pytest.mark.parametrize("exact", [False, True])

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from mrnet.errors import OutputError, VideoError
+from mrnet.errors import OutputError, VideoCutOffError, VideoError
 from mrnet.media.video import VideoInfo, probe, sample_frames, write_video
 
 
@@ -263,10 +263,13 @@ def test_cut_in_half_with_its_index(tmp_path: Path) -> None:
     write_faststart(path, noise(80))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert probe(path).duration_s == 10.0
+    times_s: list[float] = []
     with pytest.raises(
-        VideoError, match=r"the video stops at 4\.\d s of 10\.0 s; the file is incomplete, copy or download"
+        VideoCutOffError, match=r"the video stops at 4\.\d s of 10\.0 s; the file is incomplete, copy or download"
     ):
-        list(sample_frames(path, 8, (24, 32)))
+        times_s.extend(time_s for time_s, _ in sample_frames(path, 8, (24, 32)))
+    assert times_s == [k / 8 for k in range(len(times_s))]
+    assert 4 <= times_s[-1] < 5
 
 
 def test_cut_in_half_without_a_stated_length(tmp_path: Path) -> None:

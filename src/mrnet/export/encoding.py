@@ -100,6 +100,8 @@ def _decoded(stretch: Stretch, index: int) -> Iterator[tuple[float, VideoFrame |
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
+                if count and stretch.is_reached(time_s):  # half a frame, where a video breaks off
+                    return
                 raise stretch.damaged(time_s, error) from error
             for frame in frames:
                 time_s = max(time_s, frame.time if frame.pts is not None else time_s)

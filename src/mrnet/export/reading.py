@@ -109,13 +109,17 @@ class Stretch:
                 return found_s, from_s
         raise VideoError(f"{self.video}: has no key frame, so nothing can be cut out of it; convert it again")
 
+    def is_reached(self, time_s: float) -> bool:
+        """Whether a track whose last frame ends then is whole, up to what a video may lack of its stated length."""
+        return time_s >= self.end_s - _SHORTFALL_S
+
     def check_reached(self, time_s: float) -> None:
         """Complain of a video that ends well before the moment does.
 
         Args:
             time_s: end of the last frame.
         """
-        if time_s < self.end_s - _SHORTFALL_S:
+        if not self.is_reached(time_s):
             raise VideoError(
                 f"{self.video}: the video stops at {time_s - self.origin_s:.1f} s, before moment {self.rank} ends "
                 f"({self.end_s - self.origin_s:.1f} s); the file is incomplete, copy or download it again"

@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from mrnet.errors import VideoError
+from mrnet.errors import VideoCutOffError, VideoError
 from mrnet.files import replacing
 from mrnet.media.container import media_reason, media_url, open_media, stated_duration
 from mrnet.media.cores import CORES
@@ -114,7 +114,9 @@ def sample_frames(
 
     Raises:
         VideoError: the file is missing, is not a video, holds no frame that can be decoded, has
-            timestamps that make no sense, or stops decoding before its end.
+            timestamps that make no sense, or stops decoding in its middle.
+        VideoCutOffError: it ends before its stated length or within a frame, as a copy that was broken off does; after
+            the last tick.
     """
     done = 0
     reformatter = VideoReformatter()  # one for all frames: each would set its own up anew
@@ -204,9 +206,10 @@ def _ticks_with_frames(path: Path, rate: float, decode: Decoder) -> Iterator[tup
                     tick += 1
                 shown, shown_s = frame, time_s
         except av.FFmpegError as error:
-            if _is_read_to_its_end(container, stream):  # half a frame at the end is no other fault
+            is_cut_off = shown is not None and _is_read_to_its_end(container, stream)
+            if is_cut_off:  # half a frame at the end is no other fault
                 _check_complete(path, shown_s, stated_s)
-            raise VideoError(
+            raise (VideoCutOffError if is_cut_off else VideoError)(
                 f"{path}: decoding fails after {shown_s:.1f} s ({media_reason(error)}); "
                 "the file is damaged, copy or download it again"
             ) from error
@@ -226,10 +229,15 @@ def _is_read_to_its_end(container: InputContainer, stream: VideoStream) -> bool:
         return True
 
 
+def falls_short(end_s: float, stated_s: float) -> bool:
+    """Whether a video that ends at a time, in seconds, ends well before its stated length."""
+    return end_s < (1 - _SHORTFALL_FRACTION) * stated_s - _SHORTFALL_S
+
+
 def _check_complete(path: Path, end_s: float, stated_s: float | None) -> None:
     """Complain of a video that ends well before its stated length, if it states one."""
-    if stated_s is not None and end_s < (1 - _SHORTFALL_FRACTION) * stated_s - _SHORTFALL_S:
-        raise VideoError(
+    if stated_s is not None and falls_short(end_s, stated_s):
+        raise VideoCutOffError(
             f"{path}: the video stops at {end_s:.1f} s of {stated_s:.1f} s; "
             "the file is incomplete, copy or download it again"
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.tensorboard import SummaryWriter
+from tensorboardX import SummaryWriter
 
 from mrnet.config import Calibration, ModelSpec, RunConfig, VideoLengths
 from mrnet.data.dataset import Batch, MomentDataset, epoch_batches, load_batches, part_of

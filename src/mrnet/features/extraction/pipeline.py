@@ -11,7 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
-from mrnet.errors import MRNetError
+from mrnet.errors import MRNetError, VideoCutOffError
 from mrnet.features.backbone import Backbone, Rows, join_rows
 from mrnet.media.cores import share_cores
 
@@ -50,7 +50,9 @@ class _State:
         return self.reason or join_rows(backbone.kind, self.parts)
 
 
-def encode_all(sources: Mapping[str, Source], backbone: Backbone, workers: int) -> Outcomes:
+def encode_all(
+    sources: Mapping[str, Source], backbone: Backbone, workers: int, *, take_cut_off: bool = False
+) -> Outcomes:
     """Encode sources; batches are filled across them, and one that fails stops no other.
 
     Memory does not grow with the length of a source, its rows aside.
@@ -59,6 +61,7 @@ def encode_all(sources: Mapping[str, Source], backbone: Backbone, workers: int) 
         sources: id -> file or sentence, started in this order.
         backbone: the encoder.
         workers: number of threads.
+        take_cut_off: whether of a video that ends before its time there are the rows up to there, and no failure.
 
     Raises:
         MemoryError: as it says.
@@ -76,7 +79,10 @@ def encode_all(sources: Mapping[str, Source], backbone: Backbone, workers: int) 
             if event.ends:
                 running -= 1
                 state.ended = True
-                if event.error is not None:
+                some = (
+                    take_cut_off and isinstance(event.error, VideoCutOffError) and (state.parts or state.waiting)
+                )
+                if event.error is not None and not some:
                     state.reason = _reason(event.error)
             else:
                 state.waiting += 1
