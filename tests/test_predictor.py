@@ -424,7 +424,7 @@ def test_probabilities_beside_what_is_said(
 ) -> None:
     """What was said has none; and where it is found, the query is in the video."""
     video.with_suffix(".srt").write_text(SRT)
-    made_up = Calibration(bias=2, weights=(0, 0, -4, 0), threshold=0.9, footage="the made up")
+    made_up = Calibration(bias=2, weights=(0, 0, -4, 0, 0), threshold=0.9, footage="the made up")
     path = save_untrained(tmp_path / "sure", config, spec.model_copy(update={"calibration": made_up}))
     predictor = Predictor.load(path, device="cpu")
     answer = predictor.find(video, "he says that the battery is dead", k=None)

@@ -74,3 +74,14 @@ def test_the_mean_of_a_proposal_is_that_of_its_clips() -> None:
         for j in range(8):
             expected = CLIPS[0, i : j + 1, 0].mean() if valid[i, j] else torch.zeros(())
             torch.testing.assert_close(found[i, j], expected)
+
+
+def test_means_are_fused_with_the_ends_as_anything_else_is() -> None:
+    """Against the convolution of start, mean and end side by side; the bias does not reach invalid cells."""
+    fused = proposals(features="mean", boundary="concat")
+    assert fused.fuse is not None
+    clips = torch.randn(3, 8, 2, generator=torch.Generator().manual_seed(0))
+    means, valid = proposals(features="mean")(clips), valid_cells(8, [3, 2])
+    starts, ends = clips.transpose(1, 2)[..., :, None], clips.transpose(1, 2)[..., None, :]
+    joined = torch.cat([starts.expand_as(means), means, ends.expand_as(means)], dim=1)
+    torch.testing.assert_close(fused(clips), fused.fuse(joined) * valid)

@@ -68,6 +68,8 @@ class ProposalMap(nn.Module):
         """``(m, t, d)`` clips to the ``(m, d, t, t)`` map; invalid cells are 0 before any fusing."""
         x = clips.transpose(1, 2)  # (m, d, t)
         num_clips = x.shape[-1]
+        if self.fuse is not None and self.averaged:
+            return self._map(self._fused_means(x, self.fuse), num_clips)
         # (m, d, valid cells, diagonal by diagonal)
         inner = self._means(x) if self.averaged else torch.cat(self._levels(x), dim=-1)
         if self.boundary == "concat":
@@ -78,12 +80,22 @@ class ProposalMap(nn.Module):
             features = inner + ends
         else:
             features = inner
-        flat = features.new_zeros(*features.shape[:2], num_clips * num_clips)
-        flat[..., self.starts * num_clips + self.ends] = features
-        proposal_map = flat.view(*flat.shape[:2], num_clips, num_clips)
+        proposal_map = self._map(features, num_clips)
         if self.fuse is not None:
             proposal_map = self.fuse(proposal_map)
         return proposal_map
+
+    def _map(self, features: Tensor, num_clips: int) -> Tensor:
+        flat = features.new_zeros(*features.shape[:2], num_clips * num_clips)
+        flat[..., self.starts * num_clips + self.ends] = features
+        return flat.view(*flat.shape[:2], num_clips, num_clips)
+
+    def _fused_means(self, x: Tensor, fuse: nn.Conv2d) -> Tensor:
+        """Start, mean and end fused: by three products a clip, as the mean of products is the product of the mean."""
+        first, inner, last = F.conv1d(x, torch.cat(fuse.weight[..., 0].chunk(3, dim=1))).chunk(3, dim=1)
+        ends = first[..., self.starts] + last[..., self.ends]
+        assert fuse.bias is not None
+        return ends + self._means(inner) + fuse.bias[:, None]
 
     def _means(self, x: Tensor) -> Tensor:
         sums = F.pad(at_least_float32(x).cumsum(dim=-1), (1, 0))
