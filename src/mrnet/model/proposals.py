@@ -87,19 +87,20 @@ class ProposalMap(nn.Module):
 
     def _map(self, features: Tensor, num_clips: int) -> Tensor:
         flat = features.new_zeros(*features.shape[:2], num_clips * num_clips)
-        flat[..., self.starts * num_clips + self.ends] = features
+        flat = flat.index_copy(-1, self.starts * num_clips + self.ends, features)
         return flat.view(*flat.shape[:2], num_clips, num_clips)
 
     def _fused_means(self, x: Tensor, fuse: nn.Conv2d) -> Tensor:
         """Start, mean and end fused: by three products a clip, as the mean of products is the product of the mean."""
         first, inner, last = F.conv1d(x, torch.cat(fuse.weight[..., 0].chunk(3, dim=1))).chunk(3, dim=1)
-        ends = first[..., self.starts] + last[..., self.ends]
+        ends = first.index_select(-1, self.starts) + last.index_select(-1, self.ends)
         assert fuse.bias is not None
         return ends + self._means(inner) + fuse.bias[:, None]
 
     def _means(self, x: Tensor) -> Tensor:
         sums = F.pad(at_least_float32(x).cumsum(dim=-1), (1, 0))
-        means: Tensor = (sums[..., self.ends + 1] - sums[..., self.starts]) / (self.ends + 1 - self.starts)
+        totals = sums.index_select(-1, self.ends + 1) - sums.index_select(-1, self.starts)
+        means: Tensor = totals / (self.ends + 1 - self.starts)
         return means.to(x.dtype)
 
     def _levels(self, x: Tensor) -> list[Tensor]:
