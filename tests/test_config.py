@@ -25,8 +25,8 @@ from mrnet.model.mrnet import MRNet
 from mrnet.provenance import Provenance
 
 ALL = {
-    "activitynet", "activitynet-speech", "charades", "charades-c3d", "charades-speech", "charades-vgg", "demo",
-    "qvhighlights", "tacos", "tacos-speech",
+    "activitynet", "activitynet-speech", "charades", "charades-c3d", "charades-speech", "charades-vgg",
+    "clip-small", "demo", "mrnet-plus", "qvhighlights", "tacos", "tacos-speech",
 }  # fmt: skip
 
 # Spec section 9, typed in by hand: joint width, hidden, query width, temperatures, the two IoUs and heads
@@ -231,7 +231,7 @@ class TestRecipes:
     def test_unknown_recipe(self) -> None:
         assert refusal(recipe="activitnet") == (
             "unknown recipe 'activitnet': choose one of activitynet, activitynet-speech, charades, charades-c3d, "
-            "charades-speech, charades-vgg, demo, qvhighlights, tacos, tacos-speech"
+            "charades-speech, charades-vgg, clip-small, demo, mrnet-plus, qvhighlights, tacos, tacos-speech"
         )
 
     @pytest.mark.parametrize("name", sorted(ALL))
@@ -306,7 +306,7 @@ class TestOverrides:
             ),
             (
                 "decode.nms=0.5",
-                "recipe activitynet: unknown key 'decode.nms'; known here: nms_threshold, score_power",
+                "recipe activitynet: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by, expected_among",
             ),
             (
                 "model.layers=four",

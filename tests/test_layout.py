@@ -17,6 +17,7 @@ WITHOUT_TESTS = {
     "export/reading.py": "what both of them read",
     "export/words.py": "what test_tables and test_subtitles read",
     "features/encoders/networks.py": "parts of several encoders, tested with each of them",
+    "model/clip_head.py": "three linear layers, tested with their loss in test_losses",
     "retrieval/scorer.py": "a record and an interface, spoken in test_run",
     "types.py": "records only",
 }

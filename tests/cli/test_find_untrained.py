@@ -207,6 +207,7 @@ def test_what_becomes_of_moments(command: Command, video: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("unsure")
 def test_what_is_said(command: Command, video: Path) -> None:
     Path("a.srt").write_text("1\n00:00:01,000 --> 00:00:02,500\nThe battery's dead.\n")
     status, out, err = command("find", video, "he says that the battery is dead")

@@ -120,14 +120,14 @@ class CellHead(nn.Module):
 
     def __init__(self, *, valid: Tensor, dim: int) -> None:
         super().__init__()
-        self.register_buffer("cells", valid.flatten().nonzero()[:, 0], persistent=False)
-        self.cells: Tensor
+        self.register_buffer("valid", valid, persistent=False)
+        self.valid: Tensor
         self.iou = nn.Linear(dim, dim)
         self.contrastive = nn.Linear(dim, dim)
 
     def forward(self, proposal_map: Tensor) -> tuple[Tensor, Tensor]:
         """As :meth:`ProposalHead.forward`."""
-        cells = F.gelu(proposal_map.flatten(2).index_select(-1, self.cells).transpose(1, 2))
+        cells = F.gelu(proposal_map[:, :, self.valid].transpose(1, 2))
         return self.iou(cells), self.contrastive(cells)
 
 

@@ -94,7 +94,7 @@ class MRNet(nn.Module):
             dropout=config.clip_dropout,
             input_norm=config.input_norm,
         )
-        self.query_norm = nn.LayerNorm(config.query_dim) if config.input_norm else nn.Identity()
+        self.query_norm = nn.LayerNorm(config.query_dim) if config.input_norm else None
         self.query_encoder = nn.Linear(config.query_dim, config.dim)
         self.fusion = GatedFusion(config.dim, config.dropout) if config.fusion == "gate" else None
         self.transformer = RetentionTransformer(config) if config.transformer else None
@@ -178,7 +178,7 @@ class MRNet(nn.Module):
         proposals: tuple[Tensor, Tensor] | None = None,
     ) -> Embeddings:
         """:meth:`forward` from clips that :meth:`encode_video` gave, and from what :meth:`embed_proposals` did."""
-        text = self.query_encoder(self.query_norm(queries))
+        text = self.query_encoder(queries if self.query_norm is None else self.query_norm(queries))
         num_videos = len(clips)
         video_of_query = query_mask.nonzero()[:, 0]
         if self.config.has_own_maps(protocol):
