@@ -73,7 +73,7 @@ def test_a_moment_is_found_where_it_is_in_the_video() -> None:
     [[first], [second], [third]] = rank(windowed.candidates(video, column(7, 3, 5)), 1, 0.5)
     assert first[:3] == (5.0, 6.0, 1.0)
     assert second[:3] == (10.0, 11.0, 1.0)
-    assert third == (5.0, 6.0, -1.0)
+    assert third[:3] == (5.0, 6.0, -1.0)
 
 
 def test_windows_that_are_not_kept_are_encoded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
