@@ -112,5 +112,5 @@ def encode_sources(backbone: Backbone, sources: Sequence[str | Path]) -> list[Ro
 
 def join_rows(kind: Modality, parts: Sequence[Rows]) -> Rows:
     """The features of a source from those of its inputs: one after the other for video, their mean for a query."""
-    rows = np.concatenate(parts)
+    rows = np.concatenate(parts) if len(parts) > 1 else parts[0]
     return rows if kind == "video" else rows.mean(axis=0, keepdims=True)

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import save_file
 
 from mrnet.errors import OutputError
 from mrnet.features.backbone import Rows
-from mrnet.files import write_bytes
+from mrnet.files import replacing
 from mrnet.provenance import Provenance
 
 log = logging.getLogger(__name__)
@@ -95,9 +95,10 @@ class FeatureCache:
             return
         about = json.dumps({"name": video.name, "backbone": provenance.backbone, "text": text})
         try:
-            write_bytes(path, save({"rows": np.ascontiguousarray(rows)}, {_METADATA: about}))
+            with replacing(path) as part:  # as a file, not as bytes: of a long video those would be as many again
+                save_file({"rows": np.ascontiguousarray(rows)}, part, {_METADATA: about})
             self._prune()
-        except (OutputError, OSError) as error:
+        except (OutputError, OSError, SafetensorError) as error:
             log.warning("the encoded video is not kept for the next question: %s", error)
 
     def entries(self) -> list[Entry]:

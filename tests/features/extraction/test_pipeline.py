@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,25 @@ def test_held_inputs_do_not_grow_with_a_source() -> None:
     encode(backbone, "a 500", "b 500", workers=2)
     # Queued (2 + 4), in the batch (4), and one in the hand of each thread.
     assert backbone.most_held <= 12
+
+
+def test_rows_are_kept_in_one_piece() -> None:
+    """Not as the many arrays that batches give, which would lie scattered among those of later batches."""
+    given: list[weakref.ref[np.ndarray]] = []
+
+    class Watched(Counting):
+        def encode(self, inputs: Sequence[Input]) -> list[np.ndarray]:
+            rows = super().encode(inputs)
+            given.extend(weakref.ref(row) for row in rows)
+            return rows
+
+        def prepare(self, source: str | Path) -> Iterator[Input]:
+            for item in super().prepare(source):
+                assert sum(row() is not None for row in given) <= 3 * self.batch_size
+                yield item
+
+    assert encode(Watched(), "a 500")["a"] == [index for index in range(500) for _ in range(2)]
+    assert len(given) == 500
 
 
 @pytest.mark.parametrize("name", ["huge", "greedy"])

@@ -5,11 +5,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
 
 from mrnet.errors import MRNetError, VideoCutOffError
 from mrnet.features.backbone import Backbone, Rows, join_rows
@@ -37,17 +39,30 @@ class _Event:
 
 @dataclass(slots=True)
 class _State:
-    """A source under way: its rows, how many of its inputs are in the batch, and whether more may come."""
+    """A source under way: its rows and room for more, how many of its inputs are in the batch, whether more come."""
 
-    parts: list[Rows] = field(default_factory=list)
+    rows: Rows | None = None
+    count: int = 0
     waiting: int = 0
     ended: bool = False
     reason: str = ""
 
+    def take(self, rows: Rows) -> None:
+        """Keep rows in one piece: many small ones, made between batches, would break up the memory that those need."""
+        total = self.count + len(rows)
+        if self.rows is None or total > len(self.rows):
+            kept, self.rows = self.rows, np.empty((2 * total, rows.shape[1]), np.float32)
+            if kept is not None:
+                self.rows[: self.count] = kept[: self.count]
+        self.rows[self.count : total] = rows
+        self.count = total
+
     def outcome(self, backbone: Backbone) -> Outcome:
-        if not self.reason and not self.parts:
+        if self.reason:
+            return self.reason
+        if self.rows is None:
             return "there is nothing in it to encode"
-        return self.reason or join_rows(backbone.kind, self.parts)
+        return join_rows(backbone.kind, [self.rows[: self.count]])
 
 
 def encode_all(
@@ -80,7 +95,7 @@ def encode_all(
                 running -= 1
                 state.ended = True
                 some = (
-                    take_cut_off and isinstance(event.error, VideoCutOffError) and (state.parts or state.waiting)
+                    take_cut_off and isinstance(event.error, VideoCutOffError) and (state.count or state.waiting)
                 )
                 if event.error is not None and not some:
                     state.reason = _reason(event.error)
@@ -95,7 +110,7 @@ def encode_all(
                         states[source_id].reason = outcome
                         preparation.drop(source_id)
                     else:
-                        states[source_id].parts.append(outcome)
+                        states[source_id].take(outcome)
                 batch = []
             for source_id in dict.fromkeys(touched):
                 state = states[source_id]
