@@ -112,9 +112,10 @@ class ModelConfig(_Section):
     head_layers: Natural = Field(
         4, description="L: how many are stacked; 0 leaves them out, so that proposals do not see each other"
     )
-    iou_score: Literal["cosine", "dot"] = Field(
+    iou_score: Literal["cosine", "readout"] = Field(
         "cosine",
-        description="the IoU score's logit: 10 x cosine of query and proposal, or their product over the root of dim",
+        description="the IoU score's logit: 10 x cosine of query and proposal; or readout, the proposal's product with one "
+        "learned vector over the root of dim, for proposals that know the query already",
     )
     clip_head: bool = Field(
         False, description="every clip also says by itself where the moment is, which loss.clip_weight trains"
@@ -162,6 +163,10 @@ class ModelConfig(_Section):
             raise ValueError("doubled_diagonal false needs bidirectional true and mask decay or both")
         if self.fusion != "none" and self.transformer and self.attention in ("all", "plain"):
             raise ValueError(f"fusion {self.fusion} joins clips with one query: it takes attention video or off")
+        if self.iou_score == "readout" and not self.video_depends_on_query:
+            raise ValueError(
+                "iou_score readout does not look at the query: it takes fusion gate, or attention all"
+            )
         if self.mask_on == "weights" and not self.softmax:
             raise ValueError("mask_on weights needs softmax true: without it, the logits are the weights")
         if self.zero_linear_retention and (self.softmax or self.projections != "modality"):

@@ -179,7 +179,10 @@ class TestTrainRefuses:
         [
             ("layers", "override 'layers' is not of the form key=value, e.g. model.layers=4"),
             ("model.layers=[", "override 'model.layers=[': '[' is not a YAML value"),
-            ("decode.nms=1", "recipe demo: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by, expected_among"),
+            (
+                "decode.nms=1",
+                "recipe demo: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by, expected_among",
+            ),
             (
                 "train.epochs=0",
                 "recipe demo: train.epochs: Input should be greater than or equal to 1, got 0",

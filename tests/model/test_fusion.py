@@ -75,9 +75,9 @@ def test_the_scale_of_features_does_not_matter_behind_a_norm(
 def test_proposals_by_themselves(
     tiny_model: Callable[..., ModelConfig], batch_inputs: tuple[torch.Tensor, ...]
 ) -> None:
-    """Without convolutions: a linear layer upon GELU of the cell; the logit is a product over the root of the width."""
+    """Without convolutions: a linear layer upon GELU of the cell; the logit is read out of it, whatever the query."""
     torch.manual_seed(0)
-    model = MRNet(tiny_model(head_layers=0, iou_score="dot", proposals="mean")).eval()
+    model = MRNet(tiny_model(head_layers=0, iou_score="readout", proposals="mean")).eval()
     video, queries, mask = batch_inputs
     seen: list[torch.Tensor] = []
     model.proposal_map.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
@@ -88,5 +88,11 @@ def test_proposals_by_themselves(
             gelu(cells), model.proposal_head.iou.weight, model.proposal_head.iou.bias
         )
     torch.testing.assert_close(embeddings.iou_proposals, expected)
-    by_hand = (embeddings.iou_proposals[3] @ embeddings.iou_queries[3]) / model.config.dim**0.5
+    assert model.readout is not None
+    by_hand = embeddings.iou_proposals[3] @ model.readout.weight[0] / model.config.dim**0.5
     torch.testing.assert_close(embeddings.iou_logits()[3], by_hand)
+
+
+def test_a_readout_needs_proposals_that_know_the_query(tiny: Callable[..., RunConfig]) -> None:
+    with pytest.raises(ConfigError, match="iou_score readout does not look at the query: it takes fusion gate"):
+        tiny(model={"iou_score": "readout", "attention": "video"})

@@ -572,7 +572,9 @@ class TestFindRunConfig:
         path.write_text(path.read_text().replace("nms_threshold", "nms"))
         with pytest.raises(ConfigError) as caught:
             find_run_config(saved)
-        assert text_of(caught) == (f"{path}: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by, expected_among")
+        assert text_of(caught) == (
+            f"{path}: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by, expected_among"
+        )
 
     def test_of_nothing(self, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="is not a checkpoint: expected a folder with"):

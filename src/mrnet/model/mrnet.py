@@ -22,7 +22,7 @@ from mrnet.types import QueryProtocol
 @dataclass(frozen=True)
 class Embeddings:
     """What the losses and the scores are made of. Embeddings are float32 (float64 of such a model), L2-normalised but
-    for those of IoU under ``iou_score`` dot.
+    for those of IoU under ``iou_score`` readout.
 
     Attributes:
         iou_proposals: ``(m, v, d)`` IoU embeddings of the valid cells.
@@ -99,7 +99,9 @@ class MRNet(nn.Module):
         self.fusion = GatedFusion(config.dim, config.dropout) if config.fusion == "gate" else None
         self.transformer = RetentionTransformer(config) if config.transformer else None
         self.clip_head = ClipHead(config.dim) if config.clip_head else None
-        self.query_iou = nn.Linear(config.dim, config.dim)
+        # One of the two: the query's side of the IoU score, or what stands in its place.
+        self.query_iou = nn.Linear(config.dim, config.dim) if config.iou_score == "cosine" else None
+        self.readout = nn.Linear(config.dim, 1, bias=False) if config.iou_score == "readout" else None
         self.proposal_map = ProposalMap(
             num_clips=config.num_clips,
             pooling_counts=config.pooling_counts,
@@ -201,7 +203,7 @@ class MRNet(nn.Module):
         return Embeddings(
             iou_proposals=iou_proposals,
             contrastive_proposals=contrastive_proposals,
-            iou_queries=self._iou_side(self.query_iou(text)),
+            iou_queries=self._iou_queries(text),
             contrastive_queries=_normalise(text),
             map_of_query=map_of_query,
             video_of_query=video_of_query,
@@ -220,6 +222,13 @@ class MRNet(nn.Module):
         """``(m, t, d)`` to the IoU and contrastive embeddings of the valid cells, ``(m, v, d)``."""
         iou, contrastive = self.proposal_head(self.proposal_map(clips))
         return self._iou_side(iou), _normalise(contrastive)
+
+    def _iou_queries(self, text: Tensor) -> Tensor:
+        """``(n, d)`` what the IoU embeddings are multiplied with."""
+        if self.readout is not None:
+            return at_least_float32(self.readout.weight).expand(len(text), -1)
+        assert self.query_iou is not None
+        return self._iou_side(self.query_iou(text))
 
     def _iou_side(self, x: Tensor) -> Tensor:
         return _normalise(x) if self.config.iou_score == "cosine" else at_least_float32(x)
