@@ -306,7 +306,8 @@ class TestOverrides:
             ),
             (
                 "decode.nms=0.5",
-                "recipe activitynet: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by, expected_among",
+                "recipe activitynet: unknown key 'decode.nms'; "
+                "known here: nms_threshold, score_power, rank_by, expected_among",
             ),
             (
                 "model.layers=four",

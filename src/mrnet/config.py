@@ -114,8 +114,8 @@ class ModelConfig(_Section):
     )
     iou_score: Literal["cosine", "readout"] = Field(
         "cosine",
-        description="the IoU score's logit: 10 x cosine of query and proposal; or readout, the proposal's product with one "
-        "learned vector over the root of dim, for proposals that know the query already",
+        description="the IoU score's logit: 10 x cosine of query and proposal; or readout, the proposal's product with "
+        "one learned vector over the root of dim, for proposals that know the query already",
     )
     clip_head: bool = Field(
         False, description="every clip also says by itself where the moment is, which loss.clip_weight trains"

@@ -78,7 +78,8 @@ class TestTrainThenEvaluate:
             "mrnet: error: taken: cannot be written (File exists); choose another place"
         )
         assert command.refuses("evaluate", "--checkpoint", "run", "--set", "decode.nms=1") == (
-            "mrnet: error: run: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by, expected_among"
+            "mrnet: error: run: unknown key 'decode.nms'; "
+            "known here: nms_threshold, score_power, rank_by, expected_among"
         )
 
     def test_resume_of_a_finished_run(self, command: Command, data_set: list[str]) -> None:
@@ -165,13 +166,15 @@ class TestTrainRefuses:
     def test_no_recipe(self, command: Command) -> None:
         assert command.refuses("train", "--out", "run") == (
             "mrnet: error: say what to train with --recipe: one of activitynet, activitynet-speech, charades, "
-            "charades-c3d, charades-speech, charades-vgg, clip-small, demo, mrnet-plus, qvhighlights, tacos, tacos-speech"
+            "charades-c3d, charades-speech, charades-vgg, "
+            "clip-small, demo, mrnet-plus, qvhighlights, tacos, tacos-speech"
         )
 
     def test_unknown_recipe(self, command: Command) -> None:
         assert command.refuses("train", "--recipe", "demoo", "--out", "run") == (
             "mrnet: error: unknown recipe 'demoo': choose one of activitynet, activitynet-speech, charades, "
-            "charades-c3d, charades-speech, charades-vgg, clip-small, demo, mrnet-plus, qvhighlights, tacos, tacos-speech"
+            "charades-c3d, charades-speech, charades-vgg, "
+            "clip-small, demo, mrnet-plus, qvhighlights, tacos, tacos-speech"
         )
 
     @pytest.mark.parametrize(
@@ -181,7 +184,8 @@ class TestTrainRefuses:
             ("model.layers=[", "override 'model.layers=[': '[' is not a YAML value"),
             (
                 "decode.nms=1",
-                "recipe demo: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by, expected_among",
+                "recipe demo: unknown key 'decode.nms'; "
+                "known here: nms_threshold, score_power, rank_by, expected_among",
             ),
             (
                 "train.epochs=0",

@@ -295,7 +295,8 @@ class TestDamagedFiles:
         with pytest.raises(ConfigError) as caught:
             load_checkpoint(saved)
         assert text_of(caught) == (
-            f"{saved / 'mrnet.json'}: unknown key 'decode.soft_nms'; known here: nms_threshold, score_power, rank_by, expected_among"
+            f"{saved / 'mrnet.json'}: unknown key 'decode.soft_nms'; "
+            "known here: nms_threshold, score_power, rank_by, expected_among"
         )
 
     def test_field_removed(self, saved: Path) -> None:
