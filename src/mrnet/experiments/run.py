@@ -34,6 +34,7 @@ from mrnet.experiments.trained import SplitName, Trained
 from mrnet.features.store.writer import write_store
 from mrnet.files import make_directory, write_text
 from mrnet.provenance import Provenance
+from mrnet.retrieval.trained import TrainedScorer
 from mrnet.training.loop import train
 from mrnet.training.state import load_run_config, refuse_changes
 from mrnet.types import Moment, QueryProtocol
@@ -274,7 +275,7 @@ def _train_mrnet(work: _Work) -> Trained:
     return Trained(
         network=network,
         scorer=TrainedEngine(network, spec).scorer,
-        counted=TrainedEngine(plain, spec).scorer,
+        counted=TrainedScorer(plain, spec.decode),
         answers=answers,
         seconds=sum(record["seconds"] for record in run.history),
         epochs=run.epoch,

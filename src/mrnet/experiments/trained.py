@@ -32,7 +32,7 @@ class Trained:
     Attributes:
         network: its best epoch.
         scorer: asks it, on the CPU, as a user would.
-        counted: the same with plain convolutions, whose arithmetic can be counted.
+        counted: the same with plain convolutions, whose arithmetic can be counted, and every video whole.
         answers: split -> protocol -> ranked moments of every query.
         seconds: that training took.
         epochs: trained.
