@@ -42,7 +42,12 @@ def test_every_field_is_described(command: Command) -> None:
 
 def test_a_section(command: Command) -> None:
     fields = command("config", "decode")[1].splitlines()[::2]
-    assert fields == ["decode.nms_threshold = 0.5", "decode.score_power = 0.5"]
+    assert fields == [
+        "decode.nms_threshold = 0.5",
+        "decode.score_power = 0.5",
+        "decode.rank_by = score",
+        "decode.expected_among = 64",
+    ]
 
 
 def test_an_unknown_key(command: Command) -> None:
