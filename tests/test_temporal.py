@@ -11,6 +11,7 @@ from mrnet.temporal import (
     average_rows,
     cell_moments,
     check_width,
+    clip_middles,
     hull_iou,
     iou_map,
     resample,
@@ -91,3 +92,7 @@ def test_features_of_another_width_are_refused() -> None:
         "the query has features of width 4, but model.query_dim is 5: use the features the model was made for, or "
         "train with --set model.query_dim=4"
     )
+
+
+def test_clip_middles() -> None:
+    assert clip_middles(8, torch.device("cpu")).tolist() == [(i + 0.5) / 8 for i in range(8)]

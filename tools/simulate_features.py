@@ -34,13 +34,13 @@ from mrnet.features.registry import make_backbone
 from mrnet.features.store.writer import write_store
 from mrnet.files import new_directory, write_text
 from mrnet.provenance import Provenance
+from mrnet.retrieval.aligned import PACKAGED_TEXT
 from mrnet.types import Span, VideoRecord
 
 Rows = npt.NDArray[np.float32]
 Embeddings = Mapping[str, Rows]
 """Sentence -> ``(e,)`` of unit length."""
 
-ENCODER = "minilm-l6-v2"
 SPLITS = ("train", "val", "test")
 
 
@@ -177,7 +177,10 @@ def write_simulated(
     }
     details = {key: str(value) for key, value in asdict(settings).items()}
     made = Provenance(
-        backbone="simulated", dim=settings.dim, rows_per_s=settings.rows_per_s, details=details | {"of": ENCODER}
+        backbone="simulated",
+        dim=settings.dim,
+        rows_per_s=settings.rows_per_s,
+        details=details | {"of": PACKAGED_TEXT},
     )
     with new_directory(folder) as temporary:
         write_store(temporary / "videos.h5", videos.items(), made)
@@ -194,7 +197,7 @@ def write_simulated(
             "name": f"simulated-{folder.name}",
             "model": {"video_dim": settings.dim, "query_dim": width},
             "data": {split: f"{split}.json" for split in chosen}
-            | {"video_features": "videos.h5", "text_features": "text.h5", "text_backbone": ENCODER},
+            | {"video_features": "videos.h5", "text_features": "text.h5", "text_backbone": PACKAGED_TEXT},
         }
         write_text(
             temporary / SETTINGS, "# SIMULATED features, see tools/simulate_features.py\n" + yaml.safe_dump(tree)
@@ -216,7 +219,7 @@ def _annotations(records: Sequence[VideoRecord]) -> str:
 
 def embed(records: Sequence[VideoRecord]) -> tuple[Embeddings, Provenance]:
     """Embeddings of all sentences, and how they were made."""
-    backbone = make_backbone("text", ENCODER, device="cpu")
+    backbone = make_backbone("text", PACKAGED_TEXT, device="cpu")
     texts = sorted({query.text for record in records for query in record.queries})
     return dict(
         zip(texts, (rows[0] for rows in encode_sources(backbone, texts)), strict=True)

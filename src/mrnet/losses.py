@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mrnet.config import LossConfig
 from mrnet.model.mrnet import Embeddings
-from mrnet.temporal import hull_iou, union_iou
+from mrnet.temporal import clip_middles, hull_iou, union_iou
 
 _NEAR_CLIPS = 1.5  # from an end of a moment, where being near it has fallen to 1/e
 
@@ -86,7 +86,7 @@ def clip_loss(embeddings: Embeddings, fractions: Tensor) -> Tensor:
     assert embeddings.clips is not None
     logits, ends, reach = (part[embeddings.map_of_query] for part in embeddings.clips)
     num_clips = logits.shape[1]
-    middle = (torch.arange(num_clips, device=logits.device) + 0.5) / num_clips
+    middle = clip_middles(num_clips, logits.device)
     distance = (middle[:, None] - fractions[:, :, None]).abs().amin(dim=1)  # (n, t, 2)
     near = (-distance * num_clips / _NEAR_CLIPS).exp().to(ends.dtype)
     outside = (fractions[..., :1] - middle).clamp(min=0) + (middle - fractions[..., 1:]).clamp(min=0)  # (n, w, t)

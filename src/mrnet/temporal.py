@@ -61,6 +61,11 @@ def cell_moments(cells: Tensor, duration_s: Tensor | float, num_clips: int) -> T
     return edges * duration[..., None] / num_clips
 
 
+def clip_middles(num_clips: int, device: torch.device) -> Tensor:
+    """``(t,)`` the middle of every clip, as a fraction of the video."""
+    return (torch.arange(num_clips, device=device) + 0.5) / num_clips
+
+
 def iou_map(moments: Tensor, duration_s: Tensor, num_clips: int) -> Tensor:
     """IoU of every cell of the proposal map with ground-truth moments.
 

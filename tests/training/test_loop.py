@@ -61,6 +61,18 @@ def interrupt_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Run, "save_epoch", save_then_stop)
 
 
+def assert_resumed_as_if_never_interrupted(
+    config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config, folder / "whole", cpu=True)
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, folder / "parts", cpu=True)
+    train(config, folder / "parts", resume=True, cpu=True)
+    assert_same_to_the_bit(folder / "whole", folder / "parts")
+
+
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_resumed_run_ends_at_the_same_bits(
     epoch: int, config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -176,13 +188,7 @@ def test_drawn_queries_survive_a_resume(
     config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = config(train={"max_queries": 1})
-    train(drawn, tmp_path / "whole", cpu=True)
-    with monkeypatch.context() as patch:
-        interrupt_after(1, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train(drawn, tmp_path / "parts", cpu=True)
-    train(drawn, tmp_path / "parts", resume=True, cpu=True)
-    assert_same_to_the_bit(tmp_path / "whole", tmp_path / "parts")
+    assert_resumed_as_if_never_interrupted(drawn, tmp_path, monkeypatch)
 
 
 def test_checkpoint_is_selected_on_validation(config: Callable[..., RunConfig], tmp_path: Path) -> None:
@@ -344,13 +350,7 @@ def test_a_resumed_run_goes_on_averaging(
     config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     averaged = config(train={"averaging": 0.9})
-    train(averaged, tmp_path / "whole", cpu=True)
-    with monkeypatch.context() as patch:
-        interrupt_after(1, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train(averaged, tmp_path / "parts", cpu=True)
-    train(averaged, tmp_path / "parts", resume=True, cpu=True)
-    assert_same_to_the_bit(tmp_path / "whole", tmp_path / "parts")
+    assert_resumed_as_if_never_interrupted(averaged, tmp_path, monkeypatch)
     last = sorted((tmp_path / "whole" / "checkpoints").iterdir())[-1]
     answering, trained = (load_file(last / f"{name}.safetensors") for name in ("model", "unaveraged"))
     assert not torch.equal(answering["query_iou.weight"], trained["query_iou.weight"])

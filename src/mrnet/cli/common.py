@@ -43,7 +43,7 @@ def add_set(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """``--data DIR``."""
+    """``--data DIR``, which :func:`data_overlay` reads."""
     parser.add_argument(
         "--data",
         type=Path,
@@ -90,3 +90,16 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return value
+
+
+def data_overlay(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """The fields of the dataset in ``--data``; ``None`` without it.
+
+    Raises:
+        ConfigError, DataError: as of :func:`mrnet.data.own.load_dataset_overlay`.
+    """
+    if arguments.data is None:
+        return None
+    from mrnet.data.own import load_dataset_overlay
+
+    return load_dataset_overlay(arguments.data)

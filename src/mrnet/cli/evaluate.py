@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
-from mrnet.cli.common import add_data, add_encoder, add_memory_budget, add_set
+from mrnet.cli.common import add_data, add_encoder, add_memory_budget, add_set, data_overlay
 from mrnet.config import RunConfig, complete
 from mrnet.errors import ConfigError
 from mrnet.types import QueryKind, QueryProtocol
@@ -131,11 +131,9 @@ def _settings(arguments: argparse.Namespace) -> RunConfig:
                 f"--set {override}: of a checkpoint's configuration only data.*, decode.*, evaluation.* and "
                 "train.* can be changed"
             )
-    overlay = None
-    if arguments.data is not None:
-        from mrnet.data.own import load_dataset_overlay
-
-        overlay = {key: tree for key, tree in load_dataset_overlay(arguments.data).items() if key in changeable}
+    overlay = data_overlay(arguments)
+    if overlay is not None:
+        overlay = {key: tree for key, tree in overlay.items() if key in changeable}
     tree = find_run_config(arguments.checkpoint).model_dump(mode="json")
     return complete(tree, str(arguments.checkpoint), arguments.overrides, overlay)
 

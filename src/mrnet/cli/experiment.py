@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from mrnet.cli.common import add_data, add_set, positive
+from mrnet.cli.common import add_data, add_set, data_overlay, positive
 from mrnet.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -50,12 +50,7 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     from mrnet.experiments.definition import plan, read_experiment
 
     experiment = read_experiment(arguments.experiment)
-    overlay = None
-    if arguments.data is not None:
-        from mrnet.data.own import load_dataset_overlay
-
-        overlay = load_dataset_overlay(arguments.data)
-    planned = plan(experiment, arguments.overrides, overlay, arguments.only)
+    planned = plan(experiment, arguments.overrides, data_overlay(arguments), arguments.only)
     from mrnet.experiments.run import run_experiment
 
     failures = run_experiment(experiment, planned, arguments.out, test=arguments.test, jobs=arguments.jobs)

@@ -2,9 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mrnet.cli.common import add_data, add_memory_budget, add_set
+from mrnet.cli.common import add_data, add_memory_budget, add_set, data_overlay
 from mrnet.config import complete, load_recipe, recipe_names
 from mrnet.errors import ConfigError
 
@@ -80,11 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _config(arguments: argparse.Namespace) -> "RunConfig":
     """What to train, by the one option that says so."""
-    overlay: dict[str, Any] | None = None
-    if arguments.data is not None:
-        from mrnet.data.own import load_dataset_overlay
-
-        overlay = load_dataset_overlay(arguments.data)
+    overlay = data_overlay(arguments)
     if arguments.config is not None:
         from mrnet.weights.released import read_settings
 

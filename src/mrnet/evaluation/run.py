@@ -101,16 +101,22 @@ def evaluate_baselines(
     Returns:
         ``"constant"`` and ``"rank_only"`` -> metrics as :func:`evaluate_predictions`.
     """
+    return {
+        kind: evaluate_predictions(answer_baseline(kind, train, records, config.tious), records, config)
+        for kind in _BASELINES
+    }
+
+
+def answer_baseline(
+    kind: BaselineKind, train: Sequence[VideoRecord], records: Sequence[VideoRecord], tious: Sequence[float]
+) -> list[Prediction]:
+    """:func:`mrnet.evaluation.baselines.baseline_predictions`, each as the one moment of its query."""
     asked = [(record, query) for record in records for query in record.queries]
-    tables: dict[str, dict[str, float]] = {}
-    for kind in _BASELINES:
-        moments = baseline_predictions(kind, train, records, config.tious)[:, 0]
-        predictions = [
-            Prediction(query.qid, query.text, record.video_id, (Moment(float(start), float(end), 1.0),))
-            for (record, query), (start, end) in zip(asked, moments, strict=True)
-        ]
-        tables[kind] = evaluate_predictions(predictions, records, config)
-    return tables
+    moments = baseline_predictions(kind, train, records, tious)[:, 0]
+    return [
+        Prediction(query.qid, query.text, record.video_id, (Moment(float(start), float(end), 1.0),))
+        for (record, query), (start, end) in zip(asked, moments, strict=True)
+    ]
 
 
 def evaluate(

@@ -20,9 +20,9 @@ from mrnet.config import RunConfig, parse_config
 from mrnet.data.sources import DataSource, open_source
 from mrnet.engines import TrainedEngine
 from mrnet.errors import ConfigError, MRNetError, TrainingError
-from mrnet.evaluation.baselines import baseline_predictions
 from mrnet.evaluation.predictions import Prediction
 from mrnet.evaluation.report import evaluate_checkpoint
+from mrnet.evaluation.run import answer_baseline
 from mrnet.experiments.definition import BASELINES, Experiment, Network, PlannedRun
 from mrnet.experiments.references.clip_regressor import ClipRegressor
 from mrnet.experiments.references.detr import Detr
@@ -37,7 +37,7 @@ from mrnet.provenance import Provenance
 from mrnet.retrieval.trained import TrainedScorer
 from mrnet.training.loop import train
 from mrnet.training.state import load_run_config, refuse_changes
-from mrnet.types import Moment, QueryProtocol
+from mrnet.types import QueryProtocol
 from mrnet.version import __version__, git_commit
 from mrnet.weights.native import RUN_FILE, build_model, load_checkpoint
 
@@ -175,12 +175,7 @@ def _answer_baselines(
         scored = {}
         for split in splits:
             records = source.split(split)
-            moments = baseline_predictions(kind, source.split("train"), records, config.evaluation.tious)[:, 0]
-            asked = [(record, query) for record in records for query in record.queries]
-            predictions = [
-                Prediction(query.qid, query.text, record.video_id, (Moment(float(start), float(end), 1.0),))
-                for (record, query), (start, end) in zip(asked, moments, strict=True)
-            ]
+            predictions = answer_baseline(kind, source.split("train"), records, config.evaluation.tious)
             scored[split] = score({"single": predictions}, records, config.evaluation)
         result = Result(
             experiment=config.name,

@@ -133,9 +133,8 @@ def _prepare(
         train_set.resample_once(out)
     writer = SummaryWriter(out / "tensorboard", purge_step=run.epoch + 1) if accelerator.is_main_process else None
     trainer = Trainer(network, config, accelerator)
-    run.load_last(
-        trainer.network, trainer.optimizer, trainer.average
-    )  # now that the weights are where they will stay
+    # Now that the weights are where they will stay.
+    run.load_last(trainer.network, trainer.optimizer, trainer.average)
     return _Job(config, run, trainer, train_set, val_set, writer)
 
 

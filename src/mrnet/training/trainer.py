@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mrnet.config import RunConfig, TrainConfig
@@ -63,11 +63,7 @@ class Trainer:
         self._model, self._optimizer = accelerator.prepare(network, optimizer)
         self.network: MRNet = accelerator.unwrap_model(self._model)
         self.optimizer: torch.optim.Optimizer = self._optimizer.optimizer
-        self.average = (
-            AveragedModel(self.network, multi_avg_fn=_moving_average(train.averaging), use_buffers=True)
-            if train.averaging
-            else None
-        )
+        self.average = moving_average(self.network, train.averaging) if train.averaging else None
         self._epoch = 0
 
     @property
@@ -137,8 +133,10 @@ class Trainer:
         )
 
 
-def _moving_average(decay: float) -> Any:
-    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+def moving_average(network: nn.Module, decay: float) -> AveragedModel:
+    """A copy that follows the weights and statistics of a network: of each new one, 1 - ``decay`` is taken."""
+    follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(network, multi_avg_fn=follow, use_buffers=True)
 
 
 def learning_rate(config: TrainConfig, epoch: int) -> float:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from mrnet.config import ModelConfig
-from mrnet.experiments.references.parts import FusedClips, Inputs, middles
+from mrnet.experiments.references.parts import FusedClips, Inputs
 
 
 def test_clips_are_means_of_projected_rows(tiny_model: Callable[..., ModelConfig]) -> None:
@@ -29,7 +29,3 @@ def test_fused_clips_know_query_and_place(tiny_model: Callable[..., ModelConfig]
     assert same.shape == (8, 8)
     assert not torch.allclose(same, other)
     assert not torch.allclose(same[0], same[1])
-
-
-def test_middles(tiny_model: Callable[..., ModelConfig]) -> None:
-    assert middles(tiny_model(), torch.empty(0)).tolist() == [(i + 0.5) / 8 for i in range(8)]

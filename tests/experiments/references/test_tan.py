@@ -12,7 +12,7 @@ from mrnet.experiments.references.tan import map_loss, pooled_map
 def test_cells_hold_the_largest_of_their_clips() -> None:
     clips = torch.tensor([[[1.0, -1.0], [3.0, -5.0], [2.0, -2.0]]])
     expected = torch.tensor([[[[1.0, 3, 3], [0, 3, 3], [0, 0, 2]], [[-1.0, -1, -1], [0, -5, -2], [0, 0, -2]]]])
-    assert torch.equal(pooled_map(clips), expected)
+    assert torch.equal(pooled_map(3, 2)(clips), expected)
 
 
 def test_loss_is_against_scaled_iou() -> None:

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrnet.config import ModelConfig
-from mrnet.experiments.references.parts import Answers, FusedClips, Reference, middles
-from mrnet.temporal import hull_iou
+from mrnet.experiments.references.parts import Answers, FusedClips, Reference
+from mrnet.temporal import clip_middles, hull_iou
 
 
 class ClipRegressor(Reference):
@@ -24,7 +24,7 @@ class ClipRegressor(Reference):
     def forward(self, video: Tensor, queries: Tensor) -> Answers:
         clips = self.clips(video, queries)
         before, after = F.softplus(self.reach(clips)).unbind(dim=-1)
-        middle = middles(self.config, clips)
+        middle = clip_middles(self.config.num_clips, clips.device)
         spans = torch.stack([middle - before, middle + after], dim=-1)
         return Answers(spans, self.foreground(clips)[..., 0])
 
@@ -42,7 +42,7 @@ def clip_loss(answers: Answers, truth: Tensor) -> Tensor:
         truth: ``(n, 2)`` as fractions of the video.
     """
     num_clips = answers.logits.shape[1]
-    middle = (torch.arange(num_clips, device=truth.device) + 0.5) / num_clips
+    middle = clip_middles(num_clips, truth.device)
     inside = (middle >= truth[:, :1]) & (middle <= truth[:, 1:])
     central = (truth.mean(dim=1) * num_clips).long().clamp(max=num_clips - 1)
     inside |= ~inside.any(dim=1, keepdim=True) & (torch.arange(num_clips, device=truth.device) == central[:, None])

@@ -96,8 +96,3 @@ def transformer_settings(config: ModelConfig) -> dict[str, Any]:
         "batch_first": True,
         "norm_first": True,
     }
-
-
-def middles(config: ModelConfig, like: Tensor) -> Tensor:
-    """``(t,)`` the middle of every clip, as a fraction of the video."""
-    return (torch.arange(config.num_clips, device=like.device) + 0.5) / config.num_clips

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mrnet.config import ModelConfig
 from mrnet.experiments.references.parts import Answers, Inputs, Reference
+from mrnet.model.proposals import ProposalMap
 from mrnet.temporal import hull_iou
 
 _MIN_IOU, _MAX_IOU = 0.5, 1.0
@@ -21,6 +22,7 @@ class Tan(Reference):
         super().__init__(config)
         num_clips, hidden = config.num_clips, config.head_hidden
         self.inputs = Inputs(config)
+        self.pooled = pooled_map(num_clips, config.dim)
         self.proposals = nn.Conv2d(config.dim, hidden, 1)
         self.query = nn.Linear(config.dim, hidden)
         self.stack = nn.ModuleList(
@@ -36,7 +38,7 @@ class Tan(Reference):
 
     def forward(self, video: Tensor, queries: Tensor) -> Answers:
         clips, query = self.inputs(video, queries)
-        proposals = self.proposals(pooled_map(clips))
+        proposals = self.proposals(self.pooled(clips))
         x = F.normalize(proposals * self.query(query)[..., None, None], dim=1) * self.valid
         for convolution in self.stack:
             x = F.relu(convolution(x)) * self.valid
@@ -47,16 +49,16 @@ class Tan(Reference):
         return map_loss(answers, truth)
 
 
-def pooled_map(clips: Tensor) -> Tensor:
+def pooled_map(num_clips: int, dim: int) -> ProposalMap:
     """``(n, t, d)`` to ``(n, d, t, t)``: in cell (i, j) the largest of clips i to j, and 0 below the diagonal."""
-    num_clips = clips.shape[1]
-    pooled = clips.transpose(1, 2)
-    cells = pooled.new_zeros(*pooled.shape, num_clips)
-    for offset in range(num_clips):
-        start = torch.arange(num_clips - offset, device=clips.device)
-        pooled = pooled if offset == 0 else F.max_pool1d(pooled, 2, 1)
-        cells[:, :, start, start + offset] = pooled
-    return cells
+    return ProposalMap(
+        num_clips=num_clips,
+        pooling_counts=[num_clips - 1],
+        dim=dim,
+        features="pool",
+        boundary="none",
+        boundary_replaces_conv=False,
+    )
 
 
 def map_loss(answers: Answers, truth: Tensor) -> Tensor:

@@ -4,12 +4,11 @@ import copy
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mrnet.config import RunConfig
 from mrnet.data.dataset import MomentDataset
@@ -21,6 +20,7 @@ from mrnet.experiments.references.parts import Reference
 from mrnet.experiments.trained import SplitName, Trained
 from mrnet.retrieval.scorer import Candidates
 from mrnet.temporal import check_width, resample
+from mrnet.training.trainer import moving_average
 from mrnet.types import QueryProtocol
 
 _BATCH = 32  # queries
@@ -106,8 +106,7 @@ def train_reference(kind: type[Reference], config: RunConfig, source: DataSource
     )
     steps = settings.epochs * -(-len(examples.queries) // _BATCH)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
-    mean_of: Any = get_ema_multi_avg_fn  # untyped
-    averaged = AveragedModel(network, multi_avg_fn=mean_of(_AVERAGING), use_buffers=True)
+    averaged = moving_average(network, _AVERAGING)
     average = cast(Reference, averaged.module)
     best, best_epoch, best_score = average, 0, -math.inf
     for epoch in range(1, settings.epochs + 1):
