@@ -117,6 +117,7 @@ class ModelConfig(_Section):
         description="the IoU score's logit: 10 x cosine of query and proposal; or readout, the proposal's product with "
         "one learned vector over the root of dim, for proposals that know the query already",
     )
+    contrastive_head: bool = Field(True, description="proposals are also compared with the query by a cosine")
     clip_head: bool = Field(
         False, description="every clip also says by itself where the moment is, which loss.clip_weight trains"
     )
@@ -426,6 +427,8 @@ class RunConfig(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.loss.contrastive_weight > 0 and not self.model.contrastive_head:
+            raise ValueError("loss.contrastive_weight trains model.contrastive_head: set it, or the weight to 0")
         if self.model.clip_head != (self.loss.clip_weight > 0):
             raise ValueError("model.clip_head and loss.clip_weight go together: set both, or neither")
         if self.train.milestones and self.train.schedule == "cosine":

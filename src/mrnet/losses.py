@@ -103,6 +103,7 @@ def clip_loss(embeddings: Embeddings, fractions: Tensor) -> Tensor:
 
 def _positives(embeddings: Embeddings, target_iou: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
     """The top-k proposals of each query, ``(n, k, d)``, and their cosine minus the margin, ``(n, k)``."""
+    assert embeddings.contrastive_proposals is not None
     best = target_iou.topk(config.top_k, dim=1).indices
     proposals = embeddings.contrastive_proposals[embeddings.map_of_query[:, None], best]
     cosine = torch.einsum("nkd,nd->nk", proposals, embeddings.contrastive_queries)
@@ -128,6 +129,7 @@ def sentence_loss(embeddings: Embeddings, target_iou: Tensor, config: LossConfig
     Proposals of the video that overlap the moment by ``negative_iou`` or more count exp(0), as released.
     With one map a query, the video's maps made for its other queries take no part.
     """
+    assert embeddings.contrastive_proposals is not None
     _, positive = _positives(embeddings, target_iou, config)
     cosine = torch.einsum("nd,mvd->nmv", embeddings.contrastive_queries, embeddings.contrastive_proposals)
     maps = torch.arange(len(embeddings.video_of_map), device=cosine.device)

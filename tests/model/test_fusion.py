@@ -10,6 +10,7 @@ from mrnet.config import ModelConfig, RunConfig
 from mrnet.errors import ConfigError
 from mrnet.model.fusion import GatedFusion
 from mrnet.model.mrnet import MRNet
+from mrnet.retrieval.trained import fuse_scores
 
 
 def test_by_hand() -> None:
@@ -75,22 +76,22 @@ def test_the_scale_of_features_does_not_matter_behind_a_norm(
 def test_proposals_by_themselves(
     tiny_model: Callable[..., ModelConfig], batch_inputs: tuple[torch.Tensor, ...]
 ) -> None:
-    """Without convolutions: a linear layer upon GELU of the cell; the logit is read out of it, whatever the query."""
+    """Without convolutions: the logit is read out of GELU of the cell, whatever the query."""
     torch.manual_seed(0)
-    model = MRNet(tiny_model(head_layers=0, iou_score="readout", proposals="mean")).eval()
+    model = MRNet(tiny_model(head_layers=0, iou_score="readout", proposals="mean").model_copy(update={"contrastive_head": False})).eval()
     video, queries, mask = batch_inputs
     seen: list[torch.Tensor] = []
-    model.proposal_map.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    cells = model.proposal_map.cells
+    model.proposal_map.cells = lambda clips: seen.append(cells(clips)) or seen[0]  # type: ignore[method-assign]
     with torch.no_grad():
         embeddings = model(video, queries, mask, "single")
-        cells = seen[0][:, :, model.valid].transpose(1, 2)
-        expected = torch.nn.functional.linear(
-            gelu(cells), model.proposal_head.iou.weight, model.proposal_head.iou.bias
-        )
-    torch.testing.assert_close(embeddings.iou_proposals, expected)
+    torch.testing.assert_close(embeddings.iou_proposals, gelu(seen[0]))
     assert model.readout is not None
-    by_hand = embeddings.iou_proposals[3] @ model.readout.weight[0] / model.config.dim**0.5
+    by_hand = embeddings.iou_proposals[3] @ model.readout.weight[0]
     torch.testing.assert_close(embeddings.iou_logits()[3], by_hand)
+    assert embeddings.contrastive_proposals is None
+    scores = model.score(embeddings)
+    assert torch.equal(fuse_scores(scores.iou, scores.contrastive, 0.5), scores.iou)
 
 
 def test_a_readout_needs_proposals_that_know_the_query(tiny: Callable[..., RunConfig]) -> None:

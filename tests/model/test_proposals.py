@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 
 from mrnet.model.proposals import ProposalMap
@@ -85,3 +86,12 @@ def test_means_are_fused_with_the_ends_as_anything_else_is() -> None:
     starts, ends = clips.transpose(1, 2)[..., :, None], clips.transpose(1, 2)[..., None, :]
     joined = torch.cat([starts.expand_as(means), means, ends.expand_as(means)], dim=1)
     torch.testing.assert_close(fused(clips), fused.fuse(joined) * valid)
+
+
+@pytest.mark.parametrize("features", ["pool", "mean"])
+@pytest.mark.parametrize("boundary", ["none", "add", "concat"])
+def test_cells_are_those_of_the_map_row_by_row(features: str, boundary: str) -> None:
+    proposal_map = proposals(features=features, boundary=boundary)
+    clips = torch.randn(3, 8, 2)
+    expected = proposal_map(clips)[:, :, valid_cells(8, [3, 2])].transpose(1, 2)
+    torch.testing.assert_close(proposal_map.cells(clips), expected)

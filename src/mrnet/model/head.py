@@ -28,6 +28,7 @@ class ProposalHead(nn.Module):
         hidden: channels between.
         kernel: K.
         layers: L; (K - 1)·L must be even.
+        contrastive: whether there is a contrastive embedding.
         route: see :class:`mrnet.model.fast.stack.TiledStack`, as for the next.
         memory_budget: bytes that speed may cost.
 
@@ -51,6 +52,7 @@ class ProposalHead(nn.Module):
         hidden: int,
         kernel: int,
         layers: int,
+        contrastive: bool = True,
         route: Route = "auto",
         memory_budget: int | None = None,
     ) -> None:
@@ -64,7 +66,7 @@ class ProposalHead(nn.Module):
             conv.bias.requires_grad_(False)
         self.norms = nn.ModuleList(MapNorm(hidden) for _ in range(layers))
         self.iou = nn.Conv2d(hidden, dim, kernel_size=1)
-        self.contrastive = nn.Conv2d(hidden, dim, kernel_size=1)
+        self.contrastive = nn.Conv2d(hidden, dim, kernel_size=1) if contrastive else None
         weights = window_weights(valid, kernel, layers)
         for index, weight in enumerate(weights):
             self.register_buffer(f"weight_{index}", weight, persistent=False)
@@ -78,18 +80,19 @@ class ProposalHead(nn.Module):
             memory_budget=memory_budget,
         )
 
-    def forward(self, proposal_map: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, proposal_map: Tensor) -> tuple[Tensor, Tensor | None]:
         """Embed the proposals.
 
         Args:
             proposal_map: ``(m, d, t, t)`` features.
 
         Returns:
-            the IoU and the contrastive embeddings of the valid cells, both ``(m, v, d)``.
+            the IoU and the contrastive embeddings of the valid cells, both ``(m, v, d)``, the latter where there is one.
         """
         plan = self.stack.plan(proposal_map)
         hidden = self.convolve(proposal_map) if plan is None else self.stack(proposal_map, plan)
-        return _pointwise(self.iou, hidden), _pointwise(self.contrastive, hidden)
+        contrastive = None if self.contrastive is None else _pointwise(self.contrastive, hidden)
+        return _pointwise(self.iou, hidden), contrastive
 
     def convolve(self, x: Tensor) -> Tensor:
         """The stacked convolutions by the dense route: ``(m, d, t, t)`` to ``(m, v, hidden)``."""
@@ -112,23 +115,22 @@ class CellHead(nn.Module):
     """The two embeddings of each proposal by itself, without convolutions.
 
     Args:
-        valid: ``(t, t)`` bool.
         dim: d.
+        contrastive: whether there is a contrastive embedding.
+        readout: leave the IoU embedding to the one layer that reads the score out of it.
 
     Source: none in MRNet; see docs/evidence.md.
     """
 
-    def __init__(self, *, valid: Tensor, dim: int) -> None:
+    def __init__(self, *, dim: int, contrastive: bool, readout: bool) -> None:
         super().__init__()
-        self.register_buffer("valid", valid, persistent=False)
-        self.valid: Tensor
-        self.iou = nn.Linear(dim, dim)
-        self.contrastive = nn.Linear(dim, dim)
+        self.iou = nn.Identity() if readout else nn.Linear(dim, dim)
+        self.contrastive = nn.Linear(dim, dim) if contrastive else None
 
-    def forward(self, proposal_map: Tensor) -> tuple[Tensor, Tensor]:
-        """As :meth:`ProposalHead.forward`."""
-        cells = F.gelu(proposal_map[:, :, self.valid].transpose(1, 2))
-        return self.iou(cells), self.contrastive(cells)
+    def forward(self, cells: Tensor) -> tuple[Tensor, Tensor | None]:
+        """``(m, v, d)`` features of the valid cells to both embeddings, as of :meth:`ProposalHead.forward`."""
+        cells = F.gelu(cells)
+        return self.iou(cells), None if self.contrastive is None else self.contrastive(cells)
 
 
 def window_weights(valid: Tensor, kernel: int, layers: int) -> list[Tensor]:

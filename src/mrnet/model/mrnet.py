@@ -26,7 +26,7 @@ class Embeddings:
 
     Attributes:
         iou_proposals: ``(m, v, d)`` IoU embeddings of the valid cells.
-        contrastive_proposals: ``(m, v, d)``.
+        contrastive_proposals: ``(m, v, d)``; ``None`` of a model without ``contrastive_head``.
         iou_queries: ``(n, d)``.
         contrastive_queries: ``(n, d)``.
         map_of_query: ``(n,)`` index in [0, m) of the map that answers each query.
@@ -39,7 +39,7 @@ class Embeddings:
     """
 
     iou_proposals: Tensor
-    contrastive_proposals: Tensor
+    contrastive_proposals: Tensor | None
     iou_queries: Tensor
     contrastive_queries: Tensor
     map_of_query: Tensor
@@ -55,7 +55,12 @@ class Embeddings:
         return self.iou_scale * _products(self.iou_queries, self.iou_proposals, self.map_of_query)
 
     def contrastive_scores(self) -> Tensor:
-        """``(n, v)`` cosine of each query with the proposals of its own map. Source: docs/method.md, section 7."""
+        """``(n, v)`` cosine of each query with the proposals of its own map; 1 without a contrastive head.
+
+        Source: docs/method.md, section 7.
+        """
+        if self.contrastive_proposals is None:
+            return torch.ones_like(self.iou_logits())
         return _products(self.contrastive_queries, self.contrastive_proposals, self.map_of_query)
 
 
@@ -118,11 +123,14 @@ class MRNet(nn.Module):
                 hidden=config.head_hidden,
                 kernel=config.head_kernel,
                 layers=config.head_layers,
+                contrastive=config.contrastive_head,
                 route=route,
                 memory_budget=memory_budget,
             )
             if config.head_layers
-            else CellHead(valid=valid, dim=config.dim)
+            else CellHead(
+                dim=config.dim, contrastive=config.contrastive_head, readout=config.iou_score == "readout"
+            )
         )
 
     def encode_video(self, video: Tensor) -> Tensor:
@@ -130,14 +138,14 @@ class MRNet(nn.Module):
         clips: Tensor = self.clip_encoder(video)
         return clips
 
-    def embed_proposals(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+    def embed_proposals(self, clips: Tensor) -> tuple[Tensor, Tensor | None]:
         """The part of :meth:`embed` that all queries of a video share, for models whose clips no query touches.
 
         Args:
             clips: ``(b, t, d)`` from :meth:`encode_video`.
 
         Returns:
-            IoU and contrastive embeddings of the valid cells, both ``(b, v, d)``.
+            IoU and contrastive embeddings of the valid cells, both ``(b, v, d)``, the latter where there is a head.
 
         Raises:
             ValueError: the model's clips attend to queries.
@@ -177,7 +185,7 @@ class MRNet(nn.Module):
         queries: Tensor,
         query_mask: Tensor,
         protocol: QueryProtocol,
-        proposals: tuple[Tensor, Tensor] | None = None,
+        proposals: tuple[Tensor, Tensor | None] | None = None,
     ) -> Embeddings:
         """:meth:`forward` from clips that :meth:`encode_video` gave, and from what :meth:`embed_proposals` did."""
         text = self.query_encoder(queries if self.query_norm is None else self.query_norm(queries))
@@ -210,7 +218,7 @@ class MRNet(nn.Module):
             video_of_map=video_of_map,
             sparsity=at_least_float32(sparsity),
             num_videos=num_videos,
-            iou_scale=10.0 if self.config.iou_score == "cosine" else self.config.dim**-0.5,
+            iou_scale=10.0 if self.config.iou_score == "cosine" else 1.0,
             clips=None if self.clip_head is None else self.clip_head(clips),
         )
 
@@ -218,10 +226,13 @@ class MRNet(nn.Module):
         """Scores of the embedded queries. Source: docs/method.md, section 7."""
         return Scores(embeddings.iou_logits().sigmoid(), embeddings.contrastive_scores())
 
-    def _proposals(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+    def _proposals(self, clips: Tensor) -> tuple[Tensor, Tensor | None]:
         """``(m, t, d)`` to the IoU and contrastive embeddings of the valid cells, ``(m, v, d)``."""
-        iou, contrastive = self.proposal_head(self.proposal_map(clips))
-        return self._iou_side(iou), _normalise(contrastive)
+        if isinstance(self.proposal_head, CellHead):
+            iou, contrastive = self.proposal_head(self.proposal_map.cells(clips))
+        else:
+            iou, contrastive = self.proposal_head(self.proposal_map(clips))
+        return self._iou_side(iou), None if contrastive is None else _normalise(contrastive)
 
     def _iou_queries(self, text: Tensor) -> Tensor:
         """``(n, d)`` what the IoU embeddings are multiplied with."""

@@ -61,17 +61,19 @@ class ProposalMap(nn.Module):
         ends = [clips] + [start + offset for start, (offset, _) in zip(starts[1:], self.diagonals, strict=True)]
         self.register_buffer("starts", torch.cat(starts), persistent=False)
         self.register_buffer("ends", torch.cat(ends), persistent=False)
+        self.register_buffer("row_major", (torch.cat(starts) * num_clips + torch.cat(ends)).argsort(), persistent=False)
         self.starts: Tensor
         self.ends: Tensor
+        self.row_major: Tensor
 
     def forward(self, clips: Tensor) -> Tensor:
         """``(m, t, d)`` clips to the ``(m, d, t, t)`` map; invalid cells are 0 before any fusing."""
         x = clips.transpose(1, 2)  # (m, d, t)
         num_clips = x.shape[-1]
         if self.fuse is not None and self.averaged:
-            return self._map(self._fused_means(x, self.fuse), num_clips)
+            return self._map(self._fused_means(clips, self.fuse).transpose(1, 2), num_clips)
         # (m, d, valid cells, diagonal by diagonal)
-        inner = self._means(x) if self.averaged else torch.cat(self._levels(x), dim=-1)
+        inner = self._means(clips).transpose(1, 2) if self.averaged else torch.cat(self._levels(x), dim=-1)
         if self.boundary == "concat":
             features = torch.cat([x[..., self.starts], inner, x[..., self.ends]], dim=1)
         elif self.boundary == "add":
@@ -85,23 +87,35 @@ class ProposalMap(nn.Module):
             proposal_map = self.fuse(proposal_map)
         return proposal_map
 
+    def cells(self, clips: Tensor) -> Tensor:
+        """``(m, t, d)`` clips to the ``(m, v, d)`` valid cells of :meth:`forward`'s map, row by row.
+
+        Where proposals are averaged and their ends concatenated, the map itself is never made.
+        """
+        if self.fuse is not None and self.averaged:
+            return self._fused_means(clips, self.fuse).index_select(1, self.row_major)
+        flat = self(clips).flatten(2)
+        cells: Tensor = flat[..., (self.starts * clips.shape[1] + self.ends)[self.row_major]].transpose(1, 2)
+        return cells
+
     def _map(self, features: Tensor, num_clips: int) -> Tensor:
         flat = features.new_zeros(*features.shape[:2], num_clips * num_clips)
         flat = flat.index_copy(-1, self.starts * num_clips + self.ends, features)
         return flat.view(*flat.shape[:2], num_clips, num_clips)
 
-    def _fused_means(self, x: Tensor, fuse: nn.Conv2d) -> Tensor:
+    def _fused_means(self, clips: Tensor, fuse: nn.Conv2d) -> Tensor:
         """Start, mean and end fused: by three products a clip, as the mean of products is the product of the mean."""
-        first, inner, last = F.conv1d(x, torch.cat(fuse.weight[..., 0].chunk(3, dim=1))).chunk(3, dim=1)
-        ends = first.index_select(-1, self.starts) + last.index_select(-1, self.ends)
+        first, inner, last = (F.linear(clips, weight) for weight in fuse.weight[..., 0, 0].chunk(3, dim=1))
+        ends = first.index_select(1, self.starts) + last.index_select(1, self.ends)
         assert fuse.bias is not None
-        return ends + self._means(inner) + fuse.bias[:, None]
+        return ends + self._means(inner) + fuse.bias
 
-    def _means(self, x: Tensor) -> Tensor:
-        sums = F.pad(at_least_float32(x).cumsum(dim=-1), (1, 0))
-        totals = sums.index_select(-1, self.ends + 1) - sums.index_select(-1, self.starts)
-        means: Tensor = totals / (self.ends + 1 - self.starts)
-        return means.to(x.dtype)
+    def _means(self, clips: Tensor) -> Tensor:
+        """``(m, t, d)`` to ``(m, v, d)``"""
+        sums = F.pad(at_least_float32(clips).cumsum(dim=1), (0, 0, 1, 0))
+        totals = sums.index_select(1, self.ends + 1) - sums.index_select(1, self.starts)
+        means: Tensor = totals / (self.ends + 1 - self.starts)[:, None]
+        return means.to(clips.dtype)
 
     def _levels(self, x: Tensor) -> list[Tensor]:
         levels = [x]

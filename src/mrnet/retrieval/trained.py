@@ -52,11 +52,11 @@ class EncodedVideo:
 
     clips: Tensor
     duration_s: float
-    proposals: tuple[Tensor, Tensor] | None = None
+    proposals: tuple[Tensor, Tensor | None] | None = None
 
     @property
     def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in (self.clips, *(self.proposals or ())))
+        return sum(tensor.nbytes for tensor in (self.clips, *(self.proposals or ())) if tensor is not None)
 
 
 class TrainedScorer:

@@ -82,11 +82,12 @@ def gather_embeddings(embeddings: Embeddings) -> Embeddings:
     )
     videos, maps = gather(sizes[None]).unbind(dim=1)
     rank = dist.get_rank()
+    contrastive = embeddings.contrastive_proposals
     first_video, first_map = int(videos[:rank].sum()), int(maps[:rank].sum())
     return replace(
         embeddings,
         iou_proposals=gather(embeddings.iou_proposals),
-        contrastive_proposals=gather(embeddings.contrastive_proposals),
+        contrastive_proposals=None if contrastive is None else gather(contrastive),
         iou_queries=gather(embeddings.iou_queries),
         contrastive_queries=gather(embeddings.contrastive_queries),
         map_of_query=gather(embeddings.map_of_query + first_map),
