@@ -306,8 +306,7 @@ class TestOverrides:
             ),
             (
                 "decode.nms=0.5",
-                "recipe activitynet: unknown key 'decode.nms'; "
-                "known here: nms_threshold, score_power, rank_by, expected_among",
+                "recipe activitynet: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by",
             ),
             (
                 "model.layers=four",

@@ -228,12 +228,11 @@ class DecodeConfig(_Section):
 
     nms_threshold: Fraction = Field(0.5, description="moments overlapping a better one by more are dropped")
     score_power: float = Field(0.5, ge=0, description="p: power of the contrastive score")
-    rank_by: Literal["score", "expected_iou"] = Field(
+    rank_by: Literal["score", "expected_overlap"] = Field(
         "score",
-        description="score: of the proposal itself, as released; expected_iou: the IoU to be expected of it, where "
-        "the scores of the likeliest proposals are a distribution, as loss.proposal_loss listwise trains them",
+        description="score: of the proposal itself, as released; expected_overlap: the squared IoU to be expected of "
+        "it, where scores are a distribution, as loss.proposal_loss listwise trains them, and by model.clip_head",
     )
-    expected_among: Count = Field(64, description="with rank_by expected_iou: how many proposals count as likely")
 
 
 class TrainConfig(_Section):
@@ -258,6 +257,11 @@ class TrainConfig(_Section):
     milestones: list[Count] = Field(default=[], description="epochs after which lr is divided by 10")
     schedule: Literal["milestones", "cosine"] = Field(
         "milestones", description="how lr falls, epoch by epoch: at the milestones, or along half a cosine to 0"
+    )
+    paste: Fraction = Field(
+        0.0,
+        description="chance that a query is shown its moment in another video of the batch: all rows outside of the "
+        "moment are that video's; with protocol single",
     )
     averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0,
@@ -433,6 +437,12 @@ class RunConfig(_Section):
             raise ValueError("model.clip_head and loss.clip_weight go together: set both, or neither")
         if self.train.milestones and self.train.schedule == "cosine":
             raise ValueError("train.schedule cosine takes no train.milestones")
+        if self.train.paste and self.train.protocol == "joint":
+            raise ValueError("train.paste shows every query a video of its own: it takes train.protocol single")
+        if self.train.paste and self.loss.contrastive_weight > 0:
+            raise ValueError(
+                "train.paste takes loss.contrastive_weight 0: sentences of one video would be held for negatives"
+            )
         return self
 
     def without_paths(self) -> "RunConfig":

@@ -78,7 +78,11 @@ def test_proposals_by_themselves(
 ) -> None:
     """Without convolutions: the logit is read out of GELU of the cell, whatever the query."""
     torch.manual_seed(0)
-    model = MRNet(tiny_model(head_layers=0, iou_score="readout", proposals="mean").model_copy(update={"contrastive_head": False})).eval()
+    model = MRNet(
+        tiny_model(head_layers=0, iou_score="readout", proposals="mean").model_copy(
+            update={"contrastive_head": False}
+        )
+    ).eval()
     video, queries, mask = batch_inputs
     seen: list[torch.Tensor] = []
     cells = model.proposal_map.cells

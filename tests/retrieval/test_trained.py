@@ -9,8 +9,9 @@ from torch import Tensor
 
 from mrnet.config import DecodeConfig, ModelConfig
 from mrnet.errors import FeatureShapeError
+from mrnet.model.clip_head import ClipOutputs
 from mrnet.model.mrnet import MRNet
-from mrnet.retrieval.trained import EncodedVideo, TrainedScorer, expected_iou, fuse_scores
+from mrnet.retrieval.trained import EncodedVideo, TrainedScorer, expected_overlap, fuse_scores
 from mrnet.temporal import cell_moments, resample
 from mrnet.types import QueryProtocol
 
@@ -179,21 +180,25 @@ def test_training_mode_is_left(tiny_model: Make) -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_expected_iou_by_hand() -> None:
-    """Of clips 0, 0-1 and 3, the likeliest two overlap by half; the third, which is unlikely, takes no part."""
-    cells = torch.tensor([[0, 0], [0, 1], [3, 3]])
-    logits = torch.tensor([[0.0, math.log(3), -1.0]])
-    assert expected_iou(logits, cells, 2).tolist() == [pytest.approx([0.25 + 0.75 / 2, 0.75 + 0.25 / 2, 0])]
-    thirds = torch.zeros(1, 3)
-    assert expected_iou(thirds, cells, 64).tolist() == [pytest.approx([0.5, 0.5, 1 / 3])]
+def test_expected_overlap_by_hand() -> None:
+    """Of moments 0-1, 0-2 and 3-4 of a video of four clips: the squared IoU of the first two is a quarter."""
+    spans = torch.tensor([[0, 0.25], [0, 0.5], [0.75, 1]])
+    logits = torch.tensor([[0.0, math.log(2), 0.0]])  # a quarter, a half, a quarter
+    alone = expected_overlap(logits, spans)
+    assert alone.tolist() == [pytest.approx([0.25 + 0.5 / 4, 0.5 + 0.25 / 4, 0.25])]
+    # Two clips, one of which is sure: its middle is 1/4, and its moment reaches to 0 and 1/2.
+    clips = ClipOutputs(torch.tensor([[0.0, -200.0]]), torch.zeros(1, 2, 2), torch.full((1, 2, 2), 0.25))
+    both = expected_overlap(logits, spans, clips)
+    assert both.tolist() == [pytest.approx([(0.375 + 0.25) / 2, (0.5625 + 1) / 2, 0.25 / 2])]
 
 
-def test_a_scorer_ranks_by_expected_iou_where_asked(tiny_model: Make) -> None:
-    model = build(tiny_model())
-    scorer = TrainedScorer(model, DecodeConfig(rank_by="expected_iou", expected_among=5))
+def test_a_scorer_ranks_by_expected_overlap_where_asked(tiny_model: Make) -> None:
+    model = build(tiny_model().model_copy(update={"clip_head": True}))
+    scorer = TrainedScorer(model, DecodeConfig(rank_by="expected_overlap"))
     video = scorer.encode_video(rows(), 40.0)
     found = scorer.candidates(video, queries(2))
     embeddings = model.embed(video.clips, queries(2)[None], torch.ones(1, 2, dtype=torch.bool), "single")
-    expected = expected_iou(embeddings.iou_logits(), model.valid.nonzero(), 5)
-    torch.testing.assert_close(found.scores, expected.masked_fill(expected == 0, float("-inf")))
-    assert (found.scores > 0).sum(dim=1).tolist() == [5, 5]
+    assert embeddings.clips is not None
+    clips = ClipOutputs(*(part[embeddings.map_of_query] for part in embeddings.clips))
+    expected = expected_overlap(embeddings.iou_logits(), found.spans_s / 40.0, clips)
+    torch.testing.assert_close(found.scores, expected)

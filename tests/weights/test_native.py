@@ -296,7 +296,7 @@ class TestDamagedFiles:
             load_checkpoint(saved)
         assert text_of(caught) == (
             f"{saved / 'mrnet.json'}: unknown key 'decode.soft_nms'; "
-            "known here: nms_threshold, score_power, rank_by, expected_among"
+            "known here: nms_threshold, score_power, rank_by"
         )
 
     def test_field_removed(self, saved: Path) -> None:
@@ -574,7 +574,7 @@ class TestFindRunConfig:
         with pytest.raises(ConfigError) as caught:
             find_run_config(saved)
         assert text_of(caught) == (
-            f"{path}: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by, expected_among"
+            f"{path}: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by"
         )
 
     def test_of_nothing(self, tmp_path: Path) -> None:

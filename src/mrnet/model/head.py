@@ -87,7 +87,7 @@ class ProposalHead(nn.Module):
             proposal_map: ``(m, d, t, t)`` features.
 
         Returns:
-            the IoU and the contrastive embeddings of the valid cells, both ``(m, v, d)``, the latter where there is one.
+            the IoU and the contrastive embeddings of the valid cells, both ``(m, v, d)``; the latter may be ``None``.
         """
         plan = self.stack.plan(proposal_map)
         hidden = self.convolve(proposal_map) if plan is None else self.stack(proposal_map, plan)

@@ -61,7 +61,9 @@ class ProposalMap(nn.Module):
         ends = [clips] + [start + offset for start, (offset, _) in zip(starts[1:], self.diagonals, strict=True)]
         self.register_buffer("starts", torch.cat(starts), persistent=False)
         self.register_buffer("ends", torch.cat(ends), persistent=False)
-        self.register_buffer("row_major", (torch.cat(starts) * num_clips + torch.cat(ends)).argsort(), persistent=False)
+        self.register_buffer(
+            "row_major", (torch.cat(starts) * num_clips + torch.cat(ends)).argsort(), persistent=False
+        )
         self.starts: Tensor
         self.ends: Tensor
         self.row_major: Tensor

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from mrnet.config import DecodeConfig
+from mrnet.model.clip_head import ClipOutputs
 from mrnet.model.mrnet import MRNet
 from mrnet.retrieval.scorer import Candidates
-from mrnet.temporal import cell_moments, check_width, hull_iou, resample
+from mrnet.temporal import cell_moments, check_width, clip_middles, hull_iou, resample
 from mrnet.types import QueryProtocol
 
 _MAPS_AT_ONCE = 16
@@ -22,22 +23,28 @@ def fuse_scores(iou: Tensor, contrastive: Tensor, score_power: float) -> Tensor:
     return (contrastive * 0.5 + 0.5).clamp(min=0) ** score_power * iou  # a cosine may round to below -1
 
 
-def expected_iou(logits: Tensor, cells: Tensor, among: int) -> Tensor:
-    """The IoU to be expected of proposals, where the moment is one of the likeliest.
+def expected_overlap(logits: Tensor, spans: Tensor, clips: ClipOutputs | None = None) -> Tensor:
+    """The squared IoU with the moment that is to be expected of proposals.
+
+    Squared, as a plain IoU would prefer long moments that surely touch the right one to those that probably are it.
 
     Args:
-        logits: ``(n, v)`` of the proposals.
-        cells: ``(v, 2)`` their start and (inclusive) end clips.
-        among: how many of the likeliest may be the moment, with the probabilities that a softmax over them says.
+        logits: ``(n, v)`` of the proposals, whose softmax says how likely each is the moment.
+        spans: ``(v, 2)`` theirs, as fractions of the video.
+        clips: where clips speak for themselves too: the moment of each, as likely as a softmax over their ``inside``
+            says; both expectations are averaged.
 
     Returns:
-        ``(n, v)`` in (0, 1], and 0 of all others.
+        ``(n, v)`` in [0, 1].
     """
-    best = logits.topk(min(among, logits.shape[1]), dim=1)
-    spans = torch.stack([cells[:, 0], cells[:, 1] + 1], dim=1).to(logits.dtype)[best.indices]  # (n, k, 2)
-    overlaps = hull_iou(spans[:, :, None], spans[:, None])
-    expected = (overlaps @ best.values.softmax(dim=1)[..., None])[..., 0]
-    return torch.zeros_like(logits).scatter(1, best.indices, expected)
+    expected = logits.softmax(dim=1) @ hull_iou(spans[:, None], spans).square().to(logits.dtype)
+    if clips is None:
+        return expected
+    middles = clip_middles(clips.inside.shape[1], logits.device)
+    moments = torch.stack([middles - clips.reach[..., 0], middles + clips.reach[..., 1]], dim=-1).clamp(0, 1)
+    overlaps = hull_iou(spans[:, None], moments[:, None]).square()  # (n, v, t)
+    by_clips = (overlaps @ clips.inside.softmax(dim=1)[..., None])[..., 0]
+    return (expected + by_clips) / 2
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,11 @@ class TrainedScorer:
         """``(n, v)``"""
         mask = torch.ones(1, len(queries), dtype=torch.bool, device=self.device)
         embeddings = self.model.embed(video.clips, queries[None], mask, self.protocol, video.proposals)
-        if self.decode.rank_by == "expected_iou":
-            return expected_iou(embeddings.iou_logits(), self.model.valid.nonzero(), self.decode.expected_among)
+        if self.decode.rank_by == "expected_overlap":
+            clips = embeddings.clips
+            if clips is not None:
+                clips = ClipOutputs(*(part[embeddings.map_of_query] for part in clips))
+            whole = cell_moments(self.model.valid.nonzero(), 1.0, self.model.config.num_clips)
+            return expected_overlap(embeddings.iou_logits(), whole, clips)
         scores = self.model.score(embeddings)
         return fuse_scores(scores.iou, scores.contrastive, self.decode.score_power)

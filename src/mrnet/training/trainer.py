@@ -17,6 +17,7 @@ from mrnet.errors import ConfigError, TrainingError
 from mrnet.losses import Losses, compute_losses, total_loss
 from mrnet.model.mrnet import MRNet
 from mrnet.temporal import iou_map
+from mrnet.training.augment import paste_moments
 from mrnet.training.distributed import gather, gather_embeddings, gather_moments, share_batch_norm
 
 
@@ -100,6 +101,8 @@ class Trainer:
             TrainingError: the loss or its gradient is not finite, or a query has no moment.
         """
         config, accelerator = self.config, self.accelerator
+        if config.train.paste:
+            batch = paste_moments(batch, config.train.paste)
         share_batch_norm(self.network, divided)
         embeddings = self._model(batch.video, batch.queries, batch.query_mask, config.train.protocol)
         moments, duration_s = _ground_truth(batch), batch.duration_s
