@@ -55,7 +55,7 @@ def video(tmp_path: Path) -> Path:
 
 def clips(video: ReadyVideo) -> torch.Tensor:
     [window] = video.encoded
-    return window.encoded.clips
+    return window.encoded.clips[0]
 
 
 def test_answers_are_ranked_moments_of_the_video(checkpoint: Path, video: Path) -> None:
@@ -313,8 +313,8 @@ def test_what_no_query_touches_is_computed_once(attention: str, tiny: Callable[.
     found = [predictor.find_features(video, query) for query in queries]
     assert len(calls) == (1 if attention == "video" else 3)
     [window] = video.encoded
-    assert (window.encoded.proposals is None) == (attention == "all")
-    bare = replace(window, encoded=EncodedVideo(window.encoded.clips, video.duration_s))
+    assert (window.encoded.proposals[0] is None) == (attention == "all")
+    bare = replace(window, encoded=EncodedVideo(window.encoded.clips, video.duration_s, (None,)))
     for query, moments in zip(queries, found, strict=True):
         anew = predictor.find_features(ReadyVideo((bare,), video.duration_s), query)
         assert np.allclose([m[:3] for m in anew], [m[:3] for m in moments], atol=1e-6)

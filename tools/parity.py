@@ -57,6 +57,7 @@ def model_case(name: str, released: dict[str, Any], path: Path, route: Route) ->
     imported = import_released(released["config"], weights, source=name)
     config = without_dropout(imported.config)
     model = build_model(config.model, imported.weights, source=name, route=route)
+    assert isinstance(model, MRNet)
     scorer = TrainedScorer(model, config.decode, "joint")
 
     query_features = numbered(tensors, "input.query_features")
@@ -85,7 +86,9 @@ def model_case(name: str, released: dict[str, Any], path: Path, route: Route) ->
     for video, (of_video, expected) in enumerate(
         zip(query_features, torch.split(released_fused, counts.tolist()), strict=True)
     ):
-        encoded = EncodedVideo(clips[video : video + 1], float(tensors["input.durations_seconds"][video]))
+        encoded = EncodedVideo(
+            (clips[video : video + 1],), float(tensors["input.durations_seconds"][video]), (None,)
+        )
         answered = scorer.candidates(encoded, of_video)
         reference = Candidates(answered.spans_s, expected)
         top = torch.stack(numbered(tensors, f"eval.top5_moments_seconds.{video}"))

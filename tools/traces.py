@@ -66,6 +66,7 @@ def _follow(folder: Path, trace: dict[str, Any], data: Path, route: Route) -> li
     train_set = source.dataset(source.split("train"), config.model, imported.spec.provenances)
     test_set = source.dataset(source.split("test"), config.model, imported.spec.provenances)
     model = build_model(config.model, imported.weights, source=name, route=route)
+    assert isinstance(model, MRNet)
     _take_float32_features(model)
     trainer = Trainer(model, config, Accelerator(cpu=True))
     scorer = TrainedScorer(model, config.decode, "joint")

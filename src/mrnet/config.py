@@ -117,6 +117,10 @@ class ModelConfig(_Section):
         description="the IoU score's logit: 10 x cosine of query and proposal; or readout, the proposal's product with "
         "one learned vector over the root of dim, for proposals that know the query already",
     )
+    members: Count = Field(
+        1,
+        description="networks that learn side by side, each from other first weights, and whose scores are averaged",
+    )
     contrastive_head: bool = Field(True, description="proposals are also compared with the query by a cosine")
     clip_head: bool = Field(
         False, description="every clip also says by itself where the moment is, which loss.clip_weight trains"

@@ -15,7 +15,7 @@ from mrnet.errors import ConfigError, FeatureError, FeatureShapeError
 from mrnet.features.backbone import Backbone, Rows, encode_sources
 from mrnet.features.registry import extraction_command, make_backbone
 from mrnet.features.store.pca import Pca
-from mrnet.model.mrnet import MRNet
+from mrnet.model.ensemble import Network
 from mrnet.provenance import Provenance
 from mrnet.retrieval.aligned import PACKAGED_VIDEO, AlignedScorer, Untrained, make_untrained
 from mrnet.retrieval.scorer import Scorer
@@ -105,7 +105,7 @@ class TrainedEngine:
     """
 
     def __init__(
-        self, model: MRNet, spec: ModelSpec, *, pca: Pca | None = None, trusted: Collection[str] | None = None
+        self, model: Network, spec: ModelSpec, *, pca: Pca | None = None, trusted: Collection[str] | None = None
     ) -> None:
         self.scorer = WindowedScorer(TrainedScorer(model, spec.decode), spec.trained_lengths)
         self.spec = spec

@@ -1,6 +1,7 @@
 """The losses, as pure functions of embeddings and targets."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -142,6 +143,18 @@ def sentence_loss(embeddings: Embeddings, target_iou: Tensor, config: LossConfig
     epsilon = torch.full_like(positive, 1e-6).log()
     negatives = logits.logsumexp(dim=1, keepdim=True).expand_as(positive)
     return (torch.stack([positive, negatives, epsilon]).logsumexp(dim=0) - positive).mean()
+
+
+def mean_losses(members: Sequence[Losses]) -> Losses:
+    """Of networks that learn side by side, each loss averaged."""
+    if len(members) == 1:
+        return members[0]
+    return Losses(
+        **{
+            field.name: torch.stack([getattr(one, field.name) for one in members]).mean()
+            for field in fields(Losses)
+        }
+    )
 
 
 def total_loss(losses: Losses, config: LossConfig, *, full: bool, batch_size: int) -> Tensor:

@@ -95,10 +95,10 @@ def test_proposals_that_no_query_touches_are_made_once(
     calls = heads(model)
     video = scorer.encode_video(rows(), 40.0)
     assert calls == [1]
-    assert video.proposals is not None
+    assert video.proposals[0] is not None
     given = [scorer.candidates(video, queries(20)).scores for _ in range(2)]
     assert calls == [1]
-    made = scorer.candidates(EncodedVideo(video.clips, 40.0), queries(20)).scores
+    made = scorer.candidates(EncodedVideo(video.clips, 40.0, (None,)), queries(20)).scores
     assert calls == [1, 1]
     assert torch.equal(*given)
     torch.testing.assert_close(given[0], made)
@@ -110,7 +110,7 @@ def test_maps_are_made_a_few_at_a_time(count: int, tiny_model: Make, monkeypatch
     scorer = TrainedScorer(model, DECODE)
     calls = heads(model)
     video = scorer.encode_video(rows(), 40.0)
-    assert (video.proposals, calls) == (None, [])
+    assert (video.proposals, calls) == ((None,), [])
     found = scorer.candidates(video, queries(count)).scores
     assert calls == [16] * (count // 16) + [count % 16] * (count % 16 > 0)
     monkeypatch.setattr("mrnet.retrieval.trained._MAPS_AT_ONCE", 10**6)
@@ -197,7 +197,7 @@ def test_a_scorer_ranks_by_expected_overlap_where_asked(tiny_model: Make) -> Non
     scorer = TrainedScorer(model, DecodeConfig(rank_by="expected_overlap"))
     video = scorer.encode_video(rows(), 40.0)
     found = scorer.candidates(video, queries(2))
-    embeddings = model.embed(video.clips, queries(2)[None], torch.ones(1, 2, dtype=torch.bool), "single")
+    embeddings = model.embed(video.clips[0], queries(2)[None], torch.ones(1, 2, dtype=torch.bool), "single")
     assert embeddings.clips is not None
     clips = ClipOutputs(*(part[embeddings.map_of_query] for part in embeddings.clips))
     expected = expected_overlap(embeddings.iou_logits(), found.spans_s / 40.0, clips)

@@ -1,5 +1,6 @@
 """Single steps of a training."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from mrnet.config import RunConfig
 from mrnet.data.dataset import Batch
 from mrnet.errors import ConfigError, TrainingError
 from mrnet.losses import compute_losses, total_loss
+from mrnet.model.ensemble import make_network, members_of
 from mrnet.model.mrnet import MRNet
 from mrnet.temporal import iou_map
 from mrnet.training.trainer import Trainer, learning_rate, make_accelerator
@@ -126,3 +128,23 @@ def test_the_average_of_weights_by_hand(tiny: Callable[..., RunConfig]) -> None:
     torch.testing.assert_close(trainer.result.query_iou.weight, expected)
     assert make(tiny()).result is not None
     assert make(tiny()).average is None
+
+
+def test_members_learn_as_each_would_alone(tiny: Callable[..., RunConfig]) -> None:
+    """The loss is the mean of theirs, and so is each gradient but for that factor."""
+    config = tiny(model={"members": 2, "dropout": 0.0, "clip_dropout": 0.0}, train={"grad_clip": 1e9})
+    torch.manual_seed(0)
+    network = make_network(config.model)
+    first, second = (copy.deepcopy(member) for member in members_of(network))
+    trainer = Trainer(network, config, Accelerator(cpu=True))
+    trainer.begin_epoch(1)
+    record = trainer.step(batch())
+    alone = []
+    for member in (first, second):
+        by_itself = Trainer(member, config, Accelerator(cpu=True))
+        by_itself.begin_epoch(1)
+        alone.append(by_itself.step(batch()).losses["total"])
+    assert record.losses["total"] == pytest.approx(sum(alone) / 2, rel=1e-5)
+    for together, by_itself in zip(members_of(trainer.network), (first, second), strict=True):
+        # AdamW does not see the factor.
+        torch.testing.assert_close(together.query_iou.weight, by_itself.query_iou.weight, atol=1e-5, rtol=1e-4)

@@ -15,7 +15,7 @@ from mrnet.evaluation.absence import report_absence
 from mrnet.evaluation.predictions import Prediction, write_predictions
 from mrnet.evaluation.run import evaluate
 from mrnet.files import make_directory, write_text
-from mrnet.model.mrnet import MRNet
+from mrnet.model.ensemble import Network
 from mrnet.retrieval.trained import EncodedVideo, TrainedScorer
 from mrnet.retrieval.windows import WindowedScorer
 from mrnet.types import QueryKind, QueryProtocol, VideoRecord
@@ -84,7 +84,7 @@ def evaluate_checkpoint(
 
 def _evaluate_kind(
     checkpoint: Checkpoint,
-    model: MRNet,
+    model: Network,
     source: DataSource,
     config: RunConfig,
     split: Literal["val", "test"],

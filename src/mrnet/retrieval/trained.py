@@ -7,7 +7,8 @@ from torch import Tensor
 
 from mrnet.config import DecodeConfig
 from mrnet.model.clip_head import ClipOutputs
-from mrnet.model.mrnet import MRNet
+from mrnet.model.ensemble import Network, members_of
+from mrnet.model.mrnet import Embeddings, MRNet
 from mrnet.retrieval.scorer import Candidates
 from mrnet.temporal import cell_moments, check_width, clip_middles, hull_iou, resample
 from mrnet.types import QueryProtocol
@@ -52,30 +53,31 @@ class EncodedVideo:
     """A video ready to be asked.
 
     Attributes:
-        clips: ``(1, t, d)`` that no query has touched.
+        clips: of each network that answers, ``(1, t, d)`` that no query has touched.
         duration_s: its length in seconds.
-        proposals: the embeddings of its proposals, of a model whose clips no query touches.
+        proposals: of each, the embeddings of its proposals, where no query touches its clips.
     """
 
-    clips: Tensor
+    clips: tuple[Tensor, ...]
     duration_s: float
-    proposals: tuple[Tensor, Tensor | None] | None = None
+    proposals: tuple[tuple[Tensor, Tensor | None] | None, ...]
 
     @property
     def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in (self.clips, *(self.proposals or ())) if tensor is not None)
+        kept = [*self.clips, *(tensor for pair in self.proposals for tensor in pair or ())]
+        return sum(tensor.nbytes for tensor in kept if tensor is not None)
 
 
 class TrainedScorer:
     """The valid proposals of a map, scored by a model.
 
     Args:
-        model: on its device; put into evaluation mode by every call.
+        model: on its device; of several members, the scores are averaged. Put into evaluation mode by every call.
         decode: how proposals are scored.
         protocol: whether the queries of one call are asked one by one, or as one sequence in the order given.
     """
 
-    def __init__(self, model: MRNet, decode: DecodeConfig, protocol: QueryProtocol = "single") -> None:
+    def __init__(self, model: Network, decode: DecodeConfig, protocol: QueryProtocol = "single") -> None:
         self.model = model
         self.decode = decode
         self.protocol = protocol
@@ -91,8 +93,12 @@ class TrainedScorer:
         config = self.model.config
         check_width(rows, config.video_dim, "the video", "model.video_dim")
         self.model.eval()
-        clips = self.model.encode_video(resample(rows, config.num_pre_clips).to(self.device)[None])
-        shared = None if config.video_depends_on_query else self.model.embed_proposals(clips)
+        members, video = members_of(self.model), resample(rows, config.num_pre_clips).to(self.device)[None]
+        clips = tuple(member.encode_video(video) for member in members)
+        shared = tuple(
+            None if config.video_depends_on_query else member.embed_proposals(its_clips)
+            for member, its_clips in zip(members, clips, strict=True)
+        )
         return EncodedVideo(clips, duration_s, shared)
 
     @torch.inference_mode()
@@ -116,12 +122,19 @@ class TrainedScorer:
     def _scores(self, video: EncodedVideo, queries: Tensor) -> Tensor:
         """``(n, v)``"""
         mask = torch.ones(1, len(queries), dtype=torch.bool, device=self.device)
-        embeddings = self.model.embed(video.clips, queries[None], mask, self.protocol, video.proposals)
+        parts = zip(members_of(self.model), video.clips, video.proposals, strict=True)
+        scores = [
+            self._score(member, member.embed(clips, queries[None], mask, self.protocol, proposals))
+            for member, clips, proposals in parts
+        ]
+        return scores[0] if len(scores) == 1 else torch.stack(scores).mean(dim=0)
+
+    def _score(self, member: MRNet, embeddings: Embeddings) -> Tensor:
         if self.decode.rank_by == "expected_overlap":
             clips = embeddings.clips
             if clips is not None:
                 clips = ClipOutputs(*(part[embeddings.map_of_query] for part in clips))
-            whole = cell_moments(self.model.valid.nonzero(), 1.0, self.model.config.num_clips)
-            return expected_overlap(embeddings.iou_logits(), whole, clips)
-        scores = self.model.score(embeddings)
+            spans = cell_moments(member.valid.nonzero(), 1.0, member.config.num_clips)
+            return expected_overlap(embeddings.iou_logits(), spans, clips)
+        scores = member.score(embeddings)
         return fuse_scores(scores.iou, scores.contrastive, self.decode.score_power)

@@ -16,7 +16,7 @@ from mrnet.data.dataset import Batch, MomentDataset, epoch_batches, load_batches
 from mrnet.data.sources import DataSource, open_source
 from mrnet.evaluation.absence import FEWEST_VIDEOS, ask_absent, fit_calibration
 from mrnet.evaluation.run import evaluate_predictions, predict
-from mrnet.model.mrnet import MRNet
+from mrnet.model.ensemble import make_network
 from mrnet.progress import Progress
 from mrnet.retrieval.trained import TrainedScorer
 from mrnet.retrieval.windows import WindowedScorer
@@ -116,7 +116,7 @@ def _prepare(
     val_set = source.dataset(source.split("val"), config.model, {}) if held_out else None
     spec = _specification(config, source, train_set)
     torch.manual_seed(config.train.seed)
-    network = MRNet(config.model, memory_budget=memory_budget)
+    network = make_network(config.model, memory_budget=memory_budget)
     if start is not None:
         load_initial(network, start.checkpoint, start.fresh)
     if resume:

@@ -14,8 +14,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mrnet.config import RunConfig, TrainConfig
 from mrnet.data.dataset import Batch
 from mrnet.errors import ConfigError, TrainingError
-from mrnet.losses import Losses, compute_losses, total_loss
-from mrnet.model.mrnet import MRNet
+from mrnet.losses import Losses, compute_losses, mean_losses, total_loss
+from mrnet.model.ensemble import Network
+from mrnet.model.mrnet import Embeddings
 from mrnet.temporal import iou_map
 from mrnet.training.augment import paste_moments
 from mrnet.training.distributed import gather, gather_embeddings, gather_moments, share_batch_norm
@@ -54,7 +55,7 @@ class Trainer:
     Source: docs/method.md, section 8.
     """
 
-    def __init__(self, network: MRNet, config: RunConfig, accelerator: Accelerator) -> None:
+    def __init__(self, network: Network, config: RunConfig, accelerator: Accelerator) -> None:
         self.config = config
         self.accelerator = accelerator
         train = config.train
@@ -62,7 +63,7 @@ class Trainer:
             network.parameters(), lr=train.lr, betas=train.betas, weight_decay=train.weight_decay, fused=True
         )
         self._model, self._optimizer = accelerator.prepare(network, optimizer)
-        self.network: MRNet = accelerator.unwrap_model(self._model)
+        self.network: Network = accelerator.unwrap_model(self._model)
         self.optimizer: torch.optim.Optimizer = self._optimizer.optimizer
         self.average = moving_average(self.network, train.averaging) if train.averaging else None
         self._epoch = 0
@@ -73,9 +74,9 @@ class Trainer:
         return float(self.optimizer.param_groups[0]["lr"])
 
     @property
-    def result(self) -> MRNet:
+    def result(self) -> Network:
         """The network that answers: of averaged weights, or of the last ones."""
-        return self.network if self.average is None else cast(MRNet, self.average.module)
+        return self.network if self.average is None else cast(Network, self.average.module)
 
     def begin_epoch(self, epoch: int) -> None:
         """Set learning rate and random state, functions of the epoch alone, so that a resumed run repeats them.
@@ -104,13 +105,18 @@ class Trainer:
         if config.train.paste:
             batch = paste_moments(batch, config.train.paste)
         share_batch_norm(self.network, divided)
-        embeddings = self._model(batch.video, batch.queries, batch.query_mask, config.train.protocol)
+        output: Embeddings | list[Embeddings] = self._model(
+            batch.video, batch.queries, batch.query_mask, config.train.protocol
+        )
+        members = output if isinstance(output, list) else [output]
         moments, duration_s = _ground_truth(batch), batch.duration_s
         if divided:
-            embeddings = gather_embeddings(embeddings)
+            members = [gather_embeddings(embeddings) for embeddings in members]
             moments, duration_s = gather_moments(moments), gather(duration_s)
         targets = iou_map(moments, duration_s, config.model.num_clips)[:, self.network.valid]
-        losses = compute_losses(embeddings, targets, moments, duration_s, config.loss)
+        losses = mean_losses(
+            [compute_losses(embeddings, targets, moments, duration_s, config.loss) for embeddings in members]
+        )
         full = self._epoch <= config.train.full_loss_epochs
         loss = total_loss(losses, config.loss, full=full, batch_size=config.train.batch_size)
         if not torch.isfinite(loss):

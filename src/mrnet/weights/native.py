@@ -25,8 +25,8 @@ from torch import Tensor
 from mrnet.config import PATH_FIELDS, ModelConfig, ModelSpec, RunConfig, parse_config, parse_spec, parse_yaml
 from mrnet.errors import CheckpointError
 from mrnet.files import new_directory
+from mrnet.model.ensemble import Network, make_network
 from mrnet.model.fast.routes import Route
-from mrnet.model.mrnet import MRNet
 
 WEIGHTS_FILE = "model.safetensors"
 SPEC_FILE = "mrnet.json"
@@ -57,7 +57,7 @@ class Checkpoint:
         path = self.folder / PCA_FILE
         return path if path.is_file() else None
 
-    def build(self, *, route: Route = "auto", memory_budget: int | None = None) -> MRNet:
+    def build(self, *, route: Route = "auto", memory_budget: int | None = None) -> Network:
         """The network, see :func:`build_model`."""
         return build_model(
             self.spec.model, self.weights, str(self.folder), route=route, memory_budget=memory_budget
@@ -231,7 +231,7 @@ def build_model(
     *,
     route: Route = "auto",
     memory_budget: int | None = None,
-) -> MRNet:
+) -> Network:
     """The network with weights in place, in evaluation mode.
 
     Args:
@@ -244,13 +244,13 @@ def build_model(
     Raises:
         CheckpointError: a missing, extra or misshapen weight, by name.
     """
-    network = MRNet(model, route=route, memory_budget=memory_budget)
+    network = make_network(model, route=route, memory_budget=memory_budget)
     check_weights(weight_shapes(network), weights, source)
     network.load_state_dict(dict(weights))
     return network.eval()
 
 
-def load_initial(network: MRNet, checkpoint: Checkpoint, fresh: Collection[str]) -> None:
+def load_initial(network: Network, checkpoint: Checkpoint, fresh: Collection[str]) -> None:
     """Put the weights of a checkpoint into a network that goes on learning.
 
     Args:
@@ -282,7 +282,7 @@ def load_initial(network: MRNet, checkpoint: Checkpoint, fresh: Collection[str])
     network.load_state_dict(kept, strict=False)
 
 
-def weight_shapes(network: MRNet) -> dict[str, tuple[int, ...]]:
+def weight_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every weight of the network."""
     return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
 
