@@ -290,8 +290,8 @@ class TestOverlay:
             ),
             (
                 "a: [",
-                "cannot be read (while parsing a flow node expected the node content, but found '<stream end>' in "
-                '"<unicode string>", line 1, column 5: a: [ ^); make it anew, with `mrnet data init --force`',
+                "cannot be read (expected the node content, but found '<stream end>', line 1); make it anew, with "
+                "`mrnet data init --force`",
             ),
             (
                 "- a",

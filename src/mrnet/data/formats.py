@@ -20,6 +20,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from mrnet.documents import parse_json
 from mrnet.errors import DataError
 from mrnet.types import VIDEO_SUFFIXES
 
@@ -81,7 +82,7 @@ def _by_video(content: str, path: Path, sink: Sink) -> Iterator[Row]:
         return found
 
     try:
-        videos = json.loads(content, object_pairs_hook=to_dict)
+        videos = parse_json(content, to_dict)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}: line {error.lineno}, column {error.colno}: not JSON ({error.msg}); get a whole copy, "
@@ -153,7 +154,7 @@ def _json_lines(content: str, path: Path, sink: Sink) -> Iterator[Row]:  # noqa:
     """JSON lines, of QVHighlights (``vid``) or with the fields of one's own rows (``video``)."""
     for where, line in _lines(content):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except json.JSONDecodeError as error:
             text = f"column {error.colno}: not JSON ({error.msg}); a line should be one whole object"
             sink(Fault.MALFORMED, "error", where, text)

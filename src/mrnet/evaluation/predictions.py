@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mrnet.documents import parse_json
 from mrnet.errors import DataError
 from mrnet.evaluation.metrics import pad_moments
 from mrnet.files import write_text
@@ -165,7 +166,7 @@ def align(predictions: Sequence[Prediction], records: Sequence[VideoRecord]) -> 
 
 def _parse(line: str, where: str) -> Prediction:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{where}: not JSON ({error.msg} at column {error.colno}); write one object a line"

@@ -17,6 +17,7 @@ import platformdirs
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mrnet.documents import parse_json
 from mrnet.errors import OutputError
 from mrnet.features.backbone import Rows
 from mrnet.files import replacing
@@ -82,7 +83,7 @@ class FeatureCache:
         try:
             with safe_open(path, "numpy") as file:
                 rows: Rows = file.get_tensor("rows")
-                text = str(json.loads((file.metadata() or {}).get(_METADATA, "{}")).get("text", ""))
+                text = str(parse_json((file.metadata() or {}).get(_METADATA, "{}")).get("text", ""))
             os.utime(path)
         except (SafetensorError, OSError, ValueError):
             return None
@@ -136,7 +137,7 @@ class FeatureCache:
             try:
                 stat = path.stat()
                 with safe_open(path, "numpy") as file:
-                    about = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+                    about = parse_json((file.metadata() or {}).get(_METADATA, "{}"))
             except (SafetensorError, OSError, ValueError):
                 about = {}
             name, backbone = str(about.get("name", "?")), str(about.get("backbone", "?"))

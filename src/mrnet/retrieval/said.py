@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mrnet.documents import parse_json
 from mrnet.errors import VideoError
 from mrnet.export.subtitles import is_label
 from mrnet.features.backbone import Backbone, encode_sources
@@ -115,7 +116,7 @@ class Subtitles:
             update={"revision": f"{text.revision}, {_REVISION}, stream {track.stream}"}
         )
         if self._cache is not None and (kept := self._cache.get_with_text(track.path, known_by)):
-            return _said(track.name, [Cue(*cue) for cue in json.loads(kept[1])], torch.from_numpy(kept[0]))
+            return _said(track.name, [Cue(*cue) for cue in parse_json(kept[1])], torch.from_numpy(kept[0]))
         cues = read_cues(track)
         if all(is_label(cue.text) for cue in cues):
             return None

@@ -17,12 +17,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from mrnet.config import PATH_FIELDS, ModelConfig, ModelSpec, RunConfig, parse_config, parse_spec, parse_yaml
+from mrnet.config import PATH_FIELDS, ModelConfig, ModelSpec, RunConfig, parse_config, parse_spec
+from mrnet.documents import parse_json, parse_yaml
 from mrnet.errors import CheckpointError
 from mrnet.files import new_directory
 from mrnet.model.fast.routes import Route
@@ -197,7 +199,7 @@ def read_json(path: Path) -> dict[str, object]:
         CheckpointError: not JSON, or not an object.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not readable JSON ({error}): restore or remake the checkpoint") from None
     if not isinstance(document, dict):
@@ -242,10 +244,16 @@ def build_model(
         memory_budget: bytes that their speed may cost; ``None`` for a quarter of this machine's memory.
 
     Raises:
-        CheckpointError: a missing, extra or misshapen weight, by name.
+        CheckpointError: a missing, extra or misshapen weight, or one that is not finite, by name.
     """
+    with torch.device("meta"):  # takes no memory, whatever the configuration claims
+        check_weights(weight_shapes(MRNet(model)), weights, source)
+    broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"{source}: weight {broken[0]!r} holds NaN or infinity: restore or remake the checkpoint"
+        )
     network = MRNet(model, route=route, memory_budget=memory_budget)
-    check_weights(weight_shapes(network), weights, source)
     network.load_state_dict(dict(weights))
     return network.eval()
 

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from mrnet.documents import parse_json
 from mrnet.errors import FeatureError
 from mrnet.features.store.reader import (
     PROVENANCE,
@@ -189,7 +190,7 @@ class _FolderWriter(StoreWriter):
         journal = self.path / _JOURNAL
         for line in journal.read_bytes().splitlines() if journal.is_file() else ():
             with suppress(ValueError):  # a line that was cut off
-                entry = json.loads(line)
+                entry = parse_json(line)
                 if self._file(entry["id"]).name in names:
                     self.stored[entry["id"]] = entry[_ORIGIN]
 
