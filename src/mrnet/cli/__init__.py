@@ -7,6 +7,7 @@ with the input, said in one line; 130 interrupted.
 import _thread
 import argparse
 import importlib
+import io
 import logging
 import os
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mrnet.cli.common import Parser
-from mrnet.errors import MRNetError
+from mrnet.errors import MRNetError, ran_out_of_memory
 from mrnet.version import __version__
 
 COMMANDS = {
@@ -62,14 +63,14 @@ def build_parser(commands: Sequence[str] = tuple(COMMANDS)) -> argparse.Argument
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    asked = [word for word in argv if word in COMMANDS][:1]
-    arguments = build_parser(asked).parse_args(argv)
-    handler = _ProgressAwareHandler()
+    _let_all_letters_pass()
     log = logging.getLogger("mrnet")
-    log.handlers = [handler]
+    log.handlers = [_ProgressAwareHandler()]
     log.setLevel(logging.INFO)
     try:
         with _interrupts_kept():
+            asked = [word for word in argv if word in COMMANDS][:1]
+            arguments = build_parser(asked).parse_args(argv)
             status: int = arguments.run(arguments)
         if sys.stdout is not None:  # it is where a shell closed it, >&-
             sys.stdout.flush()
@@ -87,6 +88,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mrnet: error: {error}", file=sys.stderr)
         _discard_output()
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        print("mrnet: error: there is not enough memory for this: free some, or ask for less", file=sys.stderr)
+        return 2
+
+
+def _let_all_letters_pass() -> None:
+    """Write letters that a terminal lacks, and bytes of names that are no letters, as escapes: failing to print what
+    is found would lose it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
