@@ -1,10 +1,11 @@
-"""JSON and YAML of strangers: what a document says, or one error that it is none, and nothing else.
+"""JSON, YAML and marked-up text of strangers: what a document says, or one error that it is none, and nothing else.
 
 The parsers themselves raise other errors on text that is built to hurt: brackets by the thousand overflow the stack,
 a number of thousands of digits is refused half-way, tags of YAML fail inside their constructors, and aliases of
 aliases stand for more than fits into memory.
 """
 
+import html
 import json
 import re
 from collections import Counter
@@ -23,6 +24,8 @@ MOST_YAML = 1 << 18
 _MOST_VALUES = 100_000
 # What constructors of YAML raise on text that is none of their kind; of a stack that overflows, too.
 _UNFIT = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
+
+_NO_ENTITY = re.compile(r"&#[xX]?[0-9a-fA-F]{8,};?")
 
 Pairs = list[tuple[str, Any]]
 
@@ -75,6 +78,11 @@ def parse_yaml(text: str) -> Any:
     except _UNFIT as error:
         what = "nested too deep" if isinstance(error, RecursionError) else "a value that is not of its own kind"
         raise yaml.YAMLError(what) from error
+
+
+def unescape(text: str) -> str:
+    """A text in which entities, ``&amp;``, are the letters that they stand for; none of them has eight digits."""
+    return html.unescape(_NO_ENTITY.sub("", text))
 
 
 class _TwiceError(ValueError):

@@ -26,6 +26,8 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v", ".mpg", ".mpe
 LONGEST_S = 1e7
 """The longest a video can be, in seconds: 115 days. What claims to be longer is damaged, or means to do harm."""
 
+RATERS, HIGHEST_RATING = 3, 4
+"""Of QVHighlights: so many people rated each clip, from 0 on."""
 
 Modality = Literal["video", "text", "speech"]
 """What a backbone encodes."""
