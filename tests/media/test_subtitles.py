@@ -1,6 +1,7 @@
 """Subtitles beside videos and inside them, as the tests write them."""
 
 import struct
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -224,3 +225,12 @@ def test_no_video(tmp_path: Path) -> None:
     with pytest.raises(VideoError) as caught:
         find_tracks(tmp_path / "none.mp4")
     assert str(caught.value) == f"{tmp_path / 'none.mp4'}: no such file; check the path of the video"
+
+
+@pytest.mark.parametrize("letters", ["<" * 100_000, "{" * 100_000, "{\\p" * 50_000, "&#" + "9" * 5000 + ";"])
+def test_letters_that_never_close(letters: str, tmp_path: Path) -> None:
+    (tmp_path / "a.srt").write_text(f"1\n00:00:00,000 --> 00:00:02,000\n{letters}\nwords\n")
+    started = time.process_time()
+    [cue] = read_cues(Track(tmp_path / "a.srt"))
+    assert time.process_time() - started < 5.0  # a hundredth of what it was
+    assert cue.text.endswith("words")
