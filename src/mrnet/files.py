@@ -146,6 +146,17 @@ def make_directory(path: Path) -> Path:
     return path
 
 
+def open_to_append(path: Path) -> BinaryIO:
+    """A file to add to, made if need be; unbuffered, and never through a link.
+
+    Raises:
+        OutputError: it cannot be opened, or is a link.
+    """
+    with writing(path):
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        return os.fdopen(os.open(path, flags, 0o666), "ab", buffering=0)
+
+
 def lock(file: BinaryIO, path: Path) -> None:
     """Refuse a second writer until this file is closed, or its process ends in whatever way.
 

@@ -141,9 +141,10 @@ def _read_settings(folder: ModelFolder) -> dict[str, Any]:
             found = parse_json(path.read_bytes()).get("image_processor", {})
         else:
             found = {}
-    except ValueError:
+        known = {"size", "max_num_patches"} & found.keys()
+    except (ValueError, AttributeError):
         raise ConfigError(f"{path}: is not JSON; get the model again") from None
-    if not {"size", "max_num_patches"} & found.keys():
+    if not known:
         raise ConfigError(f"{folder.name}: has no {_SETTINGS} for images; name a model of images or videos")
     settings: dict[str, Any] = found
     return settings
