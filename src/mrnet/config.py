@@ -575,10 +575,11 @@ def parse_section(kind: type[_Tree], tree: Any, source: str) -> _Tree:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_first_problem(kind, error)}") from None
+        raise ConfigError(f"{source}: {first_problem(kind, error)}") from None
 
 
-def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
+def first_problem(kind: type[BaseModel], error: ValidationError) -> str:
+    """The first thing that is wrong with a tree of settings, by its key."""
     problems = error.errors(include_url=False)
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"])

@@ -21,7 +21,7 @@ import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from mrnet.config import PATH_FIELDS, ModelConfig, ModelSpec, RunConfig, parse_config, parse_spec
 from mrnet.documents import parse_json, parse_yaml
@@ -120,7 +120,7 @@ def resolve_checkpoint(path: Path) -> Path:
     if run.is_file():
         best = read_json(run).get("best")
         if best is not None:
-            folder = path / CHECKPOINTS / str(best)
+            folder = path / CHECKPOINTS / Path(str(best)).name
             if not (folder / SPEC_FILE).is_file():
                 raise CheckpointError(
                     f"{folder}, the best epoch by {run}, is gone or damaged: restore it, or train again"
@@ -290,7 +290,7 @@ def load_initial(network: MRNet, checkpoint: Checkpoint, fresh: Collection[str])
     network.load_state_dict(kept, strict=False)
 
 
-def weight_shapes(network: MRNet) -> dict[str, tuple[int, ...]]:
+def weight_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every weight of the network."""
     return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
 
