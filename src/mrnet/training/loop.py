@@ -116,9 +116,9 @@ def _run(job: _Job) -> None:
     config, run, trainer = job.config, job.run, job.trainer
     if trainer.accelerator.num_processes == 1:  # of several, each would need a copy of its own
         job.train_set.resample_once(run.directory)
-    job.writer = SummaryWriter(run.tensorboard, purge_step=run.epoch + 1) if job.is_main else None
     # Now that the weights are where they will stay.
     run.load_last(trainer.network, trainer.optimizer, trainer.average)
+    job.writer = SummaryWriter(run.tensorboard, purge_step=run.epoch + 1) if job.is_main else None
     epochs, batch_size = config.train.epochs, config.train.batch_size
     steps = (epochs - run.epoch) * -(-len(job.train_set) // batch_size)
     with Progress(steps, "training", "step", quiet=not job.is_main) as progress:

@@ -17,7 +17,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -37,6 +36,9 @@ PCA_FILE = "video.pca.safetensors"
 RUN_FILE = "run.json"
 CHECKPOINTS = "checkpoints"
 FORMAT = 2
+
+# Weights of a network that is built to compare its own with those of a file, however few the file holds.
+_NEVER_TOO_MANY = 2**20
 
 
 @dataclass(frozen=True)
@@ -246,14 +248,19 @@ def build_model(
     Raises:
         CheckpointError: a missing, extra or misshapen weight, or one that is not finite, by name.
     """
-    with torch.device("meta"):  # takes no memory, whatever the configuration claims
-        check_weights(weight_shapes(MRNet(model)), weights, source)
+    held = sum(weight.numel() for weight in weights.values())
+    if model.about_weights > 2 * held + _NEVER_TOO_MANY:  # before memory is taken for them
+        raise CheckpointError(
+            f"{source} holds {held} weights, but the configuration is of a network of about {model.about_weights:.1e}: "
+            "they do not belong together"
+        )
     broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
     if broken:
         raise CheckpointError(
             f"{source}: weight {broken[0]!r} holds NaN or infinity: restore or remake the checkpoint"
         )
     network = MRNet(model, route=route, memory_budget=memory_budget)
+    check_weights(weight_shapes(network), weights, source)
     network.load_state_dict(dict(weights))
     return network.eval()
 

@@ -127,14 +127,16 @@ class _Hdf5Store(FeatureStore):
         return self._file
 
     def ids(self) -> list[str]:
-        return sorted(self._handle())
+        with reading(str(self.path)):
+            return sorted(self._handle())
 
     def __contains__(self, feature_id: object) -> bool:
-        return isinstance(feature_id, str) and feature_id in self._handle()
+        with reading(str(self.path)):
+            return isinstance(feature_id, str) and feature_id in self._handle()
 
     def _load(self, feature_id: str) -> tuple[Any, str]:
         where = f'{self.path}, "{feature_id}"'
-        with _reading(where):
+        with reading(where):
             return read_dataset(self._handle(), feature_id, where), where
 
 
@@ -209,7 +211,7 @@ def as_rows(array: Any, where: str) -> Rows:
 
 def _load_file(path: Path) -> Any:
     suffix = path.suffix.lower()
-    with _reading(str(path)):
+    with reading(str(path)):
         if suffix == ".npy":
             return _load_npy(path)
         if suffix == ".pt":
@@ -340,7 +342,7 @@ def _parse_provenance(stored: str | bytes, path: str | Path) -> Provenance:
 
 
 @contextmanager
-def _reading(where: str) -> Iterator[None]:
+def reading(where: str) -> Iterator[None]:
     """Turns what the readers of each format raise on a damaged file into one line."""
     try:
         yield

@@ -29,6 +29,7 @@ from mrnet.features.store.reader import (
     open_hdf5,
     open_store,
     read_dataset,
+    reading,
 )
 from mrnet.files import Dataset, lock, open_to_append, write_bytes, write_hdf5, write_text, writing
 from mrnet.provenance import Provenance
@@ -241,17 +242,18 @@ class _Hdf5Writer(StoreWriter):
     def __init__(self, path: Path, provenance: Provenance, replace: bool) -> None:
         self.path, self.stored = path, {}
         self.provenance = provenance
-        self._keeps = False
+        self._kept: dict[str, str] = {}  # of the file that is there, whose rows stay
         if path.exists() and not path.is_file():
             what = "a folder" if path.is_dir() else "no regular file"
             raise FeatureError(f"{path}: is {what}, where one HDF5 file should be; choose another place")
         if path.exists():
             with open_hdf5(path) as file:
                 found = hdf5_provenance(file)
-                self._keeps = not replace or found is None or _same(found, provenance)
-                if self._keeps:
+                if not replace or found is None or _same(found, provenance):
                     self.provenance = _check_same(path, found, provenance)
-                    self.stored = {feature_id: _origin(file, feature_id, path) for feature_id in file}
+                    with reading(str(path)):
+                        self._kept = {feature_id: _origin(file, feature_id, path) for feature_id in file}
+                    self.stored = dict(self._kept)
         parts = path.with_name(f".{path.name}.partial")
         if parts.is_symlink():
             raise FeatureError(f"{parts}: is a link, where this command makes a folder of its own; remove it")
@@ -281,13 +283,13 @@ class _Hdf5Writer(StoreWriter):
         self._parts.abandon()
 
     def _merged(self) -> Iterator[Dataset]:
-        if self._keeps:
+        if self._kept:
             with open_hdf5(self.path) as file:
-                for feature_id in file:
-                    if feature_id not in self._parts.stored:
-                        where = f'{self.path}, "{feature_id}"'
-                        origin = _origin(file, feature_id, self.path)
-                        yield feature_id, as_rows(read_dataset(file, feature_id, where), where), {_ORIGIN: origin}
+                for feature_id in self._kept.keys() - self._parts.stored.keys():
+                    where = f'{self.path}, "{feature_id}"'
+                    with reading(where):
+                        rows = as_rows(read_dataset(file, feature_id, where), where)
+                    yield feature_id, rows, {_ORIGIN: self._kept[feature_id]}
         parts = open_store(self._parts.path)
         for feature_id, origin in self._parts.stored.items():
             yield feature_id, parts.read(feature_id), {_ORIGIN: origin}
