@@ -210,6 +210,17 @@ class TestOutput:
         assert "\\udcff.mp4: no such file" in printed
 
 
+class TestLength:
+    @pytest.mark.parametrize(
+        "words",
+        [["find", "a" * 5000 + ".mp4", "x"], ["train", "--out", "run", "--recipe", "a" * 5000], ["x" * 5000]],
+    )
+    def test_a_message_fits_a_screen(self, command: Command, words: list[str]) -> None:
+        line = command.refuses(*words)
+        assert len(line) < 1100
+        assert " … " in line
+
+
 class TestMemory:
     @pytest.mark.parametrize(
         "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 10 bytes")]

@@ -59,7 +59,9 @@ class TestJudge:
         def check(_: str) -> None:
             raise ValueError("NaN")
 
-        assert self.outcome(monkeypatch, tmp_path, lambda: 0, check=check) == ("accepted, and yet ValueError: NaN")
+        assert self.outcome(monkeypatch, tmp_path, lambda: 0, check=check) == (
+            "accepted, and yet ValueError: 'NaN'"
+        )
 
     def test_traceback(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         assert self.outcome(monkeypatch, tmp_path, lambda: 1 // 0).startswith("traceback: ZeroDivisionError at ")

@@ -13,9 +13,9 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from mrnet.cli.common import Parser
+from mrnet.cli.common import Parser, in_a_line
 from mrnet.errors import MRNetError, ran_out_of_memory
 from mrnet.version import __version__
 
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return status
     except MRNetError as error:
-        print(f"mrnet: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"mrnet: error: {in_a_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("mrnet: interrupted", file=sys.stderr)
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _discard_output()
         return 1
     except OSError as error:  # a full disk, or an output that takes nothing
-        print(f"mrnet: error: {error}", file=sys.stderr)
+        print(f"mrnet: error: {in_a_line(str(error))}", file=sys.stderr)
         _discard_output()
         return 2
     except (MemoryError, RuntimeError) as error:
@@ -123,5 +123,5 @@ def _interrupts_kept() -> Iterator[None]:
 
 def _discard_output() -> None:
     """Let what is still buffered go nowhere, so that Python does not fail on it once more at its exit."""
-    if sys.stdout is not None:
+    with suppress(io.UnsupportedOperation, AttributeError):  # it is in memory, or there is none
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,7 +5,15 @@ import re
 from pathlib import Path
 from typing import Any, NoReturn
 
+_LONGEST_LINE = 1000  # letters
+
 Subparsers = Any  # argparse's own type is private
+
+
+def in_a_line(text: str) -> str:
+    """A message on one line of bearable length, whatever it quotes: of a longer one, start and end."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 300]} … {line[-300:]}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line, without the usage that argparse prints before it."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {in_a_line(message)} (see {self.prog} --help)\n")
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:

@@ -36,8 +36,8 @@ _SHORTFALL_FRACTION = 0.1
 _LONGEST_STEP_BACK_S, _LONGEST_GAP_S = 1.0, 3600.0
 # A last frame that claims to be shown for longer is believed no further than the length of the whole.
 _LONG_LAST_S = 60.0
-# A file of more seconds than bytes holds next to nothing.
-_MOST_S_PER_BYTE = 1.0
+# Beyond an hour, a file of fewer bytes than ten a second holds next to nothing.
+_MOST_S_PER_BYTE = 0.1
 # More than this gain nothing and take memory.
 _MOST_DECODER_THREADS = 16
 

@@ -141,10 +141,6 @@ def _prepare(config: RunConfig, out: Path, *, start: Start | None, cpu: bool, me
     network = MRNet(config.model, memory_budget=memory_budget)
     if start is not None:
         load_initial(network, start.checkpoint, start.fresh)
-    if val_set is not None and len(val_set.records) < FEWEST_VIDEOS and accelerator.is_main_process:
-        log.info(
-            "no probabilities: they are fitted on queries of other videos, and validation has one video alone"
-        )
     run = Run(out, config, spec, pca=source.pca)
     return _Job(config, run, Trainer(network, config, accelerator), train_set, val_set)
 
@@ -158,6 +154,10 @@ def _begin(job: _Job, *, resume: bool) -> None:
         job.run = Run.start(run.directory, run.config, run.spec)
     job.run.pca = run.pca
     job.trainer.accelerator.wait_for_everyone()
+    if job.is_main and job.val_set is not None and len(job.val_set.records) < FEWEST_VIDEOS:
+        log.info(
+            "no probabilities: they are fitted on queries of other videos, and validation has one video alone"
+        )
 
 
 def _specification(config: RunConfig, source: DataSource, train_set: MomentDataset) -> ModelSpec:

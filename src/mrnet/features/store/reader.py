@@ -316,7 +316,8 @@ def hdf5_provenance(file: h5py.File) -> Provenance | None:
     Raises:
         FeatureError: what it says is malformed.
     """
-    stored = file.attrs.get(PROVENANCE)
+    with reading(file.filename):
+        stored = file.attrs.get(PROVENANCE)
     return None if stored is None else _parse_provenance(stored, file.filename)
 
 
