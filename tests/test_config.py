@@ -706,3 +706,8 @@ class TestBounds:
         with torch.device("meta"):
             count = sum(weight.numel() for weight in MRNet(model).parameters())
         assert 0.9 < model.about_weights / count < 1.4
+
+    @pytest.mark.parametrize("key", ["train", "video_features", "text_backbone"])
+    def test_names_of_files(self, key: str) -> None:
+        with pytest.raises(ConfigError, match="no name of a file has a NUL character in it"):
+            load_recipe("demo", [f'data.{key}="a\\0b"'])

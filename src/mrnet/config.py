@@ -10,7 +10,15 @@ from importlib import resources
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from mrnet.documents import parse_yaml
@@ -314,7 +322,14 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else [] if value is None else value
 
 
-Files = Annotated[list[str], BeforeValidator(_as_list)]
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("no name of a file has a NUL character in it")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_without_nul)]
+Files = Annotated[list[Name], BeforeValidator(_as_list)]
 
 
 class DataConfig(_Section):
@@ -328,26 +343,26 @@ class DataConfig(_Section):
         description="training videos held out where val is none, as a fraction; 0 holds none out, scores nothing while "
         "training, and keeps the last epoch",
     )
-    video_features: str | None = Field(None, description="feature store, or folder of videos to encode")
+    video_features: Name | None = Field(None, description="feature store, or folder of videos to encode")
     query_kinds: list[QueryKind] = Field(
         default=["text"],
         min_length=1,
         description="text, speech, or both, for one model that takes either: features of text then fill the first "
         "columns of model.query_dim, those of speech the last",
     )
-    text_features: str | None = Field(
+    text_features: Name | None = Field(
         None,
         description="of text queries: feature store keyed by the stem of the audio name or by qid; none encodes "
         "the sentences",
     )
-    speech_features: str | None = Field(
+    speech_features: Name | None = Field(
         None,
         description="of speech queries: feature store keyed by the stem of the audio name, or folder of sound files "
         "to encode",
     )
-    video_backbone: str = Field("color-hog-motion", description="encoder of raw videos")
-    text_backbone: str = Field("hashed-words", description="encoder of sentences")
-    speech_backbone: str = Field("speech-embedding", description="encoder of sound files")
+    video_backbone: Name = Field("color-hog-motion", description="encoder of raw videos")
+    text_backbone: Name = Field("hashed-words", description="encoder of sentences")
+    speech_backbone: Name = Field("speech-embedding", description="encoder of sound files")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -54,6 +54,11 @@ class TestUsage:
                 "mrnet find: error: argument -k: -3 is not at least 1 (see mrnet find --help)",
             ),
             (
+                ["find", "a.mp4", "a dog", "--memory-budget", "9999999GB"],
+                "mrnet find: error: argument --memory-budget: '9999999GB' is no size in KB, MB or GB, e.g. 500MB (see "
+                "mrnet find --help)",
+            ),
+            (
                 ["find", "a.mp4", "a dog", "-k", "many"],
                 "mrnet find: error: argument -k: invalid positive value: 'many' (see mrnet find --help)",
             ),

@@ -17,7 +17,7 @@ from mrnet.data.annotations import read_annotations
 from mrnet.errors import VideoError
 from mrnet.features.store.reader import open_store
 from mrnet.media.video import probe
-from tests.fuzz.hostile import change_bytes, change_text, change_tree
+from tests.fuzz.hostile import TOKENS, VALUES, change_bytes, change_text, change_tree
 from tests.fuzz.inputs import DIM, IDS, LENGTH_S, Inputs
 from tests.fuzz.judge import Case, all_finite
 
@@ -207,8 +207,30 @@ def media(inputs: Inputs, folder: Path, random: Random) -> Case:
     return Case(["find", video, query, "--checkpoint", checkpoint, "--json", "--no-cache"], check=check)
 
 
+def questions(inputs: Inputs, folder: Path, random: Random) -> Case:
+    """What is asked of a sound video, and what becomes of the answer."""
+    query = random.choice([value for value in [*VALUES, *TOKENS] if isinstance(value, str)])
+    query = random.choice([query, f"a {query} dog", f'"{query}"', change_text("a dog jumps", random)])
+    shutil.copy(inputs.folder / "v.mp4", folder / "v.mp4")
+    words = ["find", "v.mp4", "--checkpoint", str(inputs.folder / "model"), "--no-cache"]
+    form = random.choice([["--json"], ["--csv"], [], ["-k", "1"], ["-k", "1000"]])
+    if random.random() < 0.3:
+        text = "".join(f"{line}\n" for line in ["a dog", query, "a cat"])
+        (folder / "q.txt").write_text(text, encoding="utf-8", errors="surrogatepass")
+        return Case([*words, *form, "--queries", "q.txt"])
+    option, name = random.choice(
+        [("--subtitles", "o.vtt"), ("--subtitles", "o.srt"), ("--edl", "o.edl"), ("--edl", "o.otio"),
+         ("--plot", "o.png"), ("--cut", "o"), ("--subtitles", "v.mp4"), ("--plot", "/dev/null"), ("--cut", "v.mp4"), ("--json", "")]
+    )  # fmt: skip
+    if option == "--json":
+        return Case([*words, "--json", "--", query])
+    # Where the answer is printed and the file cannot be written, that is said after it.
+    return Case([*words, option, name, "--", query], (name,) if name.startswith("o") else (), printed=True)
+
+
 KINDS: dict[str, Kind] = {
-    kind.__name__: kind for kind in (annotations, predictions, stores, checkpoints, configurations, media)
+    kind.__name__: kind
+    for kind in (annotations, predictions, stores, checkpoints, configurations, media, questions)
 }
 
 

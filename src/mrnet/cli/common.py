@@ -86,7 +86,7 @@ def add_memory_budget(parser: argparse.ArgumentParser) -> None:
 
 def memory_size(text: str) -> int:
     """Bytes of ``"500MB"`` or ``"2GB"``, for argparse."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG])i?B?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)\s*([KMG])i?B?", text.strip(), re.IGNORECASE)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size in KB, MB or GB, e.g. 500MB")
     return int(float(match[1]) * 1024 ** (1 + "KMG".index(match[2].upper())))
