@@ -220,7 +220,8 @@ def questions(inputs: Inputs, folder: Path, random: Random) -> Case:
         return Case([*words, *form, "--queries", "q.txt"])
     option, name = random.choice(
         [("--subtitles", "o.vtt"), ("--subtitles", "o.srt"), ("--edl", "o.edl"), ("--edl", "o.otio"),
-         ("--plot", "o.png"), ("--cut", "o"), ("--subtitles", "v.mp4"), ("--plot", "/dev/null"), ("--cut", "v.mp4"), ("--json", "")]
+         ("--plot", "o.png"), ("--cut", "o"), ("--subtitles", "v.mp4"), ("--plot", "/dev/null"),
+         ("--cut", "v.mp4"), ("--json", "")]
     )  # fmt: skip
     if option == "--json":
         return Case([*words, "--json", "--", query])
