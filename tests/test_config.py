@@ -708,6 +708,8 @@ class TestBounds:
         assert 0.9 < model.about_weights / count < 1.4
 
     @pytest.mark.parametrize("key", ["train", "video_features", "text_backbone"])
-    def test_names_of_files(self, key: str) -> None:
-        with pytest.raises(ConfigError, match="no name of a file has a NUL character in it"):
-            load_recipe("demo", [f'data.{key}="a\\0b"'])
+    @pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+    def test_names_of_files(self, key: str, name: str) -> None:
+        with pytest.raises(ConfigError, match="no file can have this name"):
+            load_recipe("demo", overlay={"data": {key: name}})
+        assert load_recipe("demo", overlay={"data": {key: "a\udcff"}})  # a byte that is no letter

@@ -5,6 +5,7 @@ by its dotted name (``model.layers=4``). Unknown keys and values out of range ar
 its saved configuration alone. A :class:`ModelSpec` is the part that answering needs; it holds no path.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -322,13 +323,17 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else [] if value is None else value
 
 
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("no name of a file has a NUL character in it")
+def _can_name_a_file(text: str) -> str:
+    try:
+        is_name = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:  # half a character
+        is_name = False
+    if not is_name:
+        raise ValueError("no file can have this name")
     return text
 
 
-Name = Annotated[str, AfterValidator(_without_nul)]
+Name = Annotated[str, AfterValidator(_can_name_a_file)]
 Files = Annotated[list[Name], BeforeValidator(_as_list)]
 
 
