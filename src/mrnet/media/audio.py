@@ -38,7 +38,7 @@ def read_audio(path: str | Path, first_s: float | None = None) -> Samples:
     """The samples of a file; for recordings as long as a query.
 
     Args:
-        path: a sound file of any format FFmpeg knows, or a video with sound.
+        path: a sound file of any usual format, or a video with sound.
         first_s: no more than this much from its start, in seconds; the rest is decoded all the same, and checked.
 
     Returns:
@@ -65,7 +65,7 @@ def audio_windows(path: str | Path, window_s: float) -> Iterator[Samples]:
     longer than a window is one.
 
     Args:
-        path: a sound file of any format FFmpeg knows, or a video with sound.
+        path: a sound file of any usual format, or a video with sound.
         window_s: the longest a window may be, in seconds.
 
     Yields:

@@ -71,7 +71,7 @@ def probe(path: str | Path) -> VideoInfo:
     """Read length, rate and size of a video without decoding it.
 
     Args:
-        path: a video file of any format FFmpeg knows.
+        path: a video file of any usual format.
 
     Raises:
         VideoError: the file is missing, is a directory, or holds no video that can be opened.
@@ -107,7 +107,7 @@ def sample_frames(
     codec allows; those that are given are the same as if they were.
 
     Args:
-        path: a video file of any format FFmpeg knows.
+        path: a video file of any usual format.
         rate: ticks a second, above 0.
         size: (height, width) of the frames given, in pixels, whatever the aspect ratio of the video; or the
             length of their shorter edge, which keeps it. Pixels count as square.
