@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 
 from mrnet.cli import main
 
+_LIMIT_S = 120
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _STEPS = frozenset({"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink"})
 
@@ -30,7 +32,7 @@ class Outcome:
     """What became of a command.
 
     Attributes:
-        status: of its exit; ``None`` where it was killed.
+        status: of its exit; ``None`` where it was killed, for it took too long perhaps.
         err: what it printed on standard error.
     """
 
@@ -70,10 +72,13 @@ class Running:
     _ended: int | None = None
 
     def outcome(self) -> Outcome:
-        """Wait for its end."""
+        """Wait for its end, which is made for it when the time is up."""
+        watch = threading.Timer(_LIMIT_S, os.kill, (self.pid, signal.SIGKILL))
+        watch.start()
         with os.fdopen(self._err, errors="replace") as said:
             err = said.read()
         ended = self._ended if self._ended is not None else os.waitpid(self.pid, 0)[1]
+        watch.cancel()
         return Outcome(None if os.WIFSIGNALED(ended) else os.waitstatus_to_exitcode(ended), err)
 
 

@@ -21,8 +21,8 @@ from tests.fuzz.pool import faults
 SEED = 0
 # By how long a case takes.
 CASES = {
-    "annotations": 100, "predictions": 150, "stores": 150, "checkpoints": 40, "configurations": 40, "media": 20,
-    "questions": 20,
+    "annotations": 200, "predictions": 250, "stores": 250, "checkpoints": 80, "configurations": 80, "media": 50,
+    "questions": 50,
 }  # fmt: skip
 
 
