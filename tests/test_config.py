@@ -662,3 +662,53 @@ def test_ranks_beyond_the_moments_kept_are_refused() -> None:
         ConfigError, match=r"evaluation\.ranks\.1: Input should be less than or equal to 10, got 20"
     ):
         load_recipe("demo", ["evaluation.ranks=[1,20]"])
+
+
+class TestBounds:
+    """No file of a few letters asks for more than a machine has: refused before anything is built."""
+
+    @pytest.mark.parametrize(
+        ("field", "value", "most"),
+        [
+            ("model.layers", 10**6, 64),
+            ("model.head_layers", 10**6, 64),
+            ("model.head_kernel", 10**6 + 1, 255),
+            ("model.video_dim", 10**12, 65_536),
+            ("model.query_dim", 10**12, 65_536),
+            ("model.dim", 10**8, 65_536),
+            ("model.ffn_dim", 10**9, 65_536),
+            ("model.clip_hidden", 10**9, 65_536),
+            ("model.head_hidden", 10**7, 65_536),
+            ("model.num_clips", 50_000, 1024),
+            ("model.num_pre_clips", 100_000, 16_384),
+            ("train.workers", 10**6, 256),
+            ("train.batch_size", 10**9, 10**6),
+        ],
+    )
+    def test_counts(self, field: str, value: int, most: int) -> None:
+        with pytest.raises(ConfigError, match=rf"{field}: .* less than or equal to {most}, got {value}"):
+            load_recipe("demo", [f"{field}={value}"])
+
+    def test_diagonals_are_counted_before_they_are_listed(self) -> None:
+        with pytest.raises(ConfigError, match="reach 1000000 clips past the start clip"):
+            load_recipe("demo", ["model.pooling_counts=[1000000]"])
+        with pytest.raises(ConfigError, match="pooling_counts: List should have at most 10 items"):
+            load_recipe("demo", [f"model.pooling_counts={[1] * 5000}"])
+
+    def test_weights_in_all(self) -> None:
+        with pytest.raises(ConfigError, match=r"a network of about 9\.4e\+12 weights; 2\.1e\+09 are the most"):
+            load_recipe("demo", ["model.head_hidden=65536", "model.head_kernel=33", "model.head_layers=2"])
+
+    @pytest.mark.parametrize("name", recipe_names())
+    def test_what_is_counted_is_what_a_network_has(self, name: str) -> None:
+        model = load_recipe(name).model
+        with torch.device("meta"):
+            count = sum(weight.numel() for weight in MRNet(model).parameters())
+        assert 0.9 < model.about_weights / count < 1.4
+
+    @pytest.mark.parametrize("key", ["train", "video_features", "text_backbone"])
+    @pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+    def test_names_of_files(self, key: str, name: str) -> None:
+        with pytest.raises(ConfigError, match="no file can have this name"):
+            load_recipe("demo", overlay={"data": {key: name}})
+        assert load_recipe("demo", overlay={"data": {key: "a\udcff"}})  # a byte that is no letter

@@ -14,10 +14,12 @@ import pytest
 from mrnet import files
 from mrnet.errors import OutputError
 from mrnet.files import (
+    alone_in,
     check_new,
     lock,
     make_directory,
     new_directory,
+    remove_left_in,
     replacing,
     write_bytes,
     write_hdf5,
@@ -398,3 +400,30 @@ def test_make_directory(tmp_path: Path) -> None:
     assert refusal(make_directory, tmp_path / "file") == (
         f"{tmp_path / 'file'}: cannot be written (File exists); choose another place"
     )
+
+
+class TestAlone:
+    def test_one_at_a_time(self, tmp_path: Path) -> None:
+        (tmp_path / "f").mkdir()
+        with alone_in(tmp_path / "f"), pytest.raises(OutputError) as caught, alone_in(tmp_path / "f"):
+            pass
+        assert str(caught.value) == (
+            f"{tmp_path / 'f'}: another process is writing here; wait for it, or choose another place"
+        )
+        with alone_in(tmp_path / "f"):
+            pass
+        assert (tmp_path / "f").is_dir()
+
+    def test_a_folder_without_anything_in_it_goes_again(self, tmp_path: Path) -> None:
+        with alone_in(tmp_path / "f"):
+            assert (tmp_path / "f").is_dir()
+        assert not (tmp_path / "f").exists()
+        with alone_in(tmp_path / "f"):
+            (tmp_path / "f" / "x").touch()
+        assert tree(tmp_path) == {"f": None, "f/x": ""}
+
+    def test_what_the_killed_left(self, tmp_path: Path) -> None:
+        for name in (".a.mrnet-tmp.json", ".b.mrnet-tmp", "a.json", ".hidden"):
+            (tmp_path / name).write_text("")
+        remove_left_in(tmp_path)
+        assert sorted(tree(tmp_path)) == [".hidden", "a.json"]

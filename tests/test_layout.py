@@ -11,7 +11,6 @@ WITHOUT_TESTS = {
     "demo/page.py": "the page is tested in test_story",
     "engines.py": "both are tested through the predictor",
     "answer.py": "tested through the predictor and the command",
-    "errors.py": "names only",
     "export/copying.py": "a half of test_clips",
     "export/encoding.py": "the other half",
     "export/reading.py": "what both of them read",

@@ -5,29 +5,52 @@ by its dotted name (``model.layers=4``). Unknown keys and values out of range ar
 its saved configuration alone. A :class:`ModelSpec` is the part that answering needs; it holds no path.
 """
 
-import re
+import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 
-from mrnet.errors import ConfigError
+from mrnet.documents import parse_yaml
+from mrnet.errors import ConfigError, brief
 from mrnet.grid import map_diagonals
 from mrnet.provenance import Provenance, portable_name
-from mrnet.types import Modality, QueryKind, QueryProtocol
+from mrnet.types import LONGEST_S, Modality, QueryKind, QueryProtocol
 
-Count = Annotated[int, Field(ge=1, strict=True)]
-Natural = Annotated[int, Field(ge=0, strict=True)]
+
+def _whole(least: int, most: int) -> FieldInfo:
+    """Of whole numbers within bounds far from what anyone has trained with: no file of a few letters may ask for more
+    than a machine has."""
+    return Field(ge=least, le=most, strict=True)  # type: ignore[no-any-return]
+
+
+Count = Annotated[int, _whole(1, 1_000_000)]
+Natural = Annotated[int, _whole(0, 1_000_000)]
+Width = Annotated[int, _whole(1, 65_536)]
+Clips = Annotated[int, _whole(1, 1024)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
 
 QVHIGHLIGHTS_METRICS = [
     "MR-full-mAP", "MR-full-mAP@0.5", "MR-full-mAP@0.75", "MR-full-R1@0.5", "MR-full-R1@0.7",
 ]  # fmt: skip
 """Metrics of QVHighlights that a checkpoint can be selected by."""
+
+MOST_WEIGHTS = 2**31
+"""Of a network."""
 
 
 class _Section(BaseModel):
@@ -37,10 +60,12 @@ class _Section(BaseModel):
 class ModelConfig(_Section):
     """Architecture. Source: docs/method.md, sections 3 to 7."""
 
-    video_dim: Count = Field(description="width of the video features")
-    query_dim: Count = Field(description="width of the query features")
-    num_pre_clips: Count = Field(description="rows a video is resampled to before pooling")
-    num_clips: Count = Field(description="T: clips, and side of the proposal map")
+    video_dim: Width = Field(description="width of the video features")
+    query_dim: Width = Field(description="width of the query features")
+    num_pre_clips: Annotated[int, _whole(1, 16_384)] = Field(
+        description="rows a video is resampled to before pooling"
+    )
+    num_clips: Clips = Field(description="T: clips, and side of the proposal map")
     pool_kernel: Count = Field(description="width of the average pool from num_pre_clips to num_clips")
     input_norm: bool = Field(
         False,
@@ -52,14 +77,14 @@ class ModelConfig(_Section):
         description="from features to clips: blocks, a 1x1 convolution and two blocks with dropout, as released; or "
         "dropout and one linear layer",
     )
-    clip_hidden: Count = Field(512, description="channels of the 1x1 convolution, of clip_projection blocks")
+    clip_hidden: Width = Field(512, description="channels of the 1x1 convolution, of clip_projection blocks")
     clip_dropout: Dropout = Field(0.5, description="dropout of the projection of clips")
-    dim: Count = Field(256, description="d: joint width of text and video")
+    dim: Width = Field(256, description="d: joint width of text and video")
 
     transformer: bool = Field(True, description="false leaves the transformer out, which is MMN")
-    layers: Count = Field(2, description="maskable retention layers")
+    layers: Annotated[int, _whole(1, 64)] = Field(2, description="maskable retention layers")
     heads: Count = Field(8, description="attention heads")
-    ffn_dim: Count = Field(1024, description="width inside the feed-forward blocks")
+    ffn_dim: Width = Field(1024, description="width inside the feed-forward blocks")
     dropout: Dropout = Field(0.1, description="dropout on both residual branches")
     attention_dropout: Dropout = Field(0.0, description="dropout on attention weights")
     projections: Literal["modality", "shared"] = Field(
@@ -96,7 +121,9 @@ class ModelConfig(_Section):
         description="quirk of released modality-projection models: without softmax the attention is zero",
     )
 
-    pooling_counts: list[Natural] = Field(description="diagonals of the proposal map at strides 1, 2, 4, ...")
+    pooling_counts: list[Natural] = Field(
+        max_length=10, description="diagonals of the proposal map at strides 1, 2, 4, ..."
+    )
     proposals: Literal["pool", "conv", "mean"] = Field(
         "pool", description="max pools, learned 1-d convolutions, or the mean of a proposal's clips"
     )
@@ -107,9 +134,9 @@ class ModelConfig(_Section):
         False,
         description="quirk of released conv proposals with added boundary: the convolutions are dropped",
     )
-    head_hidden: Count = Field(512, description="channels of the stacked 2-d convolutions")
-    head_kernel: Count = Field(9, description="K: side of their kernels")
-    head_layers: Natural = Field(
+    head_hidden: Width = Field(512, description="channels of the stacked 2-d convolutions")
+    head_kernel: Annotated[int, _whole(1, 255)] = Field(9, description="K: side of their kernels")
+    head_layers: Annotated[int, _whole(0, 64)] = Field(
         4, description="L: how many are stacked; 0 leaves them out, so that proposals do not see each other"
     )
     iou_score: Literal["cosine", "readout"] = Field(
@@ -129,6 +156,16 @@ class ModelConfig(_Section):
     @property
     def pool_stride(self) -> int:
         return self.num_pre_clips // self.num_clips
+
+    @property
+    def about_weights(self) -> int:
+        """How many weights the large matrices of the network have."""
+        dim, hidden = self.dim, self.clip_hidden
+        clips = (self.video_dim + dim) * hidden + dim * dim
+        transformer = self.layers * (8 * dim + 2 * self.ffn_dim) * dim + self.query_dim * dim
+        proposals = sum(self.pooling_counts) * 2 * dim * dim if self.proposals == "conv" else 0
+        head = self.head_layers * self.head_kernel**2 * self.head_hidden * max(self.head_hidden, dim)
+        return clips + transformer + proposals + head
 
     @property
     def uses_sparse_mask(self) -> bool:
@@ -184,6 +221,11 @@ class ModelConfig(_Section):
             map_diagonals(self.num_clips, self.pooling_counts)
         except ConfigError as error:
             raise ValueError(str(error)) from None
+        if self.about_weights > MOST_WEIGHTS:
+            raise ValueError(
+                f"these widths and layers make a network of about {self.about_weights:.1e} weights; "
+                f"{MOST_WEIGHTS:.1e} are the most"
+            )
         return self
 
 
@@ -280,15 +322,28 @@ class TrainConfig(_Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="autocast; auto takes bf16 on CUDA devices that have it, else fp32"
     )
-    seed: Natural = Field(0, le=2**31 - 1, description="of the weights, the order of videos and dropout")
-    workers: Natural = Field(0, description="processes that read features")
+    seed: Annotated[int, _whole(0, 2**31 - 1)] = Field(
+        0, description="of the weights, the order of videos and dropout"
+    )
+    workers: Annotated[int, _whole(0, 256)] = Field(0, description="processes that read features")
 
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else [] if value is None else value
 
 
-Files = Annotated[list[str], BeforeValidator(_as_list)]
+def _can_name_a_file(text: str) -> str:
+    try:
+        is_name = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:  # half a character
+        is_name = False
+    if not is_name:
+        raise ValueError("no file can have this name")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_can_name_a_file)]
+Files = Annotated[list[Name], BeforeValidator(_as_list)]
 
 
 class DataConfig(_Section):
@@ -302,26 +357,26 @@ class DataConfig(_Section):
         description="training videos held out where val is none, as a fraction; 0 holds none out, scores nothing while "
         "training, and keeps the last epoch",
     )
-    video_features: str | None = Field(None, description="feature store, or folder of videos to encode")
+    video_features: Name | None = Field(None, description="feature store, or folder of videos to encode")
     query_kinds: list[QueryKind] = Field(
         default=["text"],
         min_length=1,
         description="text, speech, or both, for one model that takes either: features of text then fill the first "
         "columns of model.query_dim, those of speech the last",
     )
-    text_features: str | None = Field(
+    text_features: Name | None = Field(
         None,
         description="of text queries: feature store keyed by the stem of the audio name or by qid; none encodes "
         "the sentences",
     )
-    speech_features: str | None = Field(
+    speech_features: Name | None = Field(
         None,
         description="of speech queries: feature store keyed by the stem of the audio name, or folder of sound files "
         "to encode",
     )
-    video_backbone: str = Field("color-hog-motion", description="encoder of raw videos")
-    text_backbone: str = Field("hashed-words", description="encoder of sentences")
-    speech_backbone: str = Field("speech-embedding", description="encoder of sound files")
+    video_backbone: Name = Field("color-hog-motion", description="encoder of raw videos")
+    text_backbone: Name = Field("hashed-words", description="encoder of sentences")
+    speech_backbone: Name = Field("speech-embedding", description="encoder of sound files")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -347,7 +402,7 @@ class EvaluationConfig(_Section):
 
     metrics: Literal["recall", "qvhighlights"] = Field("recall", description="kind of metrics")
     tious: list[Fraction] = Field(default=[0.3, 0.5, 0.7], description="thresholds of R@n")
-    ranks: list[Annotated[Count, Field(le=10)]] = Field(default=[1, 5], description="n of R@n, at most 10")
+    ranks: list[Annotated[int, _whole(1, 10)]] = Field(default=[1, 5], description="n of R@n, at most 10")
     select_by: str = Field("R@1,IoU=0.5", description="metric on the validation split that picks a checkpoint")
 
     @model_validator(mode="after")
@@ -383,8 +438,8 @@ class VideoLengths(_Section):
         longest_s: what 99 in 100 do not exceed: a few that are far longer taught little.
     """
 
-    usual_s: Positive
-    longest_s: Positive
+    usual_s: Seconds
+    longest_s: Seconds
 
 
 class ModelSpec(_Section):
@@ -405,7 +460,7 @@ class ModelSpec(_Section):
     name: str
     model: ModelConfig
     decode: DecodeConfig = DecodeConfig()
-    query_widths: dict[QueryKind, Count] = Field(min_length=1)
+    query_widths: dict[QueryKind, Width] = Field(min_length=1)
     provenances: dict[Modality, Provenance] = {}
     calibration: Calibration | None = None
     trained_lengths: VideoLengths | None = None
@@ -513,17 +568,17 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str,
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise ConfigError(f"override {override!r} is not of the form key=value, e.g. model.layers=4")
+            raise ConfigError(f"override {brief(override)} is not of the form key=value, e.g. model.layers=4")
         try:
             value = parse_yaml(text)
         except yaml.YAMLError:
-            raise ConfigError(f"override {override!r}: {text!r} is not a YAML value") from None
+            raise ConfigError(f"override {brief(override)}: {brief(text)} is not a YAML value") from None
         node = merged
         *parents, leaf = key.split(".")
         for parent in parents:
             child = node.setdefault(parent, {})
             if not isinstance(child, dict):
-                raise ConfigError(f"override {override!r}: {parent!r} has no fields")
+                raise ConfigError(f"override {brief(override)}: {parent!r} has no fields")
             node = child
         node[leaf] = value
     return merged
@@ -553,39 +608,15 @@ _Tree = TypeVar("_Tree", bound=BaseModel)
 def parse_section(kind: type[_Tree], tree: Any, source: str) -> _Tree:
     """As :func:`parse_config`, of any model of settings."""
     if not isinstance(tree, dict):
-        raise ConfigError(f"{source}: the configuration is {tree!r}, not a mapping of keys: restore the file")
+        raise ConfigError(f"{source}: the configuration is {brief(tree)}, not a mapping of keys: restore the file")
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_first_problem(kind, error)}") from None
+        raise ConfigError(f"{source}: {first_problem(kind, error)}") from None
 
 
-class _Yaml12Loader(yaml.SafeLoader):
-    """YAML without dates, and whose only booleans are true and false: off is an attention mode, no a mask mode."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [
-            (tag, pattern)
-            for tag, pattern in resolvers
-            if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
-        ]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Yaml12Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|false|False"), list("tTfF"))
-
-
-def parse_yaml(text: str) -> Any:
-    """The value of a YAML document, in which only true and false are booleans.
-
-    Raises:
-        yaml.YAMLError: it is no YAML.
-    """
-    return yaml.load(text, Loader=_Yaml12Loader)
-
-
-def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
+def first_problem(kind: type[BaseModel], error: ValidationError) -> str:
+    """The first thing that is wrong with a tree of settings, by its key."""
     problems = error.errors(include_url=False)
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"])
@@ -595,10 +626,10 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
             is_section = hasattr(known, "model_fields")
             known = known.model_fields[str(part)].annotation if is_section else get_args(known)[-1]
         fields = ", ".join(known.model_fields) if hasattr(known, "model_fields") else ""
-        return f"unknown key {key!r}" + (f"; known here: {fields}" if fields else "")
+        return f"unknown key {brief(key)}" + (f"; known here: {fields}" if fields else "")
     message = first["msg"].removeprefix("Value error, ")
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    value = "" if isinstance(first["input"], dict) or "got" in message else f", got {first['input']!r}"
+    value = "" if isinstance(first["input"], dict) or "got" in message else f", got {brief(first['input'])}"
     return (f"{key}: " if key else "") + f"{message}{value}{more}"
 
 

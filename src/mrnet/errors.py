@@ -4,6 +4,8 @@ Every message says what was found, where, and what to do about it. The command l
 it on one line and exits with status 2; library users catch :class:`MRNetError`.
 """
 
+import reprlib
+
 
 class MRNetError(Exception):
     """Base of every error that a user can cause and mend."""
@@ -47,3 +49,20 @@ class CheckpointError(MRNetError):
 
 class TrainingError(MRNetError):
     """Training cannot go on; the last good checkpoint is kept."""
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left; torch says so in a ``RuntimeError``, for want of another."""
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    told = isinstance(error, RuntimeError) and any(some in str(error) for some in words)
+    return told or isinstance(error, MemoryError)
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxlist, _BRIEF.maxtuple, _BRIEF.maxdict = 3, 12, 12, 6
+_BRIEF.maxlong, _BRIEF.maxstring, _BRIEF.maxother = 40, 100, 60
+
+
+def brief(value: object) -> str:
+    """A value as Python writes it, shortened to fit the line of a message."""
+    return " ".join(_BRIEF.repr(value).split())

@@ -22,6 +22,8 @@ from mrnet.errors import OutputError
 Dataset = tuple[str, npt.NDArray[np.float32], Mapping[str, str]]
 """Name, values and attributes."""
 
+_MARK = ".mrnet-tmp"
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, in UTF-8; as :func:`write_bytes`.
@@ -146,6 +148,50 @@ def make_directory(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """A folder that no other process works in for the time of the block; made if need be.
+
+    One that was made here, and in which nothing is at the end, goes.
+
+    Raises:
+        OutputError: it cannot be made, or another process works in it.
+    """
+    is_new = not folder.exists()
+    make_directory(folder)
+    with ExitStack() as stack:
+        with writing(folder):
+            stack.enter_context(_locked(folder))
+        try:
+            yield
+        finally:
+            if is_new:
+                with suppress(OSError):
+                    folder.rmdir()
+
+
+def remove_left_in(folder: Path) -> None:
+    """Remove what killed processes left in a folder.
+
+    Raises:
+        OutputError: one of them is alive.
+    """
+    with writing(folder):
+        for temporary in folder.glob(f".*{_MARK}*"):
+            _remove_left(temporary)
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """A file to add to, made if need be; unbuffered, and never through a link.
+
+    Raises:
+        OutputError: it cannot be opened, or is a link.
+    """
+    with writing(path):
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        return os.fdopen(os.open(path, flags, 0o666), "ab", buffering=0)
+
+
 def lock(file: BinaryIO, path: Path) -> None:
     """Refuse a second writer until this file is closed, or its process ends in whatever way.
 
@@ -196,7 +242,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def _temporary(target: Path, path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     """What becomes ``target``, called ``path`` in messages: new, locked, and gone at the end if it is still there."""
-    temporary = target.with_name(f".{target.stem}.mrnet-tmp{target.suffix}")
+    temporary = target.with_name(f".{target.stem}{_MARK}{target.suffix}")
     with ExitStack() as stack:
         with writing(path):
             target.parent.mkdir(parents=True, exist_ok=True)

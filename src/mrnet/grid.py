@@ -1,6 +1,6 @@
 """Integer geometry of the proposal map, without torch."""
 
-from mrnet.errors import ConfigError
+from mrnet.errors import ConfigError, brief
 
 
 def map_diagonals(num_clips: int, pooling_counts: list[int]) -> list[tuple[int, int]]:
@@ -11,15 +11,16 @@ def map_diagonals(num_clips: int, pooling_counts: list[int]) -> list[tuple[int, 
 
     Source: docs/method.md, section 3.
     """
+    reach = sum(count << level for level, count in enumerate(pooling_counts))
+    if reach >= num_clips:
+        raise ConfigError(
+            f"pooling_counts {brief(pooling_counts)} reach {reach} clips past the start clip, "
+            f"but num_clips is {num_clips}: lower the counts or raise num_clips"
+        )
     diagonals, offset = [], 0
     for level, count in enumerate(pooling_counts):
         stride = 2**level
         for _ in range(count):
             offset += stride
             diagonals.append((offset, stride))
-    if offset >= num_clips:
-        raise ConfigError(
-            f"pooling_counts {pooling_counts} reach {offset} clips past the start clip, "
-            f"but num_clips is {num_clips}: lower the counts or raise num_clips"
-        )
     return diagonals

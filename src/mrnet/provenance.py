@@ -1,8 +1,15 @@
 """How features were made: travels from the feature store into every checkpoint."""
 
 from pathlib import PurePath
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+MOST_A_SECOND = 1000.0
+"""Rows, or frames, of a video."""
+
+Dim = Annotated[int, Field(ge=1, le=65_536)]
+Rate = Annotated[float, Field(gt=0, le=MOST_A_SECOND)]
 
 
 def portable_name(backbone: str) -> str:
@@ -26,7 +33,7 @@ class Projection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sha256: str
-    dim: int
+    dim: Dim
     fitted_on: str
 
 
@@ -51,10 +58,10 @@ class Provenance(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     backbone: str
-    dim: int
-    rows_per_s: float | None = None
+    dim: Dim
+    rows_per_s: Rate | None = None
     revision: str = ""
-    frame_rate: float | None = None
+    frame_rate: Rate | None = None
     frames_per_row: int | None = None
     normalisation: str = ""
     projection: Projection | None = None

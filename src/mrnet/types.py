@@ -23,6 +23,11 @@ from typing import Literal, NamedTuple
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
 """Endings of video files: looked for in folders, and dropped from names to make video ids."""
 
+LONGEST_S = 1e7
+"""The longest a video can be, in seconds: 115 days. What claims to be longer is damaged, or means to do harm."""
+
+RATERS, HIGHEST_RATING = 3, 4
+"""Of QVHighlights: so many people rated each clip, from 0 on."""
 
 Modality = Literal["video", "text", "speech"]
 """What a backbone encodes."""

@@ -51,7 +51,10 @@ class TestConvert:
             ("cut pth", "a.pth is damaged or not a PyTorch file ("),
             ("pth folder", "a.pth: Is a directory: give a released .pth file"),
             ("yml folder", "a.yml: Is a directory: give the released config.yml with --config"),
-            ("not yaml", "a.yml is not YAML (while parsing a flow sequence): give the released config.yml"),
+            (
+                "not yaml",
+                "a.yml is not YAML (expected ',' or ']', but got '<stream end>', line 1): give the released config.yml",
+            ),
         ],
     )
     def test_refuses(self, command: Command, spoil: str, message: str) -> None:

@@ -11,7 +11,9 @@ from tests.cli.conftest import Command, sets
 
 def predictions(path: Path, *rows: tuple[Any, list[list[float]]]) -> Path:
     lines = [
-        json.dumps({"qid": qid, "query": "a dog", "vid": "v", "pred_relevant_windows": windows})
+        json.dumps(
+            {"qid": qid, "query": "a dog", "vid": str(qid).partition("#")[0], "pred_relevant_windows": windows}
+        )
         for qid, windows in rows
     ]
     path.write_text("\n".join(lines) + "\n")
@@ -90,14 +92,14 @@ class TestScorePredictions:
     def qvhighlights(self, folder: Path) -> tuple[Path, Path]:
         row = {"query": "a dog", "vid": "v", "duration": 150, "relevant_clip_ids": [], "saliency_scores": []}
         rows = [
-            row | {"qid": 1, "relevant_windows": [[0, 20], [40, 60]]},
-            row | {"qid": 2, "relevant_windows": [[100, 150]]},
+            row | {"qid": "v#1", "relevant_windows": [[0, 20], [40, 60]]},
+            row | {"qid": "v#2", "relevant_windows": [[100, 150]]},
         ]
         annotations = folder / "a.jsonl"
         annotations.write_text("\n".join(map(json.dumps, rows)))
         # Query 1: the first moment at rank 1, exactly; the second one never. AP = 1/2 at every threshold.
         # Query 2: a miss, then [100, 138]: true IoU 0.76. AP = 1/2 up to 0.75, nothing above.
-        given = predictions(folder / "p.jsonl", (1, [[0, 20, 0.9]]), (2, [[0, 50, 0.9], [100, 138, 0.5]]))
+        given = predictions(folder / "p.jsonl", ("v#1", [[0, 20, 0.9]]), ("v#2", [[0, 50, 0.9], [100, 138, 0.5]]))
         return given, annotations
 
     def test_qvhighlights(self, command: Command) -> None:

@@ -1,5 +1,6 @@
 """The command as a whole: usage, errors, interruptions."""
 
+import io
 import json
 import os
 import signal
@@ -51,6 +52,11 @@ class TestUsage:
             (
                 ["find", "a.mp4", "a dog", "-k", "-3"],
                 "mrnet find: error: argument -k: -3 is not at least 1 (see mrnet find --help)",
+            ),
+            (
+                ["find", "a.mp4", "a dog", "--memory-budget", "9999999GB"],
+                "mrnet find: error: argument --memory-budget: '9999999GB' is no size in KB, MB or GB, e.g. 500MB (see "
+                "mrnet find --help)",
             ),
             (
                 ["find", "a.mp4", "a dog", "-k", "many"],
@@ -170,3 +176,82 @@ class TestProcess:
         run = json.loads(saved.read_text())  # whole, whenever the signal came
         assert [record["epoch"] for record in run["history"]] == list(range(1, len(run["history"]) + 1))
         assert (tmp_path / "run" / "checkpoints" / run["last"] / "mrnet.json").is_file()
+
+
+class TestOutput:
+    """What is found is printed, whatever letters a terminal has."""
+
+    def printed(self, monkeypatch: pytest.MonkeyPatch, encoding: str, *words: str) -> tuple[int, str]:
+        terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", terminal)
+            patched.setattr(sys, "stderr", terminal)
+            status = main(words)
+            terminal.flush()
+        return status, terminal.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+    @pytest.mark.parametrize("form", ["--json", "--csv"])
+    def test_letters_that_a_terminal_lacks(
+        self, video: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, form: str, encoding: str
+    ) -> None:
+        query = "der Hund spri\u0144gt \U0001f415 \udcff"
+        words = ["find", str(video), query, "--checkpoint", str(checkpoint), form]
+        status, printed = self.printed(monkeypatch, encoding, *words)
+        assert status == 0
+        if form == "--json":
+            assert json.loads(printed)["query"] == query
+        else:
+            escaped = query.encode(encoding, "backslashreplace").decode(encoding)
+            assert printed.splitlines()[1].endswith(f",{escaped}")
+
+    @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+    def test_names_that_are_no_letters(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+    ) -> None:
+        missing = tmp_path / os.fsdecode(b"\xff.mp4")
+        status, printed = self.printed(monkeypatch, encoding, "find", str(missing), "a dog")
+        assert (status, printed[:14]) == (2, "mrnet: error: ")
+        assert "\\udcff.mp4: no such file" in printed
+
+
+class TestLength:
+    @pytest.mark.parametrize(
+        "words",
+        [["find", "a" * 5000 + ".mp4", "x"], ["train", "--out", "run", "--recipe", "a" * 5000], ["x" * 5000]],
+    )
+    def test_a_message_fits_a_screen(self, command: Command, words: list[str]) -> None:
+        line = command.refuses(*words)
+        assert len(line) < 1100
+        assert " … " in line
+
+
+class TestMemory:
+    @pytest.mark.parametrize(
+        "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 10 bytes")]
+    )
+    def test_none_left(self, command: Command, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+        def run(_: object) -> int:
+            raise error
+
+        monkeypatch.setattr("mrnet.cli.cache.run", run)
+        assert command.refuses("cache") == (
+            "mrnet: error: there is not enough memory for this: free some, or ask for less"
+        )
+
+    def test_other_errors_are_ours(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        def run(_: object) -> int:
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr("mrnet.cli.cache.run", run)
+        with pytest.raises(RuntimeError, match="a bug"):
+            command("cache")
+
+
+class TestInterruption:
+    def test_ctrl_c_while_importing(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        def import_module(_: str) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("importlib.import_module", import_module)
+        assert command("find", "a.mp4", "a dog") == (130, "", "mrnet: interrupted\n")

@@ -304,7 +304,7 @@ class TestTrainRefuses:
     def test_out_is_a_file(self, command: Command, data_set: list[str]) -> None:
         Path("run").write_text("mine")
         assert self.refuses(command, data_set) == (
-            "mrnet: error: run already exists and is not empty: choose another place or remove it"
+            "mrnet: error: run: cannot be written (File exists); choose another place"
         )
 
     def test_seed_too_large(self, command: Command, data_set: list[str]) -> None:

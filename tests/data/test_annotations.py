@@ -284,11 +284,35 @@ class TestQVHighlights:
             ),
             (
                 {"relevant_clip_ids": [1.5]},
-                "line 2: `relevant_clip_ids` is [1.5]; it should be a list of clip numbers",
+                "line 2: `relevant_clip_ids` is [1.5]; it should be a list of clip numbers, from 0 on",
             ),
             (
                 {"saliency_scores": [3]},
-                "line 2: `saliency_scores` is [3]; it should be a list of lists of ratings",
+                "line 2: `saliency_scores` is [3]; it should be a list of lists of 3 ratings, each from 0 to 4",
+            ),
+            (
+                {"relevant_clip_ids": [1, -1, 2]},
+                "line 2: `relevant_clip_ids` is [1, -1, 2]; it should be a list of clip numbers, from 0 on",
+            ),
+            (
+                {"relevant_clip_ids": [1, 2, 1]},
+                "line 2: `relevant_clip_ids` is [1, 2, 1]; it should be a list of clip numbers, from 0 on",
+            ),
+            *(
+                (
+                    {"saliency_scores": [[1, 2, 3], [1, 2, 3], wrong]},
+                    f"line 2: `saliency_scores` is [[1, 2, 3], [1, 2, 3], {wrong}]; it should be a list of lists of 3 "
+                    "ratings, each from 0 to 4",
+                )
+                for wrong in ([1], [], [1, 2, 3, 4], [1, 2, -5], [1, 2, 5])
+            ),
+            (
+                {"query": "a dog \ud83d"},
+                'line 2: the sentence "a dog \ud83d" holds half a character; write it anew',
+            ),
+            (
+                {"vid": "y", "duration": 1e11},
+                'line 2: `duration` of "y" is 100000000000.0; it should be seconds, above 0 and at most 1e+07',
             ),
             (
                 {"saliency_scores": []},
@@ -349,8 +373,13 @@ class TestOwnRows:
             ),
             (
                 "a,nan,4,x,10,",
-                "line 2: `start, end` is [NaN, 4.0]; it should be a start and an end, two finite numbers",
+                'line 2: `start, end` is ["nan", 4.0]; it should be a start and an end, two finite numbers',
             ),
+            (
+                "a,1_0,4,x,10,",
+                'line 2: `start, end` is ["1_0", 4.0]; it should be a start and an end, two finite numbers',
+            ),
+            ("a,1,4,x,1e4000,", 'line 2: `duration` of "a" is "1e4000"; it should be seconds, above 0'),
             (
                 "a,0:05,4,x,10,",
                 'line 2: `start, end` is ["0:05", 4.0]; it should be a start and an end, two finite numbers',
@@ -379,6 +408,8 @@ class TestOwnRows:
             "the first line should read video,start,end,query"
         )
         assert "no column video, start" in _error(_text(tmp_path / "empty.csv", ""))
+        path = _text(tmp_path / "twice.csv", "video,start,end,query,start\na,1,2,x,3\n")
+        assert _error(path) == 'line 1: column "start" is there twice; keep one of them'
 
     def test_malformed_jsonl_row(self, tmp_path: Path) -> None:
         row = {"video": "a", "start": 1, "end": 2, "query": "x", "duration": 9, "qid": "q"}

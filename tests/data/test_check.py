@@ -264,3 +264,11 @@ def test_a_folder_of_videos(tmp_path: Path) -> None:
     found = {problem.kind: problem.count for problem in report.problems if problem.severity == "error"}
     assert found == {"missing video": 1, "unreadable video": 1, "moment outside the video": 1}
     assert report.feature_files == 2
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.txt", "\n\n"), ("a.json", "{}"), ("a.vtt", "WEBVTT\n")])
+def test_a_file_without_queries_is_no_dataset(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    report = check_dataset(tmp_path / name, None)
+    assert [(problem.kind, problem.severity) for problem in report.problems] == [("no queries", "error")]
+    assert not report.ok

@@ -186,6 +186,18 @@ class TestWebVtt:
         first = content.partition("\n")[0]
         assert _error(_vtt(tmp_path, content)) == f'line 1: is "{first}"; a WebVTT file begins with WEBVTT'
 
+    def test_hours_beyond_all_use(self, tmp_path: Path) -> None:
+        for hours in ("9" * 5000, "9999999"):
+            path = _vtt(tmp_path, f"WEBVTT\n\n{hours}:00:01.000 --> {hours}:00:02.000\nx\n")
+            assert "a cue is one line of times" in _error(path)
+
+    def test_tags_and_entities(self, tmp_path: Path) -> None:
+        """A bracket ends where the next one opens: looked for to the end, a hundred thousand would take a minute."""
+        text = "<" * 100_000 + "<c>a &lt; b</c> &#x41;&#" + "9" * 5000 + ";"
+        path = _vtt(tmp_path, f"WEBVTT\n\n00:01.000 --> 00:02.000\n{text}\n")
+        [record] = read_annotations(path, durations=lambda _: 9.0)
+        assert record.queries[0].text == "<" * 100_000 + "a < b A"
+
     def test_no_cues(self, tmp_path: Path) -> None:
         assert _error(_vtt(tmp_path, "WEBVTT\n")) == "holds no queries; give a file with at least one"
 

@@ -32,6 +32,7 @@ def test_reads_a_file(tmp_path: Path) -> None:
 def test_what_is_written_reads_back(tmp_path: Path) -> None:
     predictions = [
         PREDICTION,
+        Prediction("9" * 5000, "a cat", "v", (Moment(0, 1, 1),)),
         Prediction("007", "un café\u2028", "w", (Moment(0.1, 0.2, 1 / 3),), (0.5, 0.25)),
     ]
     path = tmp_path / "out.jsonl"
@@ -40,6 +41,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
     assert read_predictions(path) == predictions
     assert [json.loads(line)["qid"] for line in path.read_text(encoding="utf-8").split("\n") if line] == [
         7,
+        "9" * 5000,
         "007",
     ]
     assert list(tmp_path.iterdir()) == [path]
@@ -77,6 +79,12 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         (ROW | {"pred_relevant_windows": [[5, 4, 1]]}, r":2: window 1 ends at 4 s, before its start at 5 s"),
         (ROW | {"pred_saliency_scores": []}, r":2: pred_saliency_scores is not a list of finite numbers"),
         (ROW | {"pred_saliency_scores": [None]}, r":2: pred_saliency_scores is not a list of finite numbers"),
+        (ROW | {"pred_relevant_windows": [[0, 10**400, 1]]}, r":2: window 1 is \[0, 1000.*; give three finite"),
+        (ROW | {"pred_saliency_scores": [10**400]}, r":2: pred_saliency_scores is not a list of finite numbers"),
+        (ROW | {"vid": ["v"]}, r":2: vid is \['v'\]; give text"),
+        (ROW | {"query": None}, r":2: query is None; give text"),
+        (json.dumps(ROW).replace("{", '{"qid": 6, '), r':2: not JSON \(the key "qid" is there twice'),
+        ("[" * 2000, r":2: not JSON \(nested too deep"),
         (ROW | {"qid": "1"}, r":2: qid 1 was already on line 1; keep one line a query"),
     ],
 )
@@ -119,5 +127,9 @@ def test_align_refuses_what_does_not_match() -> None:
         DataError, match="1 of 2 annotated queries have no prediction: qid b; predict the whole split"
     ):
         align([Prediction("a", "", "v", ())], [video("v", a=[(0, 1)], b=[(0, 1)])])
+    with pytest.raises(
+        DataError, match="qid a is predicted in video 'w', but annotated in 'v'; give the annotations"
+    ):
+        align([Prediction("a", "", "w", ())], [video("v", a=[(0, 1)])])
     with pytest.raises(DataError, match="1 of 1 queries have no ground-truth moment: qid a"):
         align([Prediction("a", "", "v", ())], [video("v", a=[])])

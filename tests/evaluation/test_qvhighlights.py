@@ -1,6 +1,7 @@
 """QVHighlights metrics: hand-worked queries and the official figures of a published file."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,16 @@ def test_means_of_the_scores_by_query_are_the_headline_figures() -> None:
     assert scores["MR-full-mAP@0.5"].tolist() == [1, 0.5]
     for name, values in scores.items():
         assert 100 * values.mean() == pytest.approx(brief[name], abs=0.005)
+
+
+def test_a_video_of_months_takes_the_memory_of_one_video() -> None:
+    """All at once, a thousand queries of such a file of a few kilobytes would take hundreds of gigabytes."""
+    long = VideoRecord("video-0", 400_000, record((0, 10), qid="0", clips=(1,), ratings=((4, 4, 4),)).queries)
+    short = [record((0, 10), qid=str(qid), clips=(1,), ratings=((4, 4, 4),)) for qid in range(1, 1000)]
+    answers = [answer((0, 10, 1), qid=str(qid), saliency=(0.1, 0.9)) for qid in range(1000)]
+    tracemalloc.start()
+    metrics = qvhighlights_metrics(answers, [long, *short])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert metrics["brief"]["HL-min-VeryGood-Hit1"] == 100
+    assert peak < 200e6  # 4.8 GB of ratings alone

@@ -87,3 +87,21 @@ def test_what_is_written_is_known_again() -> None:
 def test_moments_that_were_said(tmp_path: Path) -> None:
     write_subtitles(tmp_path / "a.srt", [Moment(1, 2, 0.7, "said", "Look, a dog!")], "a dog")
     assert (tmp_path / "a.srt").read_text() == "1\n00:00:01,000 --> 00:00:02,000\n1. a dog (said)\n"
+
+
+@pytest.mark.parametrize("name", ["a.vtt", "a.srt"])
+def test_subtitles_of_a_video_are_not_written_over(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    moments = [Moment(1.0, 2.0, 0.5), Moment(3.0, 4.0, 0.25)]
+    write_subtitles(path, moments, "a <dog> & --> a cat")
+    write_subtitles(path, moments[:1], "a dog")  # moments give way to moments
+    assert "a dog" in path.read_text()
+    spoken = path.read_text() + "\n00:00:05.000 --> 00:00:06.000\nwhat somebody says\n"
+    for content in (spoken, "\xff"):
+        path.write_text(content, encoding="latin-1")
+        with pytest.raises(OutputError) as caught:
+            write_subtitles(path, moments, "a dog")
+        assert str(caught.value) == (
+            f"{path}: holds subtitles of another kind, which are not written over; choose another place"
+        )
+        assert path.read_text(encoding="latin-1") == content

@@ -63,7 +63,10 @@ def test_empty_sentences() -> None:
 
 def test_rates() -> None:
     check_rate(0.5)
-    for rate in (0, -1, float("nan"), float("inf")):
+    for rate in (0, -1, float("nan"), float("inf"), 1001):
         with pytest.raises(ConfigError) as caught:
             check_rate(rate)
-        assert str(caught.value) == f"a rate of {rate:g} rows a second is impossible; give one above 0"
+        assert (
+            str(caught.value)
+            == f"a rate of {rate:g} rows a second is impossible; give one above 0, and 1000 at most"
+        )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from mrnet.features.cache import FOLDER_VARIABLE, FeatureCache, fingerprint
 from mrnet.provenance import Provenance
@@ -112,3 +113,24 @@ def test_a_video_that_is_not_there_is_for_its_decoder_to_say(tmp_path: Path, cac
 def test_the_folder_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "here"))
     assert FeatureCache().folder == tmp_path / "here"
+
+
+@pytest.mark.parametrize(
+    ("rows", "about"),
+    [
+        (ROWS, "[]"),
+        (ROWS, "[" * 3000),
+        (np.full_like(ROWS, np.nan), "{}"),
+        (ROWS[:, :2], "{}"),
+        (ROWS.astype(np.float64), "{}"),
+        (ROWS[0], "{}"),
+    ],
+)
+def test_entries_of_others(video: Path, cache: FeatureCache, rows: np.ndarray, about: str) -> None:
+    cache.put(video, EYES, ROWS, "text")
+    [path] = cache.folder.iterdir()
+    save_file({"rows": np.ascontiguousarray(rows)}, path, {"mrnet": about})
+    found = cache.get_with_text(video, EYES)
+    assert found is None or found[1] == ""
+    [entry] = cache.entries()
+    assert (entry.name, entry.backbone) == ("?", "?")

@@ -1,5 +1,6 @@
 """Sound files to samples, and what is said of files that hold no speech."""
 
+import wave
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,3 +166,13 @@ def test_writing_fails_without_a_trace(tmp_path: Path, samples: Make) -> None:
     with pytest.raises(OutputError, match=r"a\.wav: is a folder, where a file should be written"):
         write_audio(tmp_path / "a.wav", samples(1))
     assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_too_few_samples_a_second(tmp_path: Path) -> None:
+    """Made 16,000 a second, the seconds of such a file of a megabyte would be gigabytes."""
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((1, 2, 1, 0, "NONE", ""))
+        file.writeframes(b"\x00\x10" * 1000)
+    assert fails(tmp_path / "a.wav") == (
+        f"{tmp_path / 'a.wav'}: has 1 samples a second, too few for speech; record it again"
+    )

@@ -1,5 +1,6 @@
 """Opening media files: what is wrong with them, tags of any encoding, lengths they state."""
 
+import os
 import struct
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from mrnet.errors import AudioError, VideoError
 from mrnet.media.audio import read_audio, write_audio
 from mrnet.media.container import media_reason, media_url, open_media, stated_duration
-from mrnet.media.video import probe, sample_frames
+from mrnet.media.subtitles import Track, read_cues
+from mrnet.media.video import probe, sample_frames, write_video
 
 
 def write_video_with_tags(path: Path, encoding: str) -> None:
@@ -70,3 +72,88 @@ def test_names_and_reasons() -> None:
     assert media_url(Path("talk: part 1.mp4")) == "file:talk: part 1.mp4"
     assert media_reason(OSError(28, "No space left on device")) == "no space left on device"
     assert media_reason(ValueError("First line\nsecond")) == "first line"
+
+
+def grey(path: Path) -> bytes:
+    """Four seconds, as H.264 in an MP4 file."""
+    write_video(path, (np.full((48, 64, 3), 10 * i, np.uint8) for i in range(20)), fps=5)
+    return path.read_bytes()
+
+
+class TestFilesThatReadOthers:
+    """A playlist shows what lies elsewhere: its content decides, whatever its name."""
+
+    @pytest.mark.parametrize("name", ["x.mp4", "x.m3u8", "x.ffconcat"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "ffconcat version 1.0\nfile secret.mp4\n",
+            "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+        ],
+    )
+    def test_as_a_video(self, tmp_path: Path, name: str, text: str) -> None:
+        grey(tmp_path / "secret.mp4")
+        (tmp_path / name).write_text(text)
+        with pytest.raises(VideoError, match="cannot be opened as a video file"):
+            probe(tmp_path / name)
+        with pytest.raises(AudioError, match="cannot be opened as a sound file"):
+            read_audio(tmp_path / name)
+
+    def test_as_subtitles(self, tmp_path: Path) -> None:
+        (tmp_path / "secret.srt").write_text("1\n00:00:00,000 --> 00:00:02,000\nsecret\n")
+        (tmp_path / "x.srt").write_text(f"ffconcat version 1.0\nfile {tmp_path / 'secret.srt'}\n")
+        with pytest.raises(VideoError, match="the subtitles cannot be read"):
+            read_cues(Track(tmp_path / "x.srt"))
+
+    def test_numbered_pictures(self, tmp_path: Path) -> None:
+        with av.open(str(tmp_path / "x%d.png"), "w", format="image2") as container:
+            stream = container.add_stream("png", rate=5)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+            container.mux(stream.encode(av.VideoFrame(64, 48, "rgb24")))
+            container.mux(stream.encode())
+        assert (tmp_path / "x1.png").is_file()
+        with pytest.raises(VideoError, match="cannot be opened as a video file"):
+            probe(tmp_path / "x%d.png")
+
+
+def test_what_is_no_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(VideoError) as caught:
+            probe(path)
+        assert str(caught.value) == f"{path}: is no regular file; name a video file"
+
+
+@pytest.mark.parametrize(("box", "damage"), [(b"avc1", b"zzzz"), (b"stsd", b"stse")])
+def test_a_codec_that_is_not_known(tmp_path: Path, box: bytes, damage: bytes) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(grey(path).replace(box, damage))
+    with pytest.raises(VideoError) as caught:
+        probe(path)
+    assert str(caught.value) == (
+        f"{path}: its pictures are coded in a way that is not known here; convert it to H.264"
+    )
+
+
+def test_sound_of_a_codec_that_is_not_known(tmp_path: Path) -> None:
+    path = tmp_path / "a.m4a"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.full((1, 1024), 0.1, np.float32), "fltp", "mono")
+        frame.rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    path.write_bytes(path.read_bytes().replace(b"stsd", b"stse"))
+    with pytest.raises(AudioError, match="its sound is coded in a way that is not known here; convert it to WAV"):
+        read_audio(path)
+
+
+@pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video"])
+def test_length_of_an_mpeg_program_stream_is_counted(tmp_path: Path, codec: str) -> None:
+    with av.open(str(tmp_path / "a.mpg"), "w", format="mpeg") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(50):
+            container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        container.mux(stream.encode())
+    assert probe(tmp_path / "a.mpg").duration_s == pytest.approx(2.0, abs=0.05)

@@ -224,3 +224,22 @@ def test_no_video(tmp_path: Path) -> None:
     with pytest.raises(VideoError) as caught:
         find_tracks(tmp_path / "none.mp4")
     assert str(caught.value) == f"{tmp_path / 'none.mp4'}: no such file; check the path of the video"
+
+
+@pytest.mark.parametrize(
+    ("letters", "shown"),
+    [
+        ("<" * 100_000 + "<c>words</c>", "<" * 100_000 + "words"),
+        ("{" * 100_000 + "{c}words", "{" * 100_000 + "words"),
+        ("words&#" + "9" * 5000 + ";", "words"),
+    ],
+)
+def test_letters_that_never_close(letters: str, shown: str, tmp_path: Path) -> None:
+    """A bracket ends where the next one opens: looked for to the end, a hundred thousand would take a minute."""
+    (tmp_path / "a.ass").write_text(
+        "[Script Info]\nScriptType: v4.00+\n[Events]\n"
+        "Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
+        f"Dialogue: 0,0:00:00.00,0:00:02.00,Default,,0,0,0,,{letters}\n"
+    )
+    [cue] = read_cues(Track(tmp_path / "a.ass"))
+    assert cue.text == shown

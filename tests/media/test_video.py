@@ -1,6 +1,7 @@
 """Sampling by timestamp, writing, and what is said of files that will not decode."""
 
 import itertools
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -333,6 +334,26 @@ def test_a_slide_may_stand_for_long(tmp_path: Path) -> None:
     times, shown = levels(tmp_path / "slides.mkv", 1 / 600)
     assert times[:7] == pytest.approx([600.0 * k for k in range(7)])
     assert shown[:7] == [0, 0, 0, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("length", [10**7, 2**31 - 1])
+def test_a_last_frame_is_shown_no_longer_than_the_video_lasts(ramp: Path, length: int) -> None:
+    content = ramp.read_bytes()
+    at = content.index(b"stts") + 16  # the length of every frame
+    ramp.write_bytes(content[:at] + struct.pack(">I", length) + content[at + 4 :])
+    assert probe(ramp).duration_s == 2.5
+    assert [time_s for time_s, _ in sample_frames(ramp, 2.0, (24, 32))] == [0.0, 0.5, 1.0, 1.5, 2.0]
+
+
+def test_a_small_file_does_not_last_for_days(tmp_path: Path) -> None:
+    write_timed(tmp_path / "v.mkv", [3_600_000 * hour for hour in range(10)])
+    size = (tmp_path / "v.mkv").stat().st_size
+    with pytest.raises(VideoError) as caught:
+        list(sample_frames(tmp_path / "v.mkv", 0.01, (24, 32)))
+    assert size < 3600 * 3
+    assert str(caught.value) == (
+        f"{tmp_path / 'v.mkv'}: claims to last 7200 s and is far too small for that; it is damaged, convert it again"
+    )
 
 
 def test_without_timestamps_frames_follow_at_the_stated_rate(tmp_path: Path) -> None:

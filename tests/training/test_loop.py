@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -18,8 +20,9 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mrnet.config import Calibration, RunConfig, VideoLengths
-from mrnet.errors import CheckpointError, ConfigError, OutputError, TrainingError
+from mrnet.errors import CheckpointError, ConfigError, FeatureError, OutputError, TrainingError
 from mrnet.evaluation.absence import Outcomes
+from mrnet.files import alone_in
 from mrnet.predictor import Predictor
 from mrnet.training.loop import Start, train
 from mrnet.training.state import Run
@@ -181,7 +184,26 @@ def test_gradient_that_is_not_finite_never_reaches_the_weights(
     monkeypatch.setattr(Accelerator, "clip_grad_norm_", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(TrainingError, match="the gradient is not finite in epoch 1"):
         train(config(), tmp_path / "run", cpu=True)
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["last"] is None
+    assert not (tmp_path / "run").exists()  # there is nothing to go on from
+
+
+def test_features_that_fail_late_leave_no_run(config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    settings = config()
+    last = json.loads(Path(settings.data.train[0]).read_text()).popitem()[0]
+    with h5py.File(str(settings.data.video_features), "r+") as file:
+        file[last][0, 0] = np.nan
+    (tmp_path / "run").mkdir()
+    with pytest.raises(FeatureError, match="holds NaN or infinity"):
+        train(settings, tmp_path / "run", cpu=True)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_two_at_once_are_one(config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    with alone_in(tmp_path / "run"):
+        for resume in (False, True):
+            with pytest.raises(OutputError, match="another process is writing here"):
+                train(config(), tmp_path / "run", resume=resume, cpu=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_drawn_queries_survive_a_resume(

@@ -12,6 +12,7 @@ from mrnet.config import RunConfig
 from mrnet.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from mrnet.model.mrnet import MRNet
 from mrnet.training.state import Run, load_history, load_run_config, refuse_changes
+from mrnet.weights.native import load_tensors, save_tensors
 from tests.conftest import spec_of
 
 
@@ -81,10 +82,61 @@ def test_refusals(config: RunConfig, tmp_path: Path) -> None:
         Run.start(tmp_path / "run", config, spec)
     document = json.loads((run.directory / "run.json").read_text())
     (run.directory / "run.json").write_text(json.dumps({"config": document["config"]}))
-    with pytest.raises(CheckpointError, match=r"run\.json lacks 'history': restore it, or start the run again$"):
+    with pytest.raises(
+        CheckpointError, match=r"run\.json: history: Field required \(and 2 more\): restore it, or start"
+    ):
         Run.resume(tmp_path / "run", config, spec)
     with pytest.raises(CheckpointError, match=r"run\.json holds no history: restore it"):
         load_history(run.directory)
+
+
+def test_a_start_that_was_killed_is_none(config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".run.mrnet-tmp.json").write_text("{")
+    run = Run.start(tmp_path / "run", config, spec_of(config))
+    assert sorted(path.name for path in run.directory.iterdir()) == ["checkpoints", "run.json"]
+    run.checkpoints.rmdir()  # as if killed before it was made
+    assert Run.resume(tmp_path / "run", config, spec_of(config)).epoch == 0
+    assert run.checkpoints.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"best": "epoch-0007"}, "its best epoch is 'epoch-0007', which is none of its 2"),
+        ({"best": "../../elsewhere"}, "its best epoch is '../../elsewhere', which is none of its 2"),
+        ({"best": None}, "its best epoch is None, which is none of its 2"),
+        ({"best": 3}, "best: Input should be a valid string, got 3"),
+        ({"last": "epoch-0001"}, "its last epoch is 'epoch-0001', which is not what its history of 2 epochs says"),
+        ({"last": None}, "its last epoch is None, which is not what its history of 2 epochs says"),
+        ({"history": []}, "its last epoch is 'epoch-0002', which is not what its history of 0 epochs says"),
+        ({"history": None}, "history: Input should be a valid list, got None"),
+        ({"history": [{"epoch": 1, "val": None}, {"epoch": 3, "val": None}]}, "its last epoch is 'epoch-0002'"),
+        ({"history": [{"epoch": 1, "val": {}}, {"epoch": 2, "val": None}]}, "its history lacks 'R@1,IoU=0.5'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_goes(
+    config: RunConfig, learner: Any, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    run = Run.start(tmp_path / "run", config, spec_of(config))
+    for epoch in (1, 2):
+        run.save_epoch(record(epoch), *learner, best=epoch == 1)
+    path = run.directory / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CheckpointError) as caught:
+        Run.resume(run.directory, config, spec_of(config))
+    assert message in str(caught.value)
+    assert sorted(folder.name for folder in run.checkpoints.iterdir()) == ["epoch-0001", "epoch-0002"]
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors"])
+def test_weights_of_another_shape_are_refused(config: RunConfig, learner: Any, tmp_path: Path, file: str) -> None:
+    run = Run.start(tmp_path / "run", config, spec_of(config))
+    run.save_epoch(record(1), *learner, best=True)
+    path = run.checkpoints / "epoch-0001" / file
+    save_tensors(path, {name: weight.unsqueeze(0) for name, weight in load_tensors(path).items()})
+    with pytest.raises(CheckpointError, match="shape"):
+        Run.resume(run.directory, config, spec_of(config)).load_last(*learner)
 
 
 def test_the_first_field_that_differs_is_named(tiny: Callable[..., RunConfig]) -> None:

@@ -554,7 +554,7 @@ class TestFindRunConfig:
         ("content", "problem"),
         [
             (None, "No such file or directory"),
-            (b"a: [1", "(while parsing a flow sequence)"),
+            (b"a: [1", "(expected ',' or ']', but got '<stream end>', line 1)"),
             (b"\xff\xfe", "can't decode byte"),
         ],
     )
@@ -645,4 +645,23 @@ class TestLoadInitial:
         assert text_of(caught) == (
             f"--fresh {part}: the network has no such part; it has clip_encoder, query_encoder, transformer, "
             "query_iou, proposal_map, proposal_head, and parts of these"
+        )
+
+
+class TestHostile:
+    """A checkpoint of a few kilobytes."""
+
+    def test_claims_a_huge_network(self, spec: ModelSpec, weights: dict[str, Tensor]) -> None:
+        claimed = spec.model.model_copy(update={"ffn_dim": 65_536, "dim": 8192})  # 10 GB
+        with pytest.raises(CheckpointError, match=r"x holds \d+ weights, but .* of about 3\.3e\+09: they"):
+            build_model(claimed, weights, "x", memory_budget=10**9)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+    def test_weights_that_are_not_finite(self, spec: ModelSpec, weights: dict[str, Tensor], value: float) -> None:
+        name = "clip_encoder.reduce.weight"
+        weights[name][0] = value
+        with pytest.raises(CheckpointError) as caught:
+            build_model(spec.model, weights, "CHECKPOINT")
+        assert str(caught.value) == (
+            "CHECKPOINT: weight 'clip_encoder.reduce.weight' holds NaN or infinity: restore or remake the checkpoint"
         )

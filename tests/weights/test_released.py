@@ -367,7 +367,7 @@ class TestReadSettings:
         [
             (None, ": No such file or directory: give {} with --config"),
             ("[1]", " holds no mapping of keys: give {}"),
-            ("a: [1", " is not YAML (while parsing a flow sequence): give {}"),
+            ("a: [1", " is not YAML (expected ',' or ']', but got '<stream end>', line 1): give {}"),
         ],
     )
     def test_not_a_file_of_settings(self, tmp_path: Path, content: str | None, message: str) -> None:
@@ -608,11 +608,14 @@ class TestConfigurationThatDoesNotFit:
             (b"", " holds no mapping of keys: give the released config.yml"),
             (b"- 1", " holds no mapping of keys: give the released config.yml"),
             (b"a text", " holds no mapping of keys: give the released config.yml"),
-            (b"a: [1", " is not YAML (while parsing a flow sequence): give the released config.yml"),
+            (
+                b"a: [1",
+                " is not YAML (expected ',' or ']', but got '<stream end>', line 1): give the released config.yml",
+            ),
             (
                 b"a: !!python/object/apply:os.getcwd []",
                 " is not YAML (could not determine a constructor for the tag "
-                "'tag:yaml.org,2002:python/object/apply:os.getcwd'): give the released config.yml",
+                "'tag:yaml.org,2002:python/object/apply:os.getcwd', line 1): give the released config.yml",
             ),
             (
                 b"\xff\xfe",

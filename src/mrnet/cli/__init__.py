@@ -7,15 +7,16 @@ with the input, said in one line; 130 interrupted.
 import _thread
 import argparse
 import importlib
+import io
 import logging
 import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from mrnet.cli.common import Parser
-from mrnet.errors import MRNetError
+from mrnet.cli.common import Parser, in_a_line
+from mrnet.errors import MRNetError, ran_out_of_memory
 from mrnet.version import __version__
 
 COMMANDS = {
@@ -62,20 +63,20 @@ def build_parser(commands: Sequence[str] = tuple(COMMANDS)) -> argparse.Argument
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    asked = [word for word in argv if word in COMMANDS][:1]
-    arguments = build_parser(asked).parse_args(argv)
-    handler = _ProgressAwareHandler()
+    _let_all_letters_pass()
     log = logging.getLogger("mrnet")
-    log.handlers = [handler]
+    log.handlers = [_ProgressAwareHandler()]
     log.setLevel(logging.INFO)
     try:
         with _interrupts_kept():
+            asked = [word for word in argv if word in COMMANDS][:1]
+            arguments = build_parser(asked).parse_args(argv)
             status: int = arguments.run(arguments)
         if sys.stdout is not None:  # it is where a shell closed it, >&-
             sys.stdout.flush()
         return status
     except MRNetError as error:
-        print(f"mrnet: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"mrnet: error: {in_a_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("mrnet: interrupted", file=sys.stderr)
@@ -84,9 +85,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         _discard_output()
         return 1
     except OSError as error:  # a full disk, or an output that takes nothing
-        print(f"mrnet: error: {error}", file=sys.stderr)
+        print(f"mrnet: error: {in_a_line(str(error))}", file=sys.stderr)
         _discard_output()
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        print("mrnet: error: there is not enough memory for this: free some, or ask for less", file=sys.stderr)
+        return 2
+
+
+def _let_all_letters_pass() -> None:
+    """Write letters that a terminal lacks, and bytes of names that are no letters, as escapes: failing to print what
+    is found would lose it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -109,5 +123,5 @@ def _interrupts_kept() -> Iterator[None]:
 
 def _discard_output() -> None:
     """Let what is still buffered go nowhere, so that Python does not fail on it once more at its exit."""
-    if sys.stdout is not None:
+    with suppress(io.UnsupportedOperation, AttributeError):  # it is in memory, or there is none
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,7 +5,15 @@ import re
 from pathlib import Path
 from typing import Any, NoReturn
 
+_LONGEST_LINE = 1000  # letters
+
 Subparsers = Any  # argparse's own type is private
+
+
+def in_a_line(text: str) -> str:
+    """A message on one line of bearable length, whatever it quotes: of a longer one, start and end."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 300]} … {line[-300:]}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line, without the usage that argparse prints before it."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {in_a_line(message)} (see {self.prog} --help)\n")
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +86,7 @@ def add_memory_budget(parser: argparse.ArgumentParser) -> None:
 
 def memory_size(text: str) -> int:
     """Bytes of ``"500MB"`` or ``"2GB"``, for argparse."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG])i?B?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)\s*([KMG])i?B?", text.strip(), re.IGNORECASE)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size in KB, MB or GB, e.g. 500MB")
     return int(float(match[1]) * 1024 ** (1 + "KMG".index(match[2].upper())))

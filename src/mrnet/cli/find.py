@@ -190,8 +190,10 @@ def _noted(answers: "Iterable[Answer]", notes: Counter[str]) -> "Iterator[Answer
 def _put(answers: "Iterator[Answer]", arguments: argparse.Namespace, *, several: bool) -> str:
     from mrnet.export.tables import to_csv, to_table
 
+    encoding = getattr(sys.stdout, "encoding", None)  # there may be no output at all
     if arguments.json:
-        documents = [json.dumps(answer.to_dict(), indent=2, ensure_ascii=False) for answer in answers]
+        ascii_alone = (encoding or "").lower() != "utf-8"
+        documents = [json.dumps(answer.to_dict(), indent=2, ensure_ascii=ascii_alone) for answer in answers]
         return "[\n" + ",\n".join(documents) + "\n]" if several else documents[0]
     first = next(answers)
     answers = chain([first], answers)
@@ -203,12 +205,12 @@ def _put(answers: "Iterator[Answer]", arguments: argparse.Namespace, *, several:
         if several:
             lines.append(f"\n{answer.query}")
         if answer.moments:
-            lines.append(to_table(answer.moments, answer.duration_s, answer.score_name, sys.stdout.encoding))
+            lines.append(to_table(answer.moments, answer.duration_s, answer.score_name, encoding))
         else:
             lines.append("not in this video, as far as can be told")
         if answer.best_guess is not None:
             lines.append("best guess:")
-            lines.append(to_table([answer.best_guess], answer.duration_s, answer.score_name, sys.stdout.encoding))
+            lines.append(to_table([answer.best_guess], answer.duration_s, answer.score_name, encoding))
     probable = f"; probabilities from {first.calibrated_on}" if first.calibrated_on else ""
     return "\n".join([*lines, f"answered by {first.answered_by}{probable}"])
 

@@ -13,11 +13,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from mrnet.data.formats import PARSERS, Fault, Row, Severity, Sink, is_number, show
 from mrnet.errors import DataError
-from mrnet.types import Query, Span, VideoRecord
+from mrnet.types import HIGHEST_RATING, LONGEST_S, RATERS, Query, Span, VideoRecord
 
 Durations = Callable[[str], float | None]
 
@@ -119,13 +119,17 @@ class _Table:
         self._video_of: dict[str, str] = {}
 
     def add(self, row: Row) -> None:
-        if not isinstance(row.video_id, str) or not row.video_id:
+        if not _is_text(row.video_id):
             self._fault(row, Fault.MALFORMED, f"the video id is {show(row.video_id)}; it should be a name")
             return
         video = self._video(row)
         moments = self._moments(row, video.duration_s)
         if not isinstance(row.text, str) or not row.text.strip():
             self._fault(row, Fault.EMPTY_SENTENCE, f"the sentence is {show(row.text)}; write one")
+        elif not _is_text(row.text):
+            self._fault(
+                row, Fault.MALFORMED, f"the sentence {show(row.text)} holds half a character; write it anew"
+            )
         elif moments is not None and self._extras_are_sound(row):
             self._file_query(row, video, moments)
 
@@ -152,8 +156,9 @@ class _Table:
             text = f'the length of "{row.video_id}" is unknown; give its `duration` in seconds'
             self._fault(row, Fault.NO_DURATION, text)
             return None
-        if not is_number(stated) or stated <= 0:
-            text = f'`duration` of "{row.video_id}" is {show(stated)}; it should be seconds, above 0'
+        if not is_number(stated) or not 0 < stated <= LONGEST_S:
+            most = "" if not is_number(stated) or stated <= 0 else f" and at most {LONGEST_S:g}"
+            text = f'`duration` of "{row.video_id}" is {show(stated)}; it should be seconds, above 0{most}'
             self._fault(row, Fault.BAD_DURATION, text)
             return None
         return float(stated)
@@ -194,14 +199,17 @@ class _Table:
 
     def _extras_are_sound(self, row: Row) -> bool:
         wrong = None
-        if row.audio is not None and (not isinstance(row.audio, str) or not row.audio):
+        if row.audio is not None and not _is_text(row.audio):
             wrong = f"`audios` holds {show(row.audio)}; it should be the name of a sound file"
-        elif row.qid is not None and type(row.qid) not in (str, int):
+        elif row.qid is not None and type(row.qid) is not int and not _is_text(row.qid):
             wrong = f"`qid` is {show(row.qid)}; it should be a number or a name"
-        elif not _are_integers(row.clips):
-            wrong = f"`relevant_clip_ids` is {show(row.clips)}; it should be a list of clip numbers"
-        elif not isinstance(row.saliency, list | tuple) or not all(map(_are_integers, row.saliency)):
-            wrong = f"`saliency_scores` is {show(row.saliency)}; it should be a list of lists of ratings"
+        elif not _are_integers(row.clips, 0, LONGEST_S) or len(set(row.clips)) < len(row.clips):
+            wrong = f"`relevant_clip_ids` is {show(row.clips)}; it should be a list of clip numbers, from 0 on"
+        elif not isinstance(row.saliency, list | tuple) or not all(map(_are_ratings, row.saliency)):
+            wrong = (
+                f"`saliency_scores` is {show(row.saliency)}; it should be a list of lists of {RATERS} ratings, each "
+                f"from 0 to {HIGHEST_RATING}"
+            )
         elif len(row.clips) != len(row.saliency):
             counts = f"{len(row.clips)} `relevant_clip_ids` but {len(row.saliency)} `saliency_scores`"
             wrong = f"{counts}; give a list of ratings for every clip"
@@ -231,5 +239,19 @@ def _first_start(query: Query) -> float:
     return min((span.start_s for span in query.moments), default=0.0)
 
 
-def _are_integers(values: Any) -> bool:
-    return isinstance(values, list | tuple) and all(type(value) is int for value in values)
+def _are_integers(values: Any, least: float, most: float) -> bool:
+    return isinstance(values, list | tuple) and all(
+        type(value) is int and least <= value <= most for value in values
+    )
+
+
+def _are_ratings(values: Any) -> bool:
+    return _are_integers(values, 0, HIGHEST_RATING) and len(values) == RATERS
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    """Whether this is text that can be written down again: JSON can spell half a character, files cannot."""
+    try:
+        return isinstance(value, str) and bool(value.strip()) and bool(value.encode())
+    except UnicodeEncodeError:
+        return False

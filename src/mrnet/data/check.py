@@ -85,6 +85,8 @@ def check_dataset(
             return None  # said below, where every file is read
 
     videos = scan(annotations, found.take_fault, duration_s)
+    if found.ok and not any(video.queries for video in videos.values()):
+        found.add("no queries", "error", "there is no query that can be used; give a file with at least one")
     feature_ids = None if features is None else sorted(files) if store is None else store.ids()
     if feature_ids is not None:
         readable = _check_presence(feature_ids, list(videos), "video" if files else "features", found)
@@ -132,6 +134,11 @@ class _Findings:
         self._counts[kind, severity] += 1
         if self.wants_example(kind, severity):
             self._examples.setdefault((kind, severity), []).append(example)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error so far."""
+        return all(severity != "error" for _, severity in self._counts)
 
     def wants_example(self, kind: str, severity: Severity) -> bool:
         return len(self._examples.get((kind, severity), ())) < _EXAMPLES

@@ -5,7 +5,6 @@ a row holds is looked at later, alike for every format (:mod:`mrnet.data.annotat
 """
 
 import csv
-import html
 import io
 import json
 import re
@@ -20,14 +19,16 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from mrnet.documents import parse_json, unescape
 from mrnet.errors import DataError
 from mrnet.types import VIDEO_SUFFIXES
 
 Severity = Literal["error", "warning", "note"]
 
 _OWN_FIELDS = ("video", "start", "end", "query")
-_VTT_TIME = r"(?:(\d+):)?([0-5]\d):([0-5]\d\.\d{3})"
+_VTT_TIME = r"(?:(\d{1,6}):)?([0-5]\d):([0-5]\d\.\d{3})"
 _VTT_TIMES = re.compile(rf"{_VTT_TIME}[ \t]*-->[ \t]*{_VTT_TIME}(?:[ \t].*)?")
+_NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?\s*")
 
 
 class Fault(StrEnum):
@@ -81,7 +82,7 @@ def _by_video(content: str, path: Path, sink: Sink) -> Iterator[Row]:
         return found
 
     try:
-        videos = json.loads(content, object_pairs_hook=to_dict)
+        videos = parse_json(content, to_dict)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}: line {error.lineno}, column {error.colno}: not JSON ({error.msg}); get a whole copy, "
@@ -153,7 +154,7 @@ def _json_lines(content: str, path: Path, sink: Sink) -> Iterator[Row]:  # noqa:
     """JSON lines, of QVHighlights (``vid``) or with the fields of one's own rows (``video``)."""
     for where, line in _lines(content):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except json.JSONDecodeError as error:
             text = f"column {error.colno}: not JSON ({error.msg}); a line should be one whole object"
             sink(Fault.MALFORMED, "error", where, text)
@@ -189,6 +190,9 @@ def _csv_rows(content: str, path: Path, sink: Sink) -> Iterator[Row]:
                 f"{path}: line 1: no column {', '.join(missing)} in the header {show(','.join(header))}; "
                 "the first line should read video,start,end,query"
             )
+        twice = [name for name, count in Counter(header).items() if count > 1]
+        if twice:
+            raise DataError(f"{path}: line 1: column {show(twice[0])} is there twice; keep one of them")
         for cells in reader:
             where = f"line {reader.line_num}"
             if None in cells or None in cells.values():
@@ -248,7 +252,7 @@ def _web_vtt(content: str, path: Path, sink: Sink) -> Iterator[Row]:
             sink(Fault.BAD_TIME, "error", where, text)
             continue
         ends = [_seconds(*times.groups()[:3]), _seconds(*times.groups()[3:])]
-        text = html.unescape(re.sub("<[^>]*>", "", " ".join(block[timed[0] + 1 :])))
+        text = unescape(re.sub("<[^<>]*>", "", " ".join(block[timed[0] + 1 :])))
         yield Row(where, video_id, [ends], _one_line(text), moment_field="start, end")
 
 
@@ -340,10 +344,8 @@ def _one_line(text: str) -> str:
 
 
 def _to_number(cell: str) -> float | str:
-    try:
-        return float(cell)
-    except ValueError:
-        return cell
+    """A number as people write it, so neither ``1_0`` nor ``nan``; anything else as it is."""
+    return float(cell) if _NUMBER.fullmatch(cell) else cell
 
 
 def is_number(value: Any) -> TypeGuard[float]:

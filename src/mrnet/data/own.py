@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
-from mrnet.config import PATH_FIELDS, parse_yaml
+from mrnet.config import PATH_FIELDS
 from mrnet.data.annotations import read_annotations
 from mrnet.data.check import CheckReport, check_dataset
 from mrnet.data.splits import split_videos
+from mrnet.documents import parse_yaml
 from mrnet.errors import ConfigError, DataError
 from mrnet.features.extraction.extract import video_files
 from mrnet.features.registry import make_backbone

@@ -6,7 +6,6 @@ ranked: the first is the answer.
 """
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mrnet.errors import DataError
+from mrnet.data.formats import is_number
+from mrnet.documents import parse_json
+from mrnet.errors import DataError, brief
 from mrnet.evaluation.metrics import pad_moments
 from mrnet.files import write_text
 from mrnet.types import Moment, Query, VideoRecord
 
 _NAMED = 3  # qids spelt out in an error
+_MOST_DIGITS = 19  # of a qid that is written as a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def in_order(predictions: Sequence[Prediction], records: Sequence[VideoRecord]) 
     """Put predictions in the order of the records' queries.
 
     Raises:
-        DataError: some query has no prediction, or some prediction has no query.
+        DataError: some query has no prediction, some prediction has no query, or one is of another video.
     """
     by_qid = {prediction.qid: prediction for prediction in predictions}
     wanted = [query.qid for record in records for query in record.queries]
@@ -126,7 +128,15 @@ def in_order(predictions: Sequence[Prediction], records: Sequence[VideoRecord]) 
             f"{len(extra)} of {len(by_qid)} predictions match no annotated query: {_some(extra)}; "
             "give the annotations of the split that was predicted"
         )
-    return [by_qid[qid] for qid in wanted]
+    ranked = [by_qid[qid] for qid in wanted]
+    videos = [record.video_id for record in records for _ in record.queries]
+    for prediction, video_id in zip(ranked, videos, strict=True):
+        if prediction.vid != video_id:
+            raise DataError(
+                f"qid {prediction.qid} is predicted in video {prediction.vid!r}, but annotated in {video_id!r}; give "
+                "the annotations of the split that was predicted"
+            )
+    return ranked
 
 
 def queries_with_answers(records: Sequence[VideoRecord]) -> list[Query]:
@@ -165,7 +175,7 @@ def align(predictions: Sequence[Prediction], records: Sequence[VideoRecord]) -> 
 
 def _parse(line: str, where: str) -> Prediction:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{where}: not JSON ({error.msg} at column {error.colno}); write one object a line"
@@ -179,22 +189,27 @@ def _parse(line: str, where: str) -> Prediction:
             )
     qid = row["qid"]
     if isinstance(qid, bool) or not isinstance(qid, int | str):
-        raise DataError(f"{where}: qid is {qid!r}; give a whole number or text")
+        raise DataError(f"{where}: qid is {brief(qid)}; give a whole number or text")
+    for key in ("query", "vid"):
+        if not isinstance(row[key], str):
+            raise DataError(f"{where}: {key} is {brief(row[key])}; give text")
     windows = row["pred_relevant_windows"]
     if not isinstance(windows, list):
         raise DataError(f"{where}: pred_relevant_windows is not a list; give [[start_s, end_s, score], ...]")
     return Prediction(
         qid=str(qid),
-        query=str(row["query"]),
-        vid=str(row["vid"]),
+        query=row["query"],
+        vid=row["vid"],
         windows=tuple(_window(window, rank, where) for rank, window in enumerate(windows, start=1)),
         saliency=_saliency(row.get("pred_saliency_scores"), where),
     )
 
 
 def _window(window: object, rank: int, where: str) -> Moment:
-    if not isinstance(window, list) or len(window) != 3 or not all(map(_is_number, window)):
-        raise DataError(f"{where}: window {rank} is {window!r}; give three finite numbers [start_s, end_s, score]")
+    if not isinstance(window, list) or len(window) != 3 or not all(map(is_number, window)):
+        raise DataError(
+            f"{where}: window {rank} is {brief(window)}; give three finite numbers [start_s, end_s, score]"
+        )
     start_s, end_s, score = map(float, window)
     if end_s < start_s:
         raise DataError(
@@ -206,20 +221,16 @@ def _window(window: object, rank: int, where: str) -> Moment:
 def _saliency(scores: object, where: str) -> tuple[float, ...] | None:
     if scores is None:
         return None
-    if not isinstance(scores, list) or not scores or not all(map(_is_number, scores)):
+    if not isinstance(scores, list) or not scores or not all(map(is_number, scores)):
         raise DataError(
             f"{where}: pred_saliency_scores is not a list of finite numbers; give one a clip, or leave the key out"
         )
     return tuple(map(float, scores))
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _line(prediction: Prediction) -> str:
     qid = prediction.qid
-    is_integer = qid.isdecimal() and str(int(qid)) == qid
+    is_integer = qid.isdecimal() and len(qid) < _MOST_DIGITS and str(int(qid)) == qid
     row: dict[str, Any] = {
         "qid": int(qid) if is_integer else qid,
         "query": prediction.query,

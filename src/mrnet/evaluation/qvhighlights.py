@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mrnet.errors import DataError
 from mrnet.evaluation.metrics import pad_moments, tiou
 from mrnet.evaluation.predictions import Prediction, in_order, queries_with_answers
-from mrnet.types import Query, VideoRecord
+from mrnet.types import RATERS, Query, VideoRecord
 
 Array = NDArray[np.float64]
 
@@ -29,7 +29,6 @@ THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 LENGTH_RANGES_S = {"full": (-np.inf, np.inf), "long": (30, 150), "middle": (10, 30), "short": (0, 10)}
 HIGHLIGHT_LEVELS = {"Fair": 2, "Good": 3, "VeryGood": 4}
 CLIP_S = 2
-RATERS = 3
 MAX_WINDOWS = 10
 
 
@@ -174,36 +173,34 @@ def _true_iou(a: Array, b: Array) -> Array:
 def _highlights(
     ranked: Sequence[Prediction], queries: Sequence[Query], durations_s: Sequence[float]
 ) -> dict[str, dict[str, float]]:
-    clips = np.array([int(duration_s / CLIP_S) for duration_s in durations_s])
-    ratings = np.zeros((len(queries), clips.max(), RATERS))
-    scores = np.zeros(ratings.shape[:2])
-    first_choice = np.zeros(len(queries), dtype=np.int64)
-    for row, (prediction, query) in enumerate(zip(ranked, queries, strict=True)):
-        if len(query.relevant_clips) != len(query.saliency) or max(query.relevant_clips, default=-1) >= clips[row]:
+    """Video by video, whose number of clips is what its file claims: all at once could take any memory."""
+    found: dict[str, list[tuple[float, float]]] = {level: [] for level in HIGHLIGHT_LEVELS}
+    rated = False
+    for prediction, query, duration_s in zip(ranked, queries, durations_s, strict=True):
+        clips = int(duration_s / CLIP_S)
+        if len(query.relevant_clips) != len(query.saliency) or max(query.relevant_clips, default=-1) >= clips:
             raise DataError(
                 f"qid {query.qid}: {len(query.relevant_clips)} relevant clips and {len(query.saliency)} "
-                f"ratings for a video of {clips[row]} clips; mend the annotation"
+                f"ratings for a video of {clips} clips; mend the annotation"
             )
+        ratings, scores = np.zeros((1, clips, RATERS)), np.zeros((1, clips))
         if query.relevant_clips:
-            ratings[row, list(query.relevant_clips)] = query.saliency
+            ratings[0, list(query.relevant_clips)] = query.saliency
         predicted = np.asarray(prediction.saliency)
-        first_choice[row] = predicted.argmax()
-        in_video = predicted[: clips[row]]
-        scores[row, : len(in_video)] = in_video
-    if not ratings.any():
+        scores[0, : len(predicted)] = predicted[:clips]
+        rated |= bool(ratings.any())
+        first_choice = int(predicted.argmax())
+        for level, least in HIGHLIGHT_LEVELS.items():
+            is_hit = first_choice < clips and ratings[0, first_choice].max() >= least
+            found[level].append((_clip_precision(scores, ratings >= least).mean(), float(is_hit)))
+    if not rated:
         raise DataError(
             "the predictions have saliency scores but the annotations no ratings; leave the scores out"
         )
-
-    scores[np.arange(scores.shape[1]) >= clips[:, None]] = -np.inf  # clips that a shorter video does not have
-    in_video = first_choice < clips
-    chosen = ratings[np.arange(len(ratings)), np.where(in_video, first_choice, 0)].max(axis=1)
+    means = {level: np.mean(values, axis=0) for level, values in found.items()}
     return {
-        f"HL-min-{level}": {
-            "HL-mAP": _percent(_clip_precision(scores, ratings >= least).mean()),
-            "HL-Hit1": _percent(((chosen >= least) & in_video).mean()),
-        }
-        for level, least in HIGHLIGHT_LEVELS.items()
+        f"HL-min-{level}": {"HL-mAP": _percent(precision), "HL-Hit1": _percent(hit)}
+        for level, (precision, hit) in means.items()
     }
 
 
@@ -211,7 +208,7 @@ def _clip_precision(scores: Array, relevant: NDArray[np.bool_]) -> Array:
     """Average precision of clips ranked by score, for each rater.
 
     Args:
-        scores: ``(n, clips)``; -inf where a video has no such clip.
+        scores: ``(n, clips)``.
         relevant: ``(n, clips, raters)``.
 
     Returns:

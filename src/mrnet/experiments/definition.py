@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mrnet.config import RunConfig, load_recipe, merge_trees, parse_section, parse_yaml
+from mrnet.config import RunConfig, load_recipe, merge_trees, parse_section
+from mrnet.documents import parse_yaml
 from mrnet.errors import ConfigError
 from mrnet.evaluation.baselines import BaselineKind
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mrnet.documents import parse_json
 from mrnet.errors import DataError
 from mrnet.evaluation.metrics import bootstrap_intervals
 from mrnet.experiments.definition import BASELINES
@@ -88,7 +88,7 @@ def gather(sources: Sequence[Path]) -> list[Result]:
 def _read_folder(folder: Path) -> list[Result]:
     path = folder / EXPERIMENT_FILE
     try:
-        variants = list(json.loads(path.read_text(encoding="utf-8"))["variants"])
+        variants = list(parse_json(path.read_text(encoding="utf-8"))["variants"])
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{folder}: no folder of an experiment ({path} cannot be read)") from None
     files = [folder / name / RESULT_FILE for name in BASELINES]

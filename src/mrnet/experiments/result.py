@@ -1,6 +1,5 @@
 """What came of one run, as a line of a results file: enough for every table, and no place on anyone's disk."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from mrnet.config import EvaluationConfig, parse_section
+from mrnet.documents import parse_json
 from mrnet.errors import ConfigError, DataError
 from mrnet.evaluation.metrics import per_query_hits
 from mrnet.evaluation.predictions import Prediction, align
@@ -142,6 +142,6 @@ def read_results(path: Path) -> list[Result]:
 
 def _parse(line: str, where: str) -> Result:
     try:
-        return parse_section(Result, json.loads(line), where)
+        return parse_section(Result, parse_json(line), where)
     except (ValueError, ConfigError) as error:
         raise DataError(f"{where}: no result of `mrnet experiment` ({error})") from None

@@ -33,7 +33,7 @@ def cut(video: Path, moments: Sequence[Moment], folder: Path, *, exact: bool = F
     AVI and can hold its tracks, and else Matroska.
 
     Args:
-        video: a video file of any format FFmpeg knows. Its first picture track and all its sound tracks are taken.
+        video: a video file of any usual format. Its first picture track and all its sound tracks are taken.
         moments: best first; in seconds from the first frame of the video.
         folder: where to; made if need be. Clips of the same names are replaced.
         exact: encode anew, as H.264 and AAC in .mp4, upright and with square pixels: the clip starts and ends with

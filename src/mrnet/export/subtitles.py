@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from mrnet.documents import unescape
 from mrnet.errors import OutputError
 from mrnet.export.words import ScoreName, one_line, score
 from mrnet.files import write_text
@@ -19,17 +20,22 @@ def write_subtitles(
     """Write a cue for every moment, ``1. a dog jumps (82%)``, in order of time.
 
     Args:
-        path: the file, .vtt (WebVTT) or .srt (SubRip); replaced if it exists.
+        path: the file, .vtt (WebVTT) or .srt (SubRip); one that holds such moments is replaced.
         moments: best first.
         query: what was asked.
         score_name: what the moments' scores are.
 
     Raises:
-        OutputError: the suffix is another, or the file cannot be written.
+        OutputError: the suffix is another, the file holds other subtitles, such as those of the video, or it cannot be
+            written.
     """
     suffix = path.suffix.lower()
     if suffix not in (".vtt", ".srt"):
         raise OutputError(f"{path}: subtitles are written as .vtt (WebVTT) or .srt (SubRip); name such a file")
+    if path.is_file() and not _holds_moments(path):
+        raise OutputError(
+            f"{path}: holds subtitles of another kind, which are not written over; choose another place"
+        )
     cues = []
     ranked = sorted(enumerate(moments, start=1), key=lambda pair: pair[1][:2])
     for number, (rank, moment) in enumerate(ranked, start=1):
@@ -48,6 +54,16 @@ def write_subtitles(
 def is_label(text: str) -> bool:
     """Whether a cue reads as :func:`write_subtitles` writes them."""
     return _LABEL.fullmatch(text) is not None
+
+
+def _holds_moments(path: Path) -> bool:
+    """Whether a file is one that :func:`write_subtitles` has written, and nobody has added to."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    lines = [line for line in text.splitlines() if line and line != "WEBVTT" and not line.isdecimal()]
+    return all("-->" in line or is_label(unescape(line)) for line in lines)
 
 
 def _time(time_ms: int, point: str) -> str:

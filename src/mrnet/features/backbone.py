@@ -4,7 +4,6 @@ A backbone works in two steps, so that many files share its batches: ``prepare``
 inputs and runs in worker threads; ``encode`` turns a batch of inputs, of any sources, into rows.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mrnet.errors import ConfigError, DataError
-from mrnet.provenance import Provenance
+from mrnet.provenance import MOST_A_SECOND, Provenance
 from mrnet.types import Modality as Modality
 
 Rows = npt.NDArray[np.float32]
@@ -79,13 +78,15 @@ def check_sentence(source: str | Path, words: Sequence[str] | None = None) -> st
 
 
 def check_rate(rate: float) -> None:
-    """Refuse a number of rows a second that is not finite and above 0.
+    """Refuse a number of rows a second that is not above 0, or more than anyone means.
 
     Raises:
         ConfigError: it is not.
     """
-    if not 0 < rate < math.inf:
-        raise ConfigError(f"a rate of {rate:g} rows a second is impossible; give one above 0")
+    if not 0 < rate <= MOST_A_SECOND:
+        raise ConfigError(
+            f"a rate of {rate:g} rows a second is impossible; give one above 0, and {MOST_A_SECOND:g} at most"
+        )
 
 
 def encode_sources(backbone: Backbone, sources: Sequence[str | Path]) -> list[Rows]:

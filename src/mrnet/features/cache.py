@@ -17,6 +17,7 @@ import platformdirs
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mrnet.documents import parse_json
 from mrnet.errors import OutputError
 from mrnet.features.backbone import Rows
 from mrnet.files import replacing
@@ -82,11 +83,12 @@ class FeatureCache:
         try:
             with safe_open(path, "numpy") as file:
                 rows: Rows = file.get_tensor("rows")
-                text = str(json.loads((file.metadata() or {}).get(_METADATA, "{}")).get("text", ""))
+                text = _about(file.metadata()).get("text", "")
             os.utime(path)
         except (SafetensorError, OSError, ValueError):
             return None
-        return (rows, text) if rows.ndim == 2 and rows.shape[1] == provenance.dim else None
+        is_whole = rows.dtype == np.float32 and rows.shape[1:] == (provenance.dim,) and np.isfinite(rows).all()
+        return (rows, text) if is_whole else None
 
     def put(self, video: Path, provenance: Provenance, rows: Rows, text: str = "") -> None:
         """Keep the rows of a video, and a text beside them; a warning where there is no room or no right to."""
@@ -136,11 +138,10 @@ class FeatureCache:
             try:
                 stat = path.stat()
                 with safe_open(path, "numpy") as file:
-                    about = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+                    about = _about(file.metadata())
             except (SafetensorError, OSError, ValueError):
                 about = {}
-            name, backbone = str(about.get("name", "?")), str(about.get("backbone", "?"))
-            yield Entry(path, name, backbone, stat.st_size, stat.st_mtime)
+            yield Entry(path, about.get("name", "?"), about.get("backbone", "?"), stat.st_size, stat.st_mtime)
 
     def _prune(self) -> None:
         total = 0
@@ -148,6 +149,12 @@ class FeatureCache:
             total += entry.num_bytes
             if total > self.most_bytes:
                 entry.path.unlink(missing_ok=True)
+
+
+def _about(metadata: dict[str, str] | None) -> dict[str, str]:
+    """What an entry says of itself; of a damaged one, nothing."""
+    found = parse_json((metadata or {}).get(_METADATA, "{}"))
+    return {key: str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def fingerprint(path: Path) -> str:

@@ -30,13 +30,15 @@ _LENGTH_GUESSED = ("aac", "mp3")
 # What programs that write WAV to a pipe give as its size, not knowing it, is at least this.
 _SIZE_UNKNOWN = 0x7FFFF000
 _FULL_SCALE = 32768
+# Of telephones 8000. A file of few samples a second would grow without end where they are made 16,000.
+_LEAST_RATE = 1000
 
 
 def read_audio(path: str | Path, first_s: float | None = None) -> Samples:
     """The samples of a file; for recordings as long as a query.
 
     Args:
-        path: a sound file of any format FFmpeg knows, or a video with sound.
+        path: a sound file of any usual format, or a video with sound.
         first_s: no more than this much from its start, in seconds; the rest is decoded all the same, and checked.
 
     Returns:
@@ -63,7 +65,7 @@ def audio_windows(path: str | Path, window_s: float) -> Iterator[Samples]:
     longer than a window is one.
 
     Args:
-        path: a sound file of any format FFmpeg knows, or a video with sound.
+        path: a sound file of any usual format, or a video with sound.
         window_s: the longest a window may be, in seconds.
 
     Yields:
@@ -110,6 +112,10 @@ def _decode(path: Path) -> Iterator[Samples]:
         if not container.streams.audio:
             raise AudioError(f"{path}: holds no sound track; name a sound file, or a video with sound")
         stream = container.streams.audio[0]
+        if stream.codec_context is None:
+            raise AudioError(f"{path}: its sound is coded in a way that is not known here; convert it to WAV")
+        if stream.rate < _LEAST_RATE:
+            raise AudioError(f"{path}: has {stream.rate} samples a second, too few for speech; record it again")
         stated_s = _stated_s(container, stream, path)
         # 16-bit output, since for it FFmpeg takes the mean of channels; for floats it would let them overflow.
         resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)

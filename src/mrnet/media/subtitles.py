@@ -1,7 +1,5 @@
 """What is said in a video, by the subtitles beside it or inside it."""
 
-import html
-import io
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -16,8 +14,9 @@ from av.stream import Disposition
 from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle
 
+from mrnet.documents import unescape
 from mrnet.errors import VideoError
-from mrnet.media.container import media_reason, open_media
+from mrnet.media.container import media_reason, open_media, open_subtitles
 from mrnet.media.video import video_stream
 
 _SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
@@ -31,8 +30,10 @@ _AT_ONCE_S = 0.1
 
 # Of an event as FFmpeg gives it: ReadOrder, Layer, Style, Name, three margins, Effect.
 _FIELDS_BEFORE_TEXT = 8
-_DRAWING = re.compile(r"\{[^}]*\\p[1-9]")
-_MARKUP = re.compile(r"\{[^}]*\}|<[^<>]*>|[♩♪♫♬]")
+# A brace or an angle that never closes ends where the next one opens: looked for to the end of the text, a hundred
+# thousand of them would take a minute.
+_DRAWING = re.compile(r"\{[^{}]*\\p[1-9]")
+_MARKUP = re.compile(r"\{[^{}]*\}|<[^<>]*>|[♩♪♫♬]")
 _BREAK = re.compile(r"\\[Nn]|\n")
 _DASH = re.compile(r"^\s*[-–—]\s*(?=\S)")
 
@@ -133,7 +134,7 @@ def _beside(video: Path) -> Iterator[Track]:
 def _opened(track: Track) -> AbstractContextManager[InputContainer]:
     if track.stream is not None:
         return open_media(track.path, "video", VideoError)
-    return av.open(io.BytesIO(_text(track.path.read_bytes()).encode()), "r")
+    return open_subtitles(_text(track.path.read_bytes()))
 
 
 def _text(raw: bytes) -> str:
@@ -172,7 +173,7 @@ def _lines(event: bytes) -> list[str]:
     text = event.decode(errors="replace").split(",", _FIELDS_BEFORE_TEXT)[-1]
     if _DRAWING.search(text):
         return []
-    plain = html.unescape(_MARKUP.sub("", text)).replace("\\h", " ")
+    plain = unescape(_MARKUP.sub("", text)).replace("\\h", " ")
     lines = (" ".join(_DASH.sub("", line).split()) for line in _BREAK.split(plain))
     return [line for line in lines if line and "-->" not in line]
 

@@ -34,6 +34,10 @@ _SHORTFALL_FRACTION = 0.1
 # A frame may be stamped this much earlier than the one shown before it, or this much later. Beyond that,
 # timestamps are broken: a clock was set, files were joined.
 _LONGEST_STEP_BACK_S, _LONGEST_GAP_S = 1.0, 3600.0
+# A last frame that claims to be shown for longer is believed no further than the length of the whole.
+_LONG_LAST_S = 60.0
+# Beyond an hour, a file of fewer bytes than ten a second holds next to nothing.
+_MOST_S_PER_BYTE = 0.1
 # More than this gain nothing and take memory.
 _MOST_DECODER_THREADS = 16
 
@@ -67,7 +71,7 @@ def probe(path: str | Path) -> VideoInfo:
     """Read length, rate and size of a video without decoding it.
 
     Args:
-        path: a video file of any format FFmpeg knows.
+        path: a video file of any usual format.
 
     Raises:
         VideoError: the file is missing, is a directory, or holds no video that can be opened.
@@ -103,7 +107,7 @@ def sample_frames(
     codec allows; those that are given are the same as if they were.
 
     Args:
-        path: a video file of any format FFmpeg knows.
+        path: a video file of any usual format.
         rate: ticks a second, above 0.
         size: (height, width) of the frames given, in pixels, whatever the aspect ratio of the video; or the
             length of their shorter edge, which keeps it. Pixels count as square.
@@ -136,12 +140,14 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     """The first video stream that is not the cover picture of a sound file.
 
     Raises:
-        VideoError: there is none.
+        VideoError: there is none, or none that can be decoded.
     """
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            return stream
-    raise VideoError(f"{path}: holds no video stream, sound only perhaps; name a video file")
+    pictures = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not pictures:
+        raise VideoError(f"{path}: holds no video stream, sound only perhaps; name a video file")
+    if pictures[0].codec_context is None:
+        raise VideoError(f"{path}: its pictures are coded in a way that is not known here; convert it to H.264")
+    return pictures[0]
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int, *, preset: str = "veryfast") -> None:
@@ -188,6 +194,7 @@ def _ticks_with_frames(path: Path, rate: float, decode: Decoder) -> Iterator[tup
         stream = video_stream(container, path)
         stream.thread_type, stream.thread_count = "AUTO", min(num_cores, _MOST_DECODER_THREADS)
         stated_s = stated_duration(container, stream)
+        longest_s = _LONGEST_GAP_S + path.stat().st_size * _MOST_S_PER_BYTE
         ticks = Ticks(rate, stream.time_base or Fraction(1, av.time_base))
         try:
             for frame in decode(container, stream, ticks):
@@ -200,6 +207,7 @@ def _ticks_with_frames(path: Path, rate: float, decode: Decoder) -> Iterator[tup
                         f"{path}: its timestamps jump from {shown_s:.1f} s to {time_s:.1f} s; "
                         "they are broken, convert the video again"
                     )
+                _check_worth_it(path, time_s, longest_s)
                 time_s = max(time_s, shown_s)
                 while shown is not None and tick < ticks.from_s(time_s):
                     yield tick, shown
@@ -215,7 +223,11 @@ def _ticks_with_frames(path: Path, rate: float, decode: Decoder) -> Iterator[tup
             ) from error
         if shown is None:
             raise _no_frames(path)
-        end_s = shown_s + _frame_duration(shown, stream)
+        last_s = min(_frame_duration(shown, stream), _LONGEST_GAP_S)
+        if last_s > _LONG_LAST_S and stated_s is not None:
+            last_s = min(last_s, max(stated_s - shown_s, 0.0))
+        end_s = shown_s + last_s
+        _check_worth_it(path, end_s, longest_s)
         while tick < ticks.from_s(end_s) or tick == 0:
             yield tick, shown
             tick += 1
@@ -240,6 +252,14 @@ def _check_complete(path: Path, end_s: float, stated_s: float | None) -> None:
         raise VideoCutOffError(
             f"{path}: the video stops at {end_s:.1f} s of {stated_s:.1f} s; "
             "the file is incomplete, copy or download it again"
+        )
+
+
+def _check_worth_it(path: Path, time_s: float, longest_s: float) -> None:
+    """Complain of a file of a few kilobytes whose frames claim to be shown for days: each would be looked at anew."""
+    if time_s > longest_s:
+        raise VideoError(
+            f"{path}: claims to last {time_s:.0f} s and is far too small for that; it is damaged, convert it again"
         )
 
 

@@ -11,6 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mrnet.documents import parse_json
 from mrnet.errors import VideoError
 from mrnet.export.subtitles import is_label
 from mrnet.features.backbone import Backbone, encode_sources
@@ -115,7 +117,10 @@ class Subtitles:
             update={"revision": f"{text.revision}, {_REVISION}, stream {track.stream}"}
         )
         if self._cache is not None and (kept := self._cache.get_with_text(track.path, known_by)):
-            return _said(track.name, [Cue(*cue) for cue in json.loads(kept[1])], torch.from_numpy(kept[0]))
+            with suppress(ValueError, TypeError):  # damaged: read anew
+                cues = [Cue(float(start), float(end), str(text)) for start, end, text in parse_json(kept[1])]
+                if len(kept[0]) in (0, len(passages(cues))):
+                    return _said(track.name, cues, torch.from_numpy(kept[0]))
         cues = read_cues(track)
         if all(is_label(cue.text) for cue in cues):
             return None

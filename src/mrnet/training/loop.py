@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Collection, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mrnet.data.dataset import Batch, MomentDataset, epoch_batches, load_batches
 from mrnet.data.sources import DataSource, open_source
 from mrnet.evaluation.absence import FEWEST_VIDEOS, ask_absent, fit_calibration
 from mrnet.evaluation.run import evaluate_predictions, predict
+from mrnet.files import alone_in
 from mrnet.model.ensemble import make_network
 from mrnet.progress import Progress
 from mrnet.retrieval.trained import TrainedScorer
@@ -58,7 +60,11 @@ class _Job:
     trainer: Trainer
     train_set: MomentDataset
     val_set: MomentDataset | None
-    writer: SummaryWriter | None
+    writer: SummaryWriter | None = None
+
+    @property
+    def is_main(self) -> bool:
+        return bool(self.trainer.accelerator.is_main_process)
 
 
 def train(
@@ -90,24 +96,40 @@ def train(
         OutputError: ``out`` is taken, or cannot be written.
         TrainingError: the loss or its gradient is not finite.
     """
-    job = _prepare(config, out, resume=resume, start=start, cpu=cpu, memory_budget=memory_budget)
-    epochs, batch_size = config.train.epochs, config.train.batch_size
-    steps = (epochs - job.run.epoch) * -(-len(job.train_set) // batch_size)
-    main = job.trainer.accelerator.is_main_process
-    with Progress(steps, "training", "step", quiet=not main) as progress:
-        for epoch in range(job.run.epoch + 1, epochs + 1):
-            started = time.perf_counter()
-            losses = _run_epoch(job, epoch, progress)
-            _finish_epoch(job, epoch, losses, started)
-    if job.writer is not None:
-        job.writer.close()
+    job = _prepare(config, out, start=start, cpu=cpu, memory_budget=memory_budget)
+    with alone_in(out) if job.is_main else nullcontext():
+        _begin(job, resume=resume)
+        try:
+            _run(job)
+        except Exception:
+            if job.is_main and not resume and not job.run.epoch:
+                job.run.discard()  # so that the same command can be given again
+            raise
+        finally:
+            if job.writer is not None:
+                job.writer.close()
     return job.run
 
 
-def _prepare(
-    config: RunConfig, out: Path, *, resume: bool, start: Start | None, cpu: bool, memory_budget: int | None
-) -> _Job:
-    """Everything that is refused is refused here, before anything is written."""
+def _run(job: _Job) -> None:
+    """Every epoch that there is to do."""
+    config, run, trainer = job.config, job.run, job.trainer
+    if trainer.accelerator.num_processes == 1:  # of several, each would need a copy of its own
+        job.train_set.resample_once(run.directory)
+    # Now that the weights are where they will stay.
+    run.load_last(trainer.network, trainer.optimizer, trainer.average)
+    job.writer = SummaryWriter(run.tensorboard, purge_step=run.epoch + 1) if job.is_main else None
+    epochs, batch_size = config.train.epochs, config.train.batch_size
+    steps = (epochs - run.epoch) * -(-len(job.train_set) // batch_size)
+    with Progress(steps, "training", "step", quiet=not job.is_main) as progress:
+        for epoch in range(run.epoch + 1, epochs + 1):
+            started = time.perf_counter()
+            losses = _run_epoch(job, epoch, progress)
+            _finish_epoch(job, epoch, losses, started)
+
+
+def _prepare(config: RunConfig, out: Path, *, start: Start | None, cpu: bool, memory_budget: int | None) -> _Job:
+    """What a run needs, before anything is written."""
     accelerator = make_accelerator(config.train, cpu=cpu)
     with accelerator.main_process_first():  # which encodes raw videos, if there are any
         source = open_source(config.data)
@@ -119,23 +141,23 @@ def _prepare(
     network = make_network(config.model, memory_budget=memory_budget)
     if start is not None:
         load_initial(network, start.checkpoint, start.fresh)
+    run = Run(out, config, spec, pca=source.pca)
+    return _Job(config, run, Trainer(network, config, accelerator), train_set, val_set)
+
+
+def _begin(job: _Job, *, resume: bool) -> None:
+    """Start the run on disk, or pick it up."""
+    run = job.run
     if resume:
-        run = Run.resume(out, config, spec)
-    else:  # the others keep its state to themselves
-        run = Run.start(out, config, spec) if accelerator.is_main_process else Run(out, config, spec)
-    accelerator.wait_for_everyone()
-    if val_set is not None and len(val_set.records) < FEWEST_VIDEOS and accelerator.is_main_process:
+        job.run = Run.resume(run.directory, run.config, run.spec)
+    elif job.is_main:  # the others keep its state to themselves
+        job.run = Run.start(run.directory, run.config, run.spec)
+    job.run.pca = run.pca
+    job.trainer.accelerator.wait_for_everyone()
+    if job.is_main and job.val_set is not None and len(job.val_set.records) < FEWEST_VIDEOS:
         log.info(
             "no probabilities: they are fitted on queries of other videos, and validation has one video alone"
         )
-    run.pca = source.pca
-    if accelerator.num_processes == 1:  # of several, each would need a copy of its own
-        train_set.resample_once(out)
-    writer = SummaryWriter(out / "tensorboard", purge_step=run.epoch + 1) if accelerator.is_main_process else None
-    trainer = Trainer(network, config, accelerator)
-    # Now that the weights are where they will stay.
-    run.load_last(trainer.network, trainer.optimizer, trainer.average)
-    return _Job(config, run, trainer, train_set, val_set, writer)
 
 
 def _specification(config: RunConfig, source: DataSource, train_set: MomentDataset) -> ModelSpec:

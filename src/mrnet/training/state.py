@@ -19,19 +19,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from mrnet.config import Calibration, ModelSpec, RunConfig, parse_config
+from mrnet.config import Calibration, ModelSpec, RunConfig, first_problem, parse_config
 from mrnet.errors import CheckpointError, ConfigError, OutputError, TrainingError
-from mrnet.files import check_new, make_directory, new_directory, write_text
+from mrnet.files import check_new, make_directory, new_directory, remove_left_in, write_text
 from mrnet.weights.native import (
     CHECKPOINTS,
     RUN_FILE,
     WEIGHTS_FILE,
+    check_weights,
     load_tensors,
     read_json,
     save_tensors,
+    weight_shapes,
     write_checkpoint,
 )
 
@@ -70,6 +73,10 @@ class Run:
     def checkpoints(self) -> Path:
         return self.directory / CHECKPOINTS
 
+    @property
+    def tensorboard(self) -> Path:
+        return self.directory / "tensorboard"
+
     @classmethod
     def start(cls, directory: Path, config: RunConfig, spec: ModelSpec) -> "Run":
         """Begin a run in a new or empty folder.
@@ -81,11 +88,19 @@ class Run:
             raise OutputError(
                 f"{directory} holds a run already: continue it with --resume, or choose another --out"
             )
-        check_new(directory)
         run = cls(directory, config, spec)
+        if directory.is_dir():  # a start that was killed half-way is none
+            remove_left_in(directory)
+        check_new(directory)
+        run.write()  # first: from then on there is a run, which can be resumed
         make_directory(run.checkpoints)
-        run.write()
         return run
+
+    def discard(self) -> None:
+        """Undo :meth:`start`, where no epoch was finished."""
+        (self.directory / RUN_FILE).unlink(missing_ok=True)
+        for folder in (self.checkpoints, self.tensorboard):
+            shutil.rmtree(folder, ignore_errors=True)
 
     @classmethod
     def resume(cls, directory: Path, config: RunConfig, spec: ModelSpec) -> "Run":
@@ -104,15 +119,46 @@ class Run:
         saved = parse_config(document.get("config"), source=str(path))
         refuse_changes(saved, config, path)
         run = cls(directory, saved, spec)
-        try:
-            run.history = list(document["history"])  # type: ignore[call-overload]
-            run.best, run.last = document["best"], document["last"]  # type: ignore[assignment]
-        except KeyError as missing:
-            raise CheckpointError(f"{path} lacks {missing}: restore it, or start the run again") from None
+        run._take(document, path)
+        make_directory(run.checkpoints)  # a kill may have come before it
         for partial in run.checkpoints.glob(".epoch-*"):  # left by a kill
             shutil.rmtree(partial, ignore_errors=True)
         run._prune()
         return run
+
+    def _take(self, document: dict[str, object], path: Path) -> None:
+        """Take history, best and last epoch out of ``run.json``, once they are known to fit what is there.
+
+        Raises:
+            CheckpointError: they do not.
+        """
+        try:
+            state = _State.model_validate({key: value for key, value in document.items() if key != "config"})
+        except ValidationError as error:
+            raise CheckpointError(
+                f"{path}: {first_problem(_State, error)}: restore it, or start the run again"
+            ) from None
+        names = [f"epoch-{number:04d}" for number in range(1, len(state.history) + 1)]
+        numbers = [record.epoch for record in state.history]
+        if numbers != list(range(1, len(numbers) + 1)) or state.last != (names[-1] if names else None):
+            raise CheckpointError(
+                f"{path}: its last epoch is {state.last!r}, which is not what its history of {len(names)} epochs says: "
+                "restore it, or start the run again"
+            )
+        select_by = self.config.evaluation.select_by
+        if any(record.val is not None and select_by not in record.val for record in state.history):
+            raise CheckpointError(f"{path}: its history lacks {select_by!r}: restore it, or start the run again")
+        if state.best not in (names if names else (None,)):
+            raise CheckpointError(
+                f"{path}: its best epoch is {state.best!r}, which is none of its {len(names)}: restore it, or start "
+                "the run again"
+            )
+        for name in {state.best, state.last} - {None}:
+            if not (self.checkpoints / str(name) / WEIGHTS_FILE).is_file():
+                raise CheckpointError(
+                    f"{self.checkpoints / str(name)} is gone or damaged: restore it, or train again"
+                )
+        self.history, self.best, self.last = list(document["history"]), state.best, state.last  # type: ignore[call-overload]
 
     def write(self) -> None:
         """Replace ``run.json``."""
@@ -163,15 +209,20 @@ class Run:
         if self.last is None:
             return
         folder = self.checkpoints / self.last
-        model.load_state_dict(load_tensors(folder / (WEIGHTS_FILE if average is None else _UNAVERAGED_FILE)))
+        _load_weights(model, folder / (WEIGHTS_FILE if average is None else _UNAVERAGED_FILE))
         if average is not None:
-            average.module.load_state_dict(load_tensors(folder / WEIGHTS_FILE))
+            _load_weights(average.module, folder / WEIGHTS_FILE)
             average.n_averaged.fill_(1)  # more than none: the next step is averaged in, not copied
         saved = load_tensors(folder / _OPTIMIZER_FILE)
         for name, parameter in model.named_parameters():
             prefix = f"{name}|"
             state = {key.removeprefix(prefix): value for key, value in saved.items() if key.startswith(prefix)}
             if state:
+                if any(value.shape not in (parameter.shape, ()) for value in state.values()):
+                    raise CheckpointError(
+                        f"{folder / _OPTIMIZER_FILE}: what it holds of {name!r} has another shape than the weight: "
+                        "restore it, or start the run again"
+                    )
                 device = parameter.device
                 optimizer.state[parameter] = {
                     key: value if key == "step" else value.to(device) for key, value in state.items()
@@ -181,6 +232,25 @@ class Run:
         for folder in self.checkpoints.glob("epoch-*"):
             if folder.name not in (self.best, self.last):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Record(BaseModel):
+    """Of a finished epoch, as far as a resumed run goes by it."""
+
+    epoch: int
+    val: dict[str, float] | None
+
+
+class _State(BaseModel):
+    history: list[_Record]
+    best: str | None
+    last: str | None
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    weights = load_tensors(path)
+    check_weights(weight_shapes(model), weights, str(path))
+    model.load_state_dict(weights)
 
 
 def load_run_config(directory: Path) -> RunConfig:

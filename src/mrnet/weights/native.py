@@ -20,9 +20,10 @@ from pathlib import Path
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
-from mrnet.config import PATH_FIELDS, ModelConfig, ModelSpec, RunConfig, parse_config, parse_spec, parse_yaml
+from mrnet.config import PATH_FIELDS, ModelConfig, ModelSpec, RunConfig, parse_config, parse_spec
+from mrnet.documents import parse_json, parse_yaml
 from mrnet.errors import CheckpointError
 from mrnet.files import new_directory
 from mrnet.model.ensemble import Network, make_network
@@ -35,6 +36,9 @@ PCA_FILE = "video.pca.safetensors"
 RUN_FILE = "run.json"
 CHECKPOINTS = "checkpoints"
 FORMAT = 2
+
+# Weights of a network that is built to compare its own with those of a file, however few the file holds.
+_NEVER_TOO_MANY = 2**20
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def resolve_checkpoint(path: Path) -> Path:
     if run.is_file():
         best = read_json(run).get("best")
         if best is not None:
-            folder = path / CHECKPOINTS / str(best)
+            folder = path / CHECKPOINTS / Path(str(best)).name
             if not (folder / SPEC_FILE).is_file():
                 raise CheckpointError(
                     f"{folder}, the best epoch by {run}, is gone or damaged: restore it, or train again"
@@ -197,7 +201,7 @@ def read_json(path: Path) -> dict[str, object]:
         CheckpointError: not JSON, or not an object.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not readable JSON ({error}): restore or remake the checkpoint") from None
     if not isinstance(document, dict):
@@ -242,8 +246,19 @@ def build_model(
         memory_budget: bytes that their speed may cost; ``None`` for a quarter of this machine's memory.
 
     Raises:
-        CheckpointError: a missing, extra or misshapen weight, by name.
+        CheckpointError: a missing, extra or misshapen weight, or one that is not finite, by name.
     """
+    held = sum(weight.numel() for weight in weights.values())
+    if model.about_weights > 2 * held + _NEVER_TOO_MANY:  # before memory is taken for them
+        raise CheckpointError(
+            f"{source} holds {held} weights, but the configuration is of a network of about {model.about_weights:.1e}: "
+            "they do not belong together"
+        )
+    broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"{source}: weight {broken[0]!r} holds NaN or infinity: restore or remake the checkpoint"
+        )
     network = make_network(model, route=route, memory_budget=memory_budget)
     check_weights(weight_shapes(network), weights, source)
     network.load_state_dict(dict(weights))
@@ -282,7 +297,7 @@ def load_initial(network: Network, checkpoint: Checkpoint, fresh: Collection[str
     network.load_state_dict(kept, strict=False)
 
 
-def weight_shapes(network: Network) -> dict[str, tuple[int, ...]]:
+def weight_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every weight of the network."""
     return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
 

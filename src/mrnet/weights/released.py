@@ -17,7 +17,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from mrnet.config import ModelConfig, ModelSpec, RunConfig, parse_config, parse_yaml
+from mrnet.config import ModelConfig, ModelSpec, RunConfig, parse_config
+from mrnet.documents import parse_yaml
 from mrnet.errors import CheckpointError, ConfigError
 from mrnet.provenance import Provenance
 from mrnet.weights.native import check_weights, save_checkpoint

@@ -1,6 +1,7 @@
 """The job on a local Ray cluster gives what the engine of one machine gives."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -81,6 +82,18 @@ def test_same_as_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in ours.ids():
         np.testing.assert_array_equal(ours.read(name), theirs.read(name))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "local.h5", "ray.h5"]
+
+
+def test_a_cluster_of_this_machine_is_for_this_machine() -> None:
+    """Ray listens where its node's address is: on a loopback address nobody else can give it work."""
+    code = (
+        "from mrnet.features.extraction.ray import _cluster\n"
+        "with _cluster() as ray:\n"
+        "    print(ray.util.get_node_ip_address())"
+    )
+    settings = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    done = subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=True)
+    assert done.stdout == "127.0.0.1\n"
 
 
 def test_nobody_at_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Every layout features come in, read back value for value, and the text of every error."""
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -252,3 +253,101 @@ class _Trap:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (self.path,))
+
+
+def _npy(path: Path, shape: str, dtype: str = "<f4", content: bytes = b"\0" * 64) -> Path:
+    """A file whose header claims anything."""
+    header = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}"
+    header += " " * (63 - (len(header) + 10) % 64) + "\n"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + content)
+    return path.parent
+
+
+class TestHostile:
+    """Files made to hurt: one line, at once, and nothing of another file."""
+
+    @pytest.mark.parametrize(
+        "shape",
+        ["(10000000, 1000)", "(1000000000000, 4)", "(2, True)", "(99999999999999999999, 4)", "(" * 3000, "x"],
+    )
+    def test_odd_headers(self, tmp_path: Path, shape: str) -> None:
+        store = open_store(_npy(tmp_path / "f" / "a.npy", shape))
+        assert _error(store, "a").endswith("a.npy: cannot be read; the file may be truncated, get it again")
+
+    def test_headers_that_claim_more_than_there_is(self, tmp_path: Path) -> None:
+        store = open_store(_npy(tmp_path / "f" / "a.npy", "(5000000000, 0)"))
+        assert "should be (n, C)" in _error(store, "a")
+
+    @pytest.mark.parametrize("rows", [10**7, 10**9, 10**12])
+    def test_rows_that_are_not_there(self, tmp_path: Path, rows: int) -> None:
+        with h5py.File(tmp_path / "f.h5", "w") as file:
+            file.create_dataset("a", shape=(rows, 10), dtype="f4", chunks=(1000, 10))
+        assert _error(open_store(tmp_path / "f.h5"), "a") == (
+            f'{tmp_path / "f.h5"}, "a": claims {rows}0 values, far more than it holds; get it again'
+        )
+
+    def test_rows_that_compress_well_are_there(self, tmp_path: Path) -> None:
+        with h5py.File(tmp_path / "f.h5", "w") as file:
+            file.create_dataset(
+                "a", data=np.ones((10_000, 10), np.float32), compression="gzip", compression_opts=9
+            )
+        assert open_store(tmp_path / "f.h5").read("a").shape == (10_000, 10)
+
+    @pytest.mark.parametrize("rows", [10**8, 10**12])
+    def test_tensors_of_one_value(self, tmp_path: Path, rows: int) -> None:
+        torch.save(torch.ones(1).expand(rows, 4), tmp_path / "a.pt")
+        assert f"claims {4 * rows} values, far more than it holds" in _error(open_store(tmp_path), "a")
+
+    @pytest.mark.parametrize("kind", ["sparse", "csr", "meta", "quantised", "nested"])
+    @pytest.mark.filterwarnings("ignore")
+    def test_tensors_of_special_kinds(self, tmp_path: Path, kind: str) -> None:
+        ones = torch.ones(3, 4)
+        make: dict[str, Any] = {
+            "sparse": ones.to_sparse,
+            "csr": ones.to_sparse_csr,
+            "meta": lambda: ones.to("meta"),
+            "quantised": lambda: torch.quantize_per_tensor(ones, 0.1, 0, torch.qint8),
+            "nested": lambda: torch.nested.nested_tensor([ones, ones]),
+        }
+        torch.save(make[kind](), tmp_path / "a.pt")
+        message = _error(open_store(tmp_path), "a")
+        assert "holds a tensor of a special kind" in message or "cannot be read" in message
+
+    @pytest.mark.parametrize("dtype", [torch.complex64, torch.bool])
+    def test_tensors_of_other_values(self, tmp_path: Path, dtype: torch.dtype) -> None:
+        torch.save(torch.ones(3, 4, dtype=dtype), tmp_path / "a.pt")
+        assert _error(open_store(tmp_path), "a").endswith(f"a.pt: values of type {dtype}; they should be float32")
+
+    def test_named_types(self, tmp_path: Path) -> None:
+        with h5py.File(tmp_path / "f.h5", "w") as file:
+            file["a"] = np.dtype("f4")
+        assert "holds no values" in _error(open_store(tmp_path / "f.h5"), "a")
+
+    def test_nothing_of_another_file(self, tmp_path: Path) -> None:
+        _hdf5(tmp_path / "secret.h5", a=ROWS)
+        (tmp_path / "secret").write_bytes(ROWS.tobytes())
+        virtual = h5py.VirtualLayout(ROWS.shape, "f4")
+        virtual[:] = h5py.VirtualSource(tmp_path / "secret.h5", "a", ROWS.shape)
+        with h5py.File(tmp_path / "f.h5", "w") as file:
+            file["link"] = h5py.ExternalLink(tmp_path / "secret.h5", "a")
+            file["soft"] = h5py.SoftLink("/link")
+            file.create_group("group")["feature"] = h5py.ExternalLink(tmp_path / "secret.h5", "a")
+            file.create_dataset(
+                "raw", shape=ROWS.shape, dtype="f4", external=[(tmp_path / "secret", 0, ROWS.nbytes)]
+            )
+            file.create_virtual_dataset("virtual", virtual)
+        store = open_store(tmp_path / "f.h5")
+        for feature_id in ("link", "soft"):
+            assert "is a link, which may lead to other files" in _error(store, feature_id)
+        assert "holds 1 entries" in _error(store, "group")
+        for feature_id in ("raw", "virtual"):
+            assert "its values lie in another file" in _error(store, feature_id)
+
+    @pytest.mark.parametrize(
+        "change", [{"rows_per_s": 0}, {"rows_per_s": -1}, {"rows_per_s": 1e308}, {"dim": 0}, {"dim": 10**12}]
+    )
+    def test_impossible_provenance(self, tmp_path: Path, change: dict[str, Any]) -> None:
+        with h5py.File(_hdf5(tmp_path / "f.h5", a=ROWS), "r+") as file:
+            file.attrs["provenance"] = json.dumps({"backbone": "x", "dim": 3} | change)
+        assert f"malformed provenance (`{next(iter(change))}`: " in _open_error(tmp_path / "f.h5")

@@ -212,6 +212,40 @@ class TestResuming:
         writer.finish()
         assert open_writer(tmp_path / "f", OURS).stored == {"a": "o", "c": "o"}
 
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "null",
+            "[]",
+            "{}",
+            '"x"',
+            '{"id": null, "origin": null}',
+            '{"id": "a", "origin": {}}',
+            "[" * 3000,
+            "9" * 5000,
+        ],
+    )
+    def test_lines_of_others_are_not_believed(self, tmp_path: Path, line: str) -> None:
+        written(tmp_path / "f", "npy", {"a": ROWS}).abandon()
+        (tmp_path / "f" / "origins.jsonl").write_text(f"{line}\n")
+        assert open_writer(tmp_path / "f", OURS).stored == {}
+
+    def test_the_journal_goes_through_no_link(self, tmp_path: Path) -> None:
+        (tmp_path / "f").mkdir()
+        (tmp_path / "mine").write_text("mine")
+        (tmp_path / "f" / "origins.jsonl").symlink_to(tmp_path / "mine")
+        with pytest.raises(OutputError, match=r"origins\.jsonl: cannot be written"):
+            open_writer(tmp_path / "f", OURS).begin()
+        assert (tmp_path / "mine").read_text() == "mine"
+
+    def test_a_store_with_links_is_not_added_to(self, tmp_path: Path) -> None:
+        written(tmp_path / "f.h5", "hdf5", {"a": ROWS}).finish()
+        with h5py.File(tmp_path / "f.h5", "r+") as file:
+            file["b"] = h5py.ExternalLink("elsewhere.h5", "b")
+        assert refusal(tmp_path / "f.h5") == (
+            f'{tmp_path / "f.h5"}, "b": is a link, as no store has that is written here; remove it'
+        )
+
     def test_line_without_its_file_is_not_believed(self, tmp_path: Path) -> None:
         written(tmp_path / "f", "npy", {"a": ROWS, "b": ROWS}).finish()
         (tmp_path / "f" / "a.npy").unlink()

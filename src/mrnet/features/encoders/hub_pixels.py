@@ -4,7 +4,6 @@ The library's own classes for this need torchvision, and scale frames one by one
 decoder in their final size.
 """
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mrnet.documents import parse_json
 from mrnet.errors import ConfigError
 from mrnet.features.encoders.hub import ModelFolder
 from mrnet.media.video import sample_frames
@@ -136,14 +136,15 @@ def _read_settings(folder: ModelFolder) -> dict[str, Any]:
     """What a model says of its preprocessing, in a file of its own or in that of a processor."""
     try:
         if (path := folder.path / _SETTINGS).is_file():
-            found = json.loads(path.read_bytes())
+            found = parse_json(path.read_bytes())
         elif (path := folder.path / _NESTED_SETTINGS).is_file():
-            found = json.loads(path.read_bytes()).get("image_processor", {})
+            found = parse_json(path.read_bytes()).get("image_processor", {})
         else:
             found = {}
-    except ValueError:
+        known = {"size", "max_num_patches"} & found.keys()
+    except (ValueError, AttributeError):
         raise ConfigError(f"{path}: is not JSON; get the model again") from None
-    if not {"size", "max_num_patches"} & found.keys():
+    if not known:
         raise ConfigError(f"{folder.name}: has no {_SETTINGS} for images; name a model of images or videos")
     settings: dict[str, Any] = found
     return settings

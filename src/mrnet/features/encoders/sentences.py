@@ -1,6 +1,5 @@
 """Sentences by way of the `sentence-transformers` library."""
 
-import json
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ import sentence_transformers
 from sentence_transformers import SentenceTransformer
 
 from mrnet.device import choose_device
+from mrnet.documents import parse_json
 from mrnet.errors import ConfigError, DataError
 from mrnet.features.backbone import Modality, Rows, check_sentence
 from mrnet.features.encoders.hub import LIBRARIES, LOCAL, ModelFolder, find_model, loading
@@ -124,7 +124,7 @@ def _parts(folder: ModelFolder) -> list[str]:
     """
     path = folder.path / "modules.json"
     try:
-        modules = [(str(module["type"]), str(module["path"])) for module in json.loads(path.read_bytes())]
+        modules = [(str(module["type"]), str(module["path"])) for module in parse_json(path.read_bytes())]
     except FileNotFoundError:
         raise ConfigError(
             f"{folder.name}: is no model of sentence-transformers, it has no modules.json; "

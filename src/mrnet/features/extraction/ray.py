@@ -144,6 +144,11 @@ def _cluster() -> Iterator[Any]:
     """Ray, connected and quiet; a connection made here ends here."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    address = os.environ.get("RAY_ADDRESS", "local")
+    if (
+        address == "local"
+    ):  # asks for no others, on any system: Ray would listen on all of this machine's addresses
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
         import ray.data
@@ -151,7 +156,6 @@ def _cluster() -> Iterator[Any]:
         raise ConfigError(f"--engine ray needs Ray ({error}): pip install 'mrnet[ray]'") from None
     ours = not ray.is_initialized()
     if ours:
-        address = os.environ.get("RAY_ADDRESS", "local")
         try:
             _knock(address)
             with _silence():  # the level set above is announced

@@ -216,6 +216,8 @@ def fit_store(store: FeatureStore, video_ids: Sequence[str], fitted_on: str, dim
         raise FeatureError(f"{store.path}: holds no features to fit a PCA on")
     width = store.read(video_ids[0]).shape[1]
     source = store.provenance or Provenance(backbone=store.path.stem, dim=width)
+    if source.dim != width:
+        raise FeatureShapeError(f"{store.path}: rows of width {width}, but its provenance says {source.dim}")
     progress = track(video_ids, len(video_ids), "fitting", "video")
     return Pca.fit(((video_id, store.read(video_id)) for video_id in progress), dim, source, fitted_on)
 

@@ -7,6 +7,7 @@ a folder of ``ID.h5`` (dataset ``feature``), ``ID.npy`` or ``ID.pt``. :mod:`mrne
 import difflib
 import os
 import pickle
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,12 @@ Rows = npt.NDArray[np.float32]
 
 _SUFFIXES = (".h5", ".hdf5", ".npy", ".pt")
 _DATASET_NAMES = ("c3d_features", "feature")
+
+MOST_VALUES = 2**30
+"""Of one id: 4 GB, which at 2 rows of 512 a second are twelve days."""
+# Values that a byte of a file can stand for: compression makes a thousand bytes of one.
+_MOST_COMPRESSED = 1100
+
 PROVENANCE = "provenance"
 """Name of the attribute of an HDF5 file, and with ``.json`` of the file in a folder, that holds the provenance."""
 
@@ -120,15 +127,17 @@ class _Hdf5Store(FeatureStore):
         return self._file
 
     def ids(self) -> list[str]:
-        return sorted(self._handle())
+        with reading(str(self.path)):
+            return sorted(self._handle())
 
     def __contains__(self, feature_id: object) -> bool:
-        return isinstance(feature_id, str) and feature_id in self._handle()
+        with reading(str(self.path)):
+            return isinstance(feature_id, str) and feature_id in self._handle()
 
     def _load(self, feature_id: str) -> tuple[Any, str]:
         where = f'{self.path}, "{feature_id}"'
-        with _reading(where):
-            return _only_dataset(self._handle()[feature_id], where)[()], where
+        with reading(where):
+            return read_dataset(self._handle(), feature_id, where), where
 
 
 class _FolderStore(FeatureStore):
@@ -202,34 +211,82 @@ def as_rows(array: Any, where: str) -> Rows:
 
 def _load_file(path: Path) -> Any:
     suffix = path.suffix.lower()
-    with _reading(str(path)):
+    with reading(str(path)):
         if suffix == ".npy":
-            return np.load(path, allow_pickle=False)
+            return _load_npy(path)
         if suffix == ".pt":
             return _load_tensor(path)
         with open_hdf5(path) as file:
-            return _only_dataset(file, str(path))[()]
+            return _values(_only_dataset(file, str(path)), str(path))
+
+
+def _load_npy(path: Path) -> Any:
+    """Mapped first, which takes no memory: a header may claim any number of rows."""
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    check_size(mapped.size, mapped.nbytes, str(path))
+    return np.array(mapped)
 
 
 def _load_tensor(path: Path) -> Any:
     import torch  # slow to import, and only this layout needs it
 
     try:
-        tensor = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on kinds of tensors that are refused below
+            tensor = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise FeatureError(
             f"{path}: damaged, or it needs unpickling, which can run code and is not done; "
             "save the tensor alone, with torch.save(tensor, path)"
         ) from None
-    return tensor.detach().float().numpy() if isinstance(tensor, torch.Tensor) else tensor
+    if not isinstance(tensor, torch.Tensor):
+        return tensor
+    is_plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    if not is_plain or tensor.is_nested or tensor.is_quantized:
+        raise FeatureError(f"{path}: holds a tensor of a special kind; save it as tensor.to_dense().float()")
+    if tensor.is_complex() or tensor.dtype is torch.bool:
+        raise FeatureError(f"{path}: values of type {tensor.dtype}; they should be float32")
+    check_size(tensor.numel(), tensor.untyped_storage().nbytes(), str(path))
+    return tensor.detach().float().numpy()
+
+
+def check_size(count: int, held_bytes: int, where: str) -> None:
+    """Refuse an array that claims far more values than its file holds, or than anyone has, before it is made.
+
+    Raises:
+        FeatureError: it does.
+    """
+    if count > MOST_VALUES or count > held_bytes * _MOST_COMPRESSED:
+        raise FeatureError(f"{where}: claims {count} values, far more than it holds; get it again")
+
+
+def read_dataset(parent: h5py.Group, name: str, where: str) -> Any:
+    """The values of a dataset in a file, or of the one in a group; nothing that lies in another file.
+
+    Raises:
+        FeatureError: there is no such dataset in this very file, or it claims more than it holds.
+    """
+    if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
+        raise FeatureError(f"{where}: is a link, which may lead to other files; copy the features into one file")
+    return _values(_only_dataset(parent[name], where), where)
+
+
+def _values(dataset: h5py.Dataset, where: str) -> Any:
+    if dataset.is_virtual or dataset.external:
+        raise FeatureError(f"{where}: its values lie in another file; copy the features into one file")
+    check_size(dataset.size or 0, dataset.id.get_storage_size(), where)
+    return dataset[()]
 
 
 def _only_dataset(found: Any, where: str) -> h5py.Dataset:
     """The dataset itself, or the one of a group: by its usual name, else the only one."""
     if isinstance(found, h5py.Dataset):
         return found
+    if not isinstance(found, h5py.Group):
+        raise FeatureError(f"{where}: holds no values; it should be an (n, C) array")
     names = [name for name in _DATASET_NAMES if name in found] or list(found)
-    if len(names) != 1 or not isinstance(found[names[0]], h5py.Dataset):
+    own = [name for name in names if isinstance(found.get(name, getlink=True), h5py.HardLink)]
+    if len(names) != 1 or own != names or not isinstance(found[names[0]], h5py.Dataset):
         listed = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         raise FeatureError(
             f"{where}: holds {len(names)} entries ({listed}) where one dataset `feature` was expected; "
@@ -259,7 +316,8 @@ def hdf5_provenance(file: h5py.File) -> Provenance | None:
     Raises:
         FeatureError: what it says is malformed.
     """
-    stored = file.attrs.get(PROVENANCE)
+    with reading(file.filename):
+        stored = file.attrs.get(PROVENANCE)
     return None if stored is None else _parse_provenance(stored, file.filename)
 
 
@@ -285,12 +343,14 @@ def _parse_provenance(stored: str | bytes, path: str | Path) -> Provenance:
 
 
 @contextmanager
-def _reading(where: str) -> Iterator[None]:
+def reading(where: str) -> Iterator[None]:
     """Turns what the readers of each format raise on a damaged file into one line."""
     try:
         yield
-    except (OSError, EOFError, ValueError, RuntimeError, KeyError) as error:
-        if "allow_pickle" in str(error):
+    except (FeatureError, MemoryError):
+        raise
+    except Exception as error:  # damage can raise anything
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise FeatureError(
                 f"{where}: Python objects that need unpickling, which can run code and is not done; "
                 "save the rows alone, as a float32 array"

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from mrnet.documents import parse_json
 from mrnet.errors import FeatureError
 from mrnet.features.store.reader import (
     PROVENANCE,
@@ -27,8 +28,10 @@ from mrnet.features.store.reader import (
     hdf5_provenance,
     open_hdf5,
     open_store,
+    read_dataset,
+    reading,
 )
-from mrnet.files import Dataset, lock, write_bytes, write_hdf5, write_text, writing
+from mrnet.files import Dataset, lock, open_to_append, write_bytes, write_hdf5, write_text, writing
 from mrnet.provenance import Provenance
 
 Layout = Literal["hdf5", "npy", "pt"]
@@ -188,15 +191,14 @@ class _FolderWriter(StoreWriter):
             raise FeatureError(f"{self.path}: holds {other}, not {self._layout} files; choose another folder")
         journal = self.path / _JOURNAL
         for line in journal.read_bytes().splitlines() if journal.is_file() else ():
-            with suppress(ValueError):  # a line that was cut off
-                entry = json.loads(line)
-                if self._file(entry["id"]).name in names:
-                    self.stored[entry["id"]] = entry[_ORIGIN]
+            feature_id, origin = _journalled(line)
+            if feature_id and self._file(feature_id).name in names:
+                self.stored[feature_id] = origin
 
     def begin(self) -> None:
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            journal = (self.path / _JOURNAL).open("ab", buffering=0)
+            journal = open_to_append(self.path / _JOURNAL)
             lock(journal, self.path)
             self._journal = journal
             if (self.path / _JOURNAL).read_bytes()[-1:] not in (b"", b"\n"):
@@ -240,17 +242,18 @@ class _Hdf5Writer(StoreWriter):
     def __init__(self, path: Path, provenance: Provenance, replace: bool) -> None:
         self.path, self.stored = path, {}
         self.provenance = provenance
-        self._keeps = False
+        self._kept: dict[str, str] = {}  # of the file that is there, whose rows stay
         if path.exists() and not path.is_file():
             what = "a folder" if path.is_dir() else "no regular file"
             raise FeatureError(f"{path}: is {what}, where one HDF5 file should be; choose another place")
         if path.exists():
             with open_hdf5(path) as file:
                 found = hdf5_provenance(file)
-                self._keeps = not replace or found is None or _same(found, provenance)
-                if self._keeps:
+                if not replace or found is None or _same(found, provenance):
                     self.provenance = _check_same(path, found, provenance)
-                    self.stored = {feature_id: _origin(dataset) for feature_id, dataset in file.items()}
+                    with reading(str(path)):
+                        self._kept = {feature_id: _origin(file, feature_id, path) for feature_id in file}
+                    self.stored = dict(self._kept)
         parts = path.with_name(f".{path.name}.partial")
         if parts.is_symlink():
             raise FeatureError(f"{parts}: is a link, where this command makes a folder of its own; remove it")
@@ -280,14 +283,26 @@ class _Hdf5Writer(StoreWriter):
         self._parts.abandon()
 
     def _merged(self) -> Iterator[Dataset]:
-        if self._keeps:
+        if self._kept:
             with open_hdf5(self.path) as file:
-                for feature_id, dataset in file.items():
-                    if feature_id not in self._parts.stored:
-                        yield feature_id, dataset[()], {_ORIGIN: _origin(dataset)}
+                for feature_id in self._kept.keys() - self._parts.stored.keys():
+                    where = f'{self.path}, "{feature_id}"'
+                    with reading(where):
+                        rows = as_rows(read_dataset(file, feature_id, where), where)
+                    yield feature_id, rows, {_ORIGIN: self._kept[feature_id]}
         parts = open_store(self._parts.path)
         for feature_id, origin in self._parts.stored.items():
             yield feature_id, parts.read(feature_id), {_ORIGIN: origin}
+
+
+def _journalled(line: bytes) -> tuple[str, str]:
+    """Id and origin of a line; empty where it was cut off, or is none of ours."""
+    try:
+        entry = parse_json(line)
+    except ValueError:
+        return "", ""
+    feature_id, origin = (entry.get("id"), entry.get(_ORIGIN)) if isinstance(entry, dict) else (None, None)
+    return (feature_id, origin) if isinstance(feature_id, str) and isinstance(origin, str) else ("", "")
 
 
 def _npy(rows: Rows) -> bytes:
@@ -307,8 +322,10 @@ def _pt(rows: Rows) -> bytes:
 _FILES: dict[str, Callable[[Rows], bytes]] = {"npy": _npy, "pt": _pt}
 
 
-def _origin(dataset: h5py.Dataset) -> str:
-    return str(dataset.attrs.get(_ORIGIN, ""))
+def _origin(file: h5py.File, feature_id: str, path: Path) -> str:
+    if not isinstance(file.get(feature_id, getlink=True), h5py.HardLink):
+        raise FeatureError(f'{path}, "{feature_id}": is a link, as no store has that is written here; remove it')
+    return str(file[feature_id].attrs.get(_ORIGIN, ""))
 
 
 def _same(found: Provenance | None, wanted: Provenance) -> bool:

@@ -1,0 +1,38 @@
+"""What messages quote, and which errors mean that there is no memory."""
+
+import pytest
+
+from mrnet.errors import brief, ran_out_of_memory
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 10**6, ["x" * 1000] * 1000, {i: {i: {i: {i: "x" * 100}}} for i in range(100)}, 10**3000, b"x" * 10**6],
+)
+def test_a_message_quotes_little(value: object) -> None:
+    assert len(brief(value)) < 2000
+    assert "\n" not in brief(value)
+
+
+@pytest.mark.parametrize("value", [None, "a\nb", [1, 2.5, "x"], {"a": [1]}])
+def test_what_is_short_is_quoted_as_it_is(value: object) -> None:
+    assert brief(value) == repr(value)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (MemoryError(), True),
+        (
+            RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            ),
+            True,
+        ),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("shape mismatch"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_no_memory(error: Exception, is_memory: bool) -> None:
+    assert ran_out_of_memory(error) == is_memory
