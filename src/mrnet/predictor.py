@@ -209,14 +209,16 @@ class Predictor:
             rows = torch.from_numpy(np.ascontiguousarray(array))
             return ReadyVideo(self.engine.scorer.encode_video(rows, duration_s), duration_s, path, said, note)
 
-    def encode_rows(self, files: Mapping[str, Path], workers: int = 1) -> Outcomes:
+    def encode_rows(
+        self, files: Mapping[str, Path], encode: Callable[[Mapping[str, Path]], Outcomes] | None = None
+    ) -> Outcomes:
         """The rows of several video files, out of the cache where they were encoded before.
 
         Questions are answered meanwhile. A file that ends before its time is taken as far as it goes.
 
         Args:
             files: by id.
-            workers: files decoded at a time.
+            encode: gives the rows of those that are not in the cache; here, if left out, one file after the other.
 
         Yields:
             id, and ``(r, c)`` rows or why there are none, as they come to be known.
@@ -224,8 +226,7 @@ class Predictor:
         Raises:
             FeatureError: the scorer was made for features that no registered backbone makes.
         """
-        backbone = self.engine.video_backbone()
-        provenance = backbone.provenance()
+        provenance = self.engine.video_backbone().provenance()
         todo = {}
         for name, path in files.items():
             kept = None if self._cache is None else self._cache.get(path, provenance)
@@ -235,11 +236,16 @@ class Predictor:
                 yield name, kept
         if not todo:
             return
-        with closing(encode_all(todo, _OneAtATime(backbone, self._lock), workers, take_cut_off=True)) as outcomes:
+        with closing(self.encode_here(todo, workers=1) if encode is None else encode(todo)) as outcomes:
             for name, outcome in outcomes:
                 if self._cache is not None and not isinstance(outcome, str):
                     self._cache.put(todo[name], provenance, outcome)
                 yield name, outcome
+
+    def encode_here(self, files: Mapping[str, Path], workers: int) -> Outcomes:
+        """As :meth:`encode_rows`, without the cache; so many files are decoded at a time."""
+        backbone = _OneAtATime(self.engine.video_backbone(), self._lock)
+        return encode_all(files, backbone, workers, take_cut_off=True)
 
     def measure(self, path: Path, rows: Rows) -> tuple[float, str]:
         """How far the rows of a video file reach, in seconds; and what to know about it, empty where nothing.

@@ -88,7 +88,7 @@ def update(
         store: the library, made.
         predictor: that answers from it.
         folder: absolute.
-        encode: gives the rows of files.
+        encode: gives the rows of files that are not in the cache.
         project: turns ``(r, c)`` rows into the ``(r, e)`` vectors that are searched.
         on_progress: told how many files are encoded, and of how many; what it raises ends the update, and what is
             finished stays.
@@ -212,7 +212,7 @@ class _Update:
     def _encode_all(self, todo: Mapping[int, list[File]]) -> None:
         self._on_progress(0, len(todo))
         paths = {str(content): Path(files[0].path) for content, files in todo.items()}
-        with closing(self._encode(paths)) as outcomes:
+        with closing(self._predictor.encode_rows(paths, self._encode)) as outcomes:
             for done, (content, outcome) in enumerate(outcomes, start=1):
                 files = todo[int(content)]
                 try:
