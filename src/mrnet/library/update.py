@@ -25,6 +25,7 @@ from mrnet.features.extraction.pipeline import Outcomes
 from mrnet.features.store.writer import check_rows
 from mrnet.library.folder import File, is_below, list_videos
 from mrnet.library.store import Store, Video
+from mrnet.library.vectors import EXACT_ROWS
 from mrnet.predictor import Predictor
 from mrnet.retrieval.said import Said
 
@@ -162,6 +163,8 @@ class _Update:
         )
         self._store.remove_unused()
         self._store.compact()
+        for name in ("rows", "passages"):
+            self._store.index(name, EXACT_ROWS)
         self._report.wall_s = time.monotonic() - started_s
         return self._report
 
@@ -238,7 +241,7 @@ class _Update:
         rows = self._predictor.engine.take_rows(rows, str(path))
         duration_s, note = self._predictor.measure(path, rows)
         videos = [self._describe(file, content, duration_s, len(rows), note) for file in files]
-        vectors = [self._project(part).half() for part in torch.split(torch.from_numpy(rows), _PROJECTED_AT_ONCE)]
+        vectors = [self._project(part) for part in torch.split(torch.from_numpy(rows), _PROJECTED_AT_ONCE)]
         self._rows.append((content, rows, torch.cat(vectors)))
         self._videos += videos
         self._report.media_s += duration_s
