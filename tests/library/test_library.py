@@ -41,11 +41,11 @@ def calibrate(predictor: Predictor, threshold: float) -> None:
     )
 
 
-def test_probabilities_rank_across_videos(library: Library, predictor: Predictor) -> None:
+def test_the_best_moments_of_all_videos_come_first(library: Library, predictor: Predictor) -> None:
     calibrate(predictor, 0.0)
-    answer = library.search("red", k=20)
-    scores = [hit.score for hit in answer]
-    assert scores == sorted(scores, reverse=True)
+    answer = library.search("green", k=20)
+    found = [Path(hit.video).name for hit in answer]
+    assert (found[0], sorted(found[:3])) == ("a.mp4", ["a.mp4", "b.mp4", "c.mp4"])
     assert (answer.score_name, answer.calibrated_on) == ("probability", "paint")
 
 

@@ -196,7 +196,7 @@ class Library:
         chosen, exact = self._choose(predictor, wanted, query, max(_ASKED, k))
         answers = list(predictor.find_in_each(self._ready(predictor, chosen, query), query, k))
         calibration = predictor.engine.calibration
-        hits, best_guess = _hits(answers, calibrated=calibration is not None)
+        hits, best_guess = _hits(answers)
         notes = [predictor.engine.query_note("text", query), _note(wanted, query)]
         shown = {hit.video for hit in hits[:k]}
         notes += [f"{video.path}: {video.note}" for video in chosen if video.note and video.path in shown]
@@ -285,11 +285,12 @@ def _encoder(predictor: Predictor, engine: Literal["local", "ray"]) -> Encode:
     return lambda files: encode_with_ray(files, spec, take_cut_off=True)
 
 
-def _hits(answers: Iterable[Answer], *, calibrated: bool) -> tuple[list[Hit], Hit | None]:
+def _hits(answers: Iterable[Answer]) -> tuple[list[Hit], Hit | None]:
     """Hits of several videos in one order, and the best guess.
 
-    Probabilities compare from video to video, and so do scores of what is said. Other scores do not: there the best
-    moments of all videos come first, then their second, and so on.
+    The best moments of all videos come first, in the order of the videos, then their second, and so on: how far a
+    moment stands out from its own video says little beside other videos, and nothing in one of a single shot. What is
+    said is in order of its score.
     """
     seen: list[list[Hit]] = []
     said: list[Hit] = []
@@ -301,10 +302,8 @@ def _hits(answers: Iterable[Answer], *, calibrated: bool) -> tuple[list[Hit], Hi
         if answer.best_guess is not None:
             guesses.append(Hit(str(answer.video), answer.duration_s, answer.best_guess))
     in_turn = [hit for hit in chain.from_iterable(zip_longest(*seen)) if hit is not None]
-    if calibrated:
-        in_turn.sort(key=lambda hit: -hit.score)
     said.sort(key=lambda hit: -hit.score)
-    return interleave(in_turn, said), max(guesses, key=lambda hit: hit.score, default=None)
+    return interleave(in_turn, said), guesses[0] if guesses else None
 
 
 def _note(wanted: Sequence[Video], query: str) -> str:
