@@ -144,7 +144,7 @@ class ModelConfig(_Section):
         description="the IoU score's logit: 10 x cosine of query and proposal; or readout, the proposal's product with "
         "one learned vector over the root of dim, for proposals that know the query already",
     )
-    members: Count = Field(
+    members: Annotated[int, _whole(1, 64)] = Field(
         1,
         description="networks that learn side by side, each from other first weights, and whose scores are averaged",
     )
@@ -165,7 +165,7 @@ class ModelConfig(_Section):
         transformer = self.layers * (8 * dim + 2 * self.ffn_dim) * dim + self.query_dim * dim
         proposals = sum(self.pooling_counts) * 2 * dim * dim if self.proposals == "conv" else 0
         head = self.head_layers * self.head_kernel**2 * self.head_hidden * max(self.head_hidden, dim)
-        return clips + transformer + proposals + head
+        return self.members * (clips + transformer + proposals + head)
 
     @property
     def uses_sparse_mask(self) -> bool:
