@@ -161,6 +161,7 @@ class Predictor:
         duration_s: float | None = None,
         *,
         provenance: Provenance | None = None,
+        watch: Callable[[float], None] | None = None,
     ) -> ReadyVideo:
         """Encode a video once, to ask it many queries.
 
@@ -170,6 +171,7 @@ class Predictor:
             video: a video file, or its features ``(r, c)`` from the backbone that the scorer was made for.
             duration_s: length in seconds; needed with features whose rate is not known.
             provenance: of the features, where their store says: those of another encoder are refused.
+            watch: is told now and then what share of a file is encoded, from 0 to 1; what it raises ends the encoding.
 
         Raises:
             VideoError: the file does not decode.
@@ -181,7 +183,7 @@ class Predictor:
         if isinstance(video, str | Path):
             path = Path(video)
             stated_s = probe(path).duration_s
-            array, where = self._rows(path), str(path)
+            array, where = self._rows(path, stated_s, watch), str(path)
             with self._lock:
                 said = None if self._subtitles is None else self._subtitles.read(path)
             reached_s = self._length_s(array, stated_s)
@@ -382,7 +384,7 @@ class Predictor:
         rate = self.engine.video_backbone().rate
         return stated_s if rate is None else min(stated_s, len(rows) / rate)
 
-    def _rows(self, path: Path) -> Rows:
+    def _rows(self, path: Path, stated_s: float, watch: Callable[[float], None] | None) -> Rows:
         """``(r, c)`` of a video file, out of the cache where it was encoded before."""
         backbone = self.engine.video_backbone()
         provenance = backbone.provenance()
@@ -390,12 +392,23 @@ class Predictor:
         if found is not None:
             return found
         with self._lock:
-            [(_, outcome)] = encode_all({path.name: path}, backbone, workers=1, take_cut_off=True)
+            [(_, outcome)] = encode_all(
+                {path.name: path},
+                backbone,
+                workers=1,
+                take_cut_off=True,
+                watch=None if watch is None or not backbone.rate else _shares(watch, stated_s * backbone.rate),
+            )
         if isinstance(outcome, str):
             raise VideoError(outcome)
         if self._cache is not None:
             self._cache.put(path, provenance, outcome)
         return outcome
+
+
+def _shares(watch: Callable[[float], None], num_rows: float) -> Callable[[str, int], None]:
+    """Counts of rows, told as shares of all that there will be."""
+    return lambda _, count: watch(min(count / max(num_rows, 1.0), 1.0))
 
 
 def _check_count(k: int | None) -> None:

@@ -20,6 +20,7 @@ from mrnet.version import __version__
 
 COMMANDS = {
     "find": "find the moments of a video that a sentence, written or said, describes",
+    "serve": "a page and an HTTP API, to ask videos without a terminal",
     "demo": "render a small synthetic benchmark, train on it, evaluate, and write a report",
     "train": "train a model from a recipe",
     "evaluate": "score a model, or predictions made elsewhere, beside the baselines",

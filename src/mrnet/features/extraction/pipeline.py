@@ -66,7 +66,12 @@ class _State:
 
 
 def encode_all(
-    sources: Mapping[str, Source], backbone: Backbone, workers: int, *, take_cut_off: bool = False
+    sources: Mapping[str, Source],
+    backbone: Backbone,
+    workers: int,
+    *,
+    take_cut_off: bool = False,
+    watch: Callable[[str, int], None] | None = None,
 ) -> Outcomes:
     """Encode sources; batches are filled across them, and one that fails stops no other.
 
@@ -77,6 +82,7 @@ def encode_all(
         backbone: the encoder.
         workers: number of threads.
         take_cut_off: whether of a video that ends before its time there are the rows up to there, and no failure.
+        watch: is told, batch by batch, how many rows there are of which source; what it raises ends everything.
 
     Raises:
         MemoryError: as it says.
@@ -111,6 +117,8 @@ def encode_all(
                         preparation.drop(source_id)
                     else:
                         states[source_id].take(outcome)
+                        if watch is not None:
+                            watch(source_id, states[source_id].count)
                 batch = []
             for source_id in dict.fromkeys(touched):
                 state = states[source_id]
