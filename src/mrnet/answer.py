@@ -105,8 +105,11 @@ class Answer(Sequence[Moment]):
             "duration_s": round(self.duration_s, 3),
             "query": self.query,
             "kind": self.kind,
-            "moments": [{"rank": rank, **self._shown(m)} for rank, m in enumerate(self.moments, start=1)],
-            "best_guess": None if self.best_guess is None else self._shown(self.best_guess),
+            "moments": [
+                {"rank": rank, **describe(moment, self.score_name)}
+                for rank, moment in enumerate(self.moments, start=1)
+            ],
+            "best_guess": None if self.best_guess is None else describe(self.best_guess, self.score_name),
             "note": self.note,
             "answered_by": self.answered_by,
             "calibrated_on": self.calibrated_on,
@@ -148,12 +151,19 @@ class Answer(Sequence[Moment]):
             score_name=self.score_name,
         )
 
-    def _shown(self, moment: Moment) -> MomentJson:
-        score_name = self.score_name if moment.source == "seen" else "score"
-        return {
-            "start_s": round(moment.start_s, 3),
-            "end_s": round(moment.end_s, 3),
-            score_name: round(moment.score, 4),  # type: ignore[misc] # the one key or the other
-            "source": moment.source,
-            "words": moment.words,
-        }
+
+def describe(moment: Moment, score_name: ScoreName) -> MomentJson:
+    """A moment as JSON has it.
+
+    Args:
+        moment: any.
+        score_name: what the scores of moments that were seen are.
+    """
+    name = score_name if moment.source == "seen" else "score"
+    return {
+        "start_s": round(moment.start_s, 3),
+        "end_s": round(moment.end_s, 3),
+        name: round(moment.score, 4),  # type: ignore[misc] # the one key or the other
+        "source": moment.source,
+        "words": moment.words,
+    }

@@ -1,12 +1,17 @@
 """A server in the test's process, with a tiny model that answers whatever it is asked."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import uvicorn
+from httpx import Client
 from starlette.testclient import TestClient
 
 from mrnet.config import RunConfig
@@ -67,7 +72,22 @@ def client(tmp_path: Path, predictor: Predictor) -> Iterator[TestClient]:
         yield client
 
 
-def upload(client: TestClient, path: Path, name: str = "film.mp4") -> dict[str, Any]:
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """A server in a thread of its own; its address."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
+    listening = server.config.bind_socket()
+    listening.listen()
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+def upload(client: Client, path: Path, name: str = "film.mp4") -> dict[str, Any]:
     """The video, as the server describes it."""
     response = client.post("/api/videos", params={"name": name}, content=path.read_bytes())
     assert response.status_code == 201, response.text
@@ -75,7 +95,7 @@ def upload(client: TestClient, path: Path, name: str = "film.mp4") -> dict[str, 
     return found
 
 
-def ask(client: TestClient, video: dict[str, Any], query: str, **more: Any) -> dict[str, Any]:
+def ask(client: Client, video: dict[str, Any], query: str, **more: Any) -> dict[str, Any]:
     """A question, just asked."""
     response = client.post("/api/jobs", json={"video": video["id"], "query": query, **more})
     assert response.status_code == 202, response.text
@@ -83,10 +103,8 @@ def ask(client: TestClient, video: dict[str, Any], query: str, **more: Any) -> d
     return found
 
 
-def finished(client: TestClient, job: dict[str, Any], tries: int = 600) -> dict[str, Any]:
+def finished(client: Client, job: dict[str, Any], tries: int = 600) -> dict[str, Any]:
     """A question, once it has ended."""
-    import time
-
     for _ in range(tries):
         found: dict[str, Any] = client.get(f"/api/jobs/{job['id']}").json()
         if found["state"] not in ("queued", "running"):

@@ -2,19 +2,18 @@
 
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from mrnet.media.audio import write_audio
 from mrnet.media.video import probe
 from mrnet.predictor import Predictor
 from mrnet.web.app import make_app
+from tests.web.conftest import serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -37,16 +36,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def url(hearing: Predictor, tmp_path: Path) -> Iterator[str]:
-    """Of a server in a thread."""
-    app = make_app(hearing, tmp_path / "data")
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
-    listening = server.config.bind_socket()
-    listening.listen()
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(20)
+    """Of a server that hears."""
+    with serving(make_app(hearing, tmp_path / "data")) as url:
+        yield url
 
 
 @pytest.fixture
