@@ -17,13 +17,11 @@ from tests.web.conftest import serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; on Debian: apt install chromium"),
-]
+no_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; on Debian: apt install chromium")
+pytestmark = [pytest.mark.browser, no_browser]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module")  # while it runs, asyncio.run cannot be called
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(

@@ -23,6 +23,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="folder of uploads and answers (default: this system's for such)"
     )
+    parser.add_argument("--library", metavar="URI", help="search this library too, which `mrnet index` has made")
     limits = parser.add_argument_group("what is taken")
     limits.add_argument(
         "--max-upload", type=memory_size, default="2GB", metavar="SIZE", help="of a video (default: 2GB)"
@@ -64,12 +65,19 @@ def run(arguments: argparse.Namespace) -> int:
         check_token(token)
     elif not is_loopback(arguments.host):
         token = secrets.token_urlsafe(24)
+    predictor = make_predictor(arguments)
+    library = None
+    if arguments.library is not None:
+        from mrnet.library.library import Library
+
+        library = Library.open(arguments.library, predictor)
     app = make_app(
-        make_predictor(arguments),
+        predictor,
         arguments.data or platformdirs.user_data_path("mrnet") / "serve",
         host=arguments.host,
         token=token,
         limits=Limits(arguments.max_upload, arguments.max_stored, arguments.max_minutes * 60.0),
+        library=library,
     )
     server = uvicorn.Server(
         uvicorn.Config(

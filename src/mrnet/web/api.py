@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -15,12 +16,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from mrnet.answer import AnswerJson
+from mrnet.library.answer import SearchAnswerJson
 from mrnet.types import QueryKind
 from mrnet.version import __version__
 from mrnet.web import downloads
 from mrnet.web.jobs import JOB_ID, Jobs
 from mrnet.web.records import Job, Records, State
 from mrnet.web.refusals import TooLarge, WrongType
+from mrnet.web.shelf import Search, Shelf, id_of
 from mrnet.web.turns import Turns
 from mrnet.web.uploads import VIDEO_ID, Uploads
 
@@ -85,6 +88,29 @@ class Feedback(BaseModel):
     none_here: bool
 
 
+class LibraryVideoOut(BaseModel):
+    """A video of the library."""
+
+    id: str
+    path: str
+    name: str
+    duration_s: float
+    modified_s: float = Field(description="when the file was last modified, in seconds since 1970")
+
+
+class SearchQuestion(BaseModel):
+    """What to look for in the library."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: str = Field(min_length=1, max_length=1000)
+    k: int = Field(10, ge=1, le=_MOST_MOMENTS)
+    folder: str | None = Field(None, max_length=4096, description="one that videos of the library lie below")
+    name: str | None = Field(None, max_length=255, description="of the files; * and ? stand for any letters")
+    since: date | None = None
+    until: date | None = None
+
+
 class About(BaseModel):
     """What this server does."""
 
@@ -109,6 +135,7 @@ class Service:
 
     Attributes:
         records, uploads, jobs: what is kept.
+        shelf: the library, where there is one.
         answered_by: in words.
         hears_not: why no recording is taken; empty where they are.
     """
@@ -116,6 +143,7 @@ class Service:
     records: Records
     uploads: Uploads
     jobs: Jobs
+    shelf: Shelf | None
     answered_by: str
     hears_not: str
 
@@ -171,7 +199,7 @@ def make_router(service: Service) -> APIRouter:
             answered_by=service.answered_by,
             hears=not service.hears_not,
             hears_not=service.hears_not,
-            has_library=False,
+            has_library=service.shelf is not None,
             most_upload_bytes=limits.upload_bytes,
             most_duration_s=limits.duration_s,
         )
@@ -304,7 +332,43 @@ def make_router(service: Service) -> APIRouter:
         media_type = downloads.MEDIA_TYPES[made.suffix]
         return _Once(made, media_type=media_type, filename=name)
 
+    if service.shelf is not None:
+        _add_library(router, service.shelf, uploads, pictures)
     return router
+
+
+def _add_library(router: APIRouter, shelf: Shelf, uploads: Uploads, pictures: Turns) -> None:
+    searching = Turns(16, "answers")
+
+    @router.get("/library/videos")
+    def library_videos() -> list[LibraryVideoOut]:
+        """The videos of the library, in order of path."""
+        return [
+            LibraryVideoOut(
+                id=id_of(video.path),
+                path=video.path,
+                name=FilePath(video.path).name,
+                duration_s=video.duration_s,
+                modified_s=video.modified_s,
+            )
+            for video in shelf.videos()
+        ]
+
+    @router.post("/library/search")
+    async def search(question: SearchQuestion) -> SearchAnswerJson:
+        """Search the library: the document that `mrnet search --json` prints."""
+        return await searching.run(partial(shelf.search, Search(**dict(question))))
+
+    @router.get("/library/videos/{video_id}/still", response_class=Response, responses=_file("image/jpeg"))
+    async def library_still(video_id: VideoId, at_s: Annotated[float, Query(ge=0, le=10**6)] = 0.0) -> Response:
+        """The picture at a time of a video of the library, in seconds."""
+        content = await pictures.run(lambda: downloads.still(shelf.path(video_id), at_s))
+        return Response(content, media_type="image/jpeg", headers=_FOREVER)
+
+    @router.post("/library/videos/{video_id}/open")
+    def open_video(video_id: VideoId) -> VideoOut:
+        """A video of the library among those that can be asked and played; its file stays where it is."""
+        return VideoOut(**vars(uploads.open(shelf.path(video_id))))
 
 
 async def _recording(request: Request) -> bytes:

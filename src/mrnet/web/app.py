@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from mrnet.errors import FeatureError, MRNetError
 from mrnet.files import lock, make_directory
+from mrnet.library.library import Library
 from mrnet.predictor import Predictor
 from mrnet.version import __version__
 from mrnet.web.api import Service, make_router
@@ -24,6 +25,7 @@ from mrnet.web.jobs import MOST_WAITING, Jobs
 from mrnet.web.records import Records
 from mrnet.web.refusals import Busy, Refused
 from mrnet.web.security import COOKIE, Guard, session_of
+from mrnet.web.shelf import Shelf
 from mrnet.web.uploads import Limits, Uploads
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ def make_app(
     token: str | None = None,
     limits: Limits | None = None,
     most_waiting: int = MOST_WAITING,
+    library: Library | None = None,
 ) -> ASGIApp:
     """The page and the API, to be run by an ASGI server in one process.
 
@@ -56,10 +59,13 @@ def make_app(
         token: that requests must give, see :class:`mrnet.web.security.Guard`.
         limits: on uploads.
         most_waiting: questions that may wait.
+        library: to be searched too.
 
     Raises:
         OutputError: the folder cannot be written, or is that of another server.
+        LibraryError: the library is not there yet, or cannot be read.
     """
+    shelf = None if library is None else Shelf(library)
     make_directory(data)
     taken = (data / "lock").open("wb")
     lock(taken, data)
@@ -86,7 +92,7 @@ def make_app(
         lifespan=lifespan,
     )
     _handle_errors(app)
-    service = Service(records, uploads, jobs, predictor.engine.name, _hears_not(predictor))
+    service = Service(records, uploads, jobs, shelf, predictor.engine.name, _hears_not(predictor))
     app.include_router(make_router(service))
 
     @app.post("/api/session", status_code=204)

@@ -25,7 +25,7 @@ _VERSION = 1
 _SCHEMA = """
 CREATE TABLE videos (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, suffix TEXT NOT NULL, duration_s REAL NOT NULL, width INTEGER NOT NULL,
-    height INTEGER NOT NULL, num_bytes INTEGER NOT NULL, added_s REAL NOT NULL
+    height INTEGER NOT NULL, num_bytes INTEGER NOT NULL, added_s REAL NOT NULL, path TEXT NOT NULL
 );
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, video TEXT NOT NULL, query TEXT NOT NULL,
@@ -39,16 +39,17 @@ CREATE INDEX jobs_by_video ON jobs (video, number);
 
 @dataclass(frozen=True)
 class Video:
-    """A video that was uploaded.
+    """A video that was uploaded, or was opened out of a library.
 
     Attributes:
-        id: SHA-256 of its content, in hexadecimal digits.
+        id: 64 hexadecimal digits that tell its content: of an upload, its SHA-256.
         name: that it was uploaded under; never a path.
         suffix: of the container that its content is in, ``".mp4"``.
         duration_s: length in seconds.
         width, height: in pixels, as stored.
         num_bytes: size of the file.
         added_s: when it came, in seconds since 1970.
+        path: of the file in a library; empty for an upload.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Video:
     height: int
     num_bytes: int
     added_s: float
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ class Records:
     def add_video(self, video: Video) -> None:
         """Keep a video; one of the same content takes its new name."""
         self._run(
-            "INSERT INTO videos VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name",
+            "INSERT INTO videos VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET name = excluded.name, path = excluded.path",
             *vars(video).values(),
         )
 
@@ -145,8 +148,8 @@ class Records:
         self._run("DELETE FROM videos WHERE id = ?", video_id)
 
     def stored_bytes(self) -> int:
-        """Size of all videos together."""
-        [(total,)] = self._run("SELECT coalesce(sum(num_bytes), 0) FROM videos")
+        """Size of all uploads together."""
+        [(total,)] = self._run("SELECT coalesce(sum(num_bytes), 0) FROM videos WHERE path = ''")
         return int(total)
 
     def add_job(self, job_id: str, video_id: str, query: str, kind: QueryKind, k: int | None) -> None:

@@ -17,6 +17,7 @@ from unicodedata import category
 from starlette.concurrency import run_in_threadpool
 
 from mrnet.errors import VideoError
+from mrnet.features.cache import fingerprint
 from mrnet.files import make_directory
 from mrnet.media.video import probe
 from mrnet.web.records import Records, Video
@@ -82,7 +83,7 @@ class Uploads:
 
     def path(self, video: Video) -> Path:
         """The file of a video."""
-        return self._folder / f"{video.id}{video.suffix}"
+        return Path(video.path) if video.path else self._folder / f"{video.id}{video.suffix}"
 
     def find(self, video_id: str) -> Video:
         """A video by its id.
@@ -96,9 +97,40 @@ class Uploads:
         return video
 
     def remove(self, video: Video) -> None:
-        """Remove a video, and what was asked of it."""
+        """Remove a video, and what was asked of it; a file of a library stays."""
         self._records.remove_video(video.id)
-        self.path(video).unlink(missing_ok=True)
+        if not video.path:
+            self.path(video).unlink(missing_ok=True)
+
+    def open(self, path: Path) -> Video:
+        """Take in a file of a library, where it lies.
+
+        Raises:
+            VideoError: it is no video.
+            WrongType: it is of a type that is not taken.
+            NotFound: it cannot be read.
+        """
+        try:
+            content = fingerprint(path)
+            with path.open("rb") as file:
+                suffix = suffix_of(file.read(_HEAD_BYTES))
+        except OSError:
+            raise NotFound("the file of this video cannot be read") from None
+        info = probe(path)
+        num_bytes, now_s = path.stat().st_size, time.time()
+        video = Video(
+            content,
+            _shown(path.name),
+            suffix,
+            info.duration_s,
+            info.width,
+            info.height,
+            num_bytes,
+            now_s,
+            str(path),
+        )
+        self._records.add_video(video)
+        return video
 
     async def take(self, chunks: AsyncIterator[bytes], name: str, stated_bytes: int | None) -> Video:
         """Take an upload; one that breaks off or is refused leaves nothing.

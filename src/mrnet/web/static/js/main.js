@@ -2,11 +2,12 @@
 
 import { call, Refusal, send } from "./api.js";
 import { byId, tell, words } from "./dom.js";
+import { prepareLibrary, showLibrary } from "./library.js";
 import { prepareStart, showStart } from "./start.js";
 import { leaveWatch, prepareWatch, showWatch } from "./watch.js";
 
 const PAGES = ["start", "watch", "library", "token", "lost"];
-const VIDEO = /^#\/video\/([0-9a-f]{64})(?:\/([A-Za-z0-9_,-]+))?$/;
+const VIDEO = /^#\/video\/([0-9a-f]{64})(?:\/([A-Za-z0-9_,-]+))?(?:@([\d.]+))?$/;
 const TOKEN = /^#token=(.+)$/;
 
 let isPrepared = false;
@@ -35,9 +36,14 @@ async function route() {
     await prepare();
     const match = VIDEO.exec(location.hash);
     if (match) {
-      await showWatch(match[1], match[2]?.split(",") ?? []);
+      await showWatch(match[1], match[2]?.split(",") ?? [], match[3] ? Number(match[3]) : null);
       show("watch");
       byId("query", HTMLInputElement).focus({ preventScroll: true });
+    } else if (location.hash === "#/library") {
+      leaveWatch();
+      document.title = "Library – mrnet";
+      await showLibrary();
+      show("library");
     } else {
       leaveWatch();
       document.title = "mrnet: find the moment";
@@ -62,7 +68,9 @@ async function prepare() {
   const about = /** @type {import("./api.js").About} */ (await call("/about"));
   isPrepared = true;
   byId("about", HTMLElement).textContent = `mrnet ${about.version} · answered by ${about.answered_by}`;
+  for (const link of document.querySelectorAll('[data-page="library"]')) link.toggleAttribute("hidden", !about.has_library);
   prepareStart(about);
+  prepareLibrary();
   prepareWatch(about);
 }
 

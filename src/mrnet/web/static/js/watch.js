@@ -74,8 +74,9 @@ export function prepareWatch(about) {
  * Show a video and what was asked of it.
  * @param {string} id
  * @param {string[]} wanted ids of the questions to show; none for the latest
+ * @param {number | null} time_s where to be in the video; null for the best moment
  */
-export async function showWatch(id, wanted) {
+export async function showWatch(id, wanted, time_s) {
   const found = /** @type {Video} */ (await call(`/videos/${id}`));
   const jobs = /** @type {Job[]} */ (
     wanted.length ? await Promise.all(wanted.map((job) => call(`/jobs/${job}`))) : (await call(`/videos/${id}/jobs`)).slice(0, EARLIER_SHOWN).reverse()
@@ -89,7 +90,7 @@ export async function showWatch(id, wanted) {
   timeline.show(found);
   for (const job of jobs) add(job);
   const best = wanted.length ? (questions[0]?.job.answer?.moments[0] ?? null) : null;
-  if (best) player.currentTime = best.start_s;
+  player.currentTime = time_s ?? best?.start_s ?? 0;
 }
 
 /** Stop whatever goes on in the page. */
