@@ -166,7 +166,8 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
 def _file(*types: str) -> dict[int | str, dict[str, Any]]:
-    return {200: {"content": dict.fromkeys(types, _BINARY), "description": "the file"}}
+    content = {each: {} if each == "application/json" else _BINARY for each in types}
+    return {200: {"content": content, "description": "the file"}}
 
 
 def _body(*types: str) -> dict[str, Any]:
