@@ -24,7 +24,7 @@ from mrnet.web.app import make_app
 SCREENS = {"phone": (390, 780), "tablet": (820, 1000), "desktop": (1280, 800)}
 """Widths and heights, in pixels."""
 
-_COLORS = 128
+_COLORS = 256
 _SETTLED_MS = 700
 
 
@@ -64,7 +64,7 @@ def _asked(benchmark: Path) -> tuple[str, list[str]]:
     """A test video and sentences about it: the one that has most."""
     videos = json.loads((benchmark / "test.json").read_text(encoding="utf-8"))
     name = max(videos, key=lambda video: len(videos[video]["sentences"]))
-    return name, videos[name]["sentences"][:2]
+    return name, [videos[name]["sentences"][0], videos[name]["sentences"][-1]]
 
 
 def _ask(page: Page, url: str, film: Path, queries: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from mrnet.answer import Answer
 from mrnet.predictor import Predictor
+from mrnet.web import jobs as jobs_module
 from mrnet.web.app import make_app
 from mrnet.web.jobs import points
 from mrnet.web.records import Records
@@ -163,6 +164,16 @@ def test_what_is_our_fault_fails_one_job_alone(
         "answering failed (ZeroDivisionError); the server's log says more",
         "done",
     )
+
+
+def test_a_video_that_stands_still_fails(
+    gate: Gate, predictor: Predictor, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "_LONGEST_HALT_S", 0.1)
+    with server(predictor, tmp_path / "data") as client:
+        failed = finished(client, ask(client, upload(client, film), "a red square"))
+    assert (failed["state"], failed["error"][:23]) == ("failed", "the video stands still:")
+    assert gate.reached.is_set()
 
 
 def test_one_server_a_folder(predictor: Predictor, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ URL = "http://192.168.1.7:8000"
 
 @contextmanager
 def guarded(predictor: Predictor, data: Path) -> Iterator[TestClient]:
-    app = make_app(predictor, data, host="0.0.0.0", token=TOKEN)
+    app = make_app(predictor, data, names=["0.0.0.0", "videos.example.org"], token=TOKEN)
     with TestClient(app, base_url=URL) as client:
         yield client
 
@@ -78,7 +78,9 @@ def test_a_token_is_asked_for(predictor: Predictor, tmp_path: Path) -> None:
             headers = {"authorization": given.encode()}
             assert client.get("/api/videos", headers=headers).status_code == 401  # type: ignore[arg-type]
         assert client.get("/api/videos", headers={"authorization": f"Bearer {TOKEN}"}).json() == []
-        assert client.get("/api/videos", headers={"host": "evil.example"}).status_code == 421
+        for host, status in (("evil.example", 421), ("Videos.Example.org", 200), ("192.168.1.7", 200)):
+            headers = {"authorization": f"Bearer {TOKEN}", "host": host}
+            assert client.get("/api/videos", headers=headers).status_code == status
 
 
 def test_a_browser_exchanges_it_for_a_cookie(predictor: Predictor, tmp_path: Path) -> None:

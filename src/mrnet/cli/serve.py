@@ -21,6 +21,14 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default: 127.0.0.1)")
     parser.add_argument("--port", type=port, default=8000, help="(default: 8000; 0 takes any that is free)")
     parser.add_argument(
+        "--name",
+        dest="names",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a name that it goes by behind a proxy; a token is asked for (repeatable)",
+    )
+    parser.add_argument(
         "--data", type=Path, metavar="DIR", help="folder of uploads and answers (default: this system's for such)"
     )
     parser.add_argument("--library", metavar="URI", help="search this library too, which `mrnet index` has made")
@@ -63,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     token = os.environ.get(TOKEN_VARIABLE) or None
     if token is not None:
         check_token(token)
-    elif not is_loopback(arguments.host):
+    elif arguments.names or not is_loopback(arguments.host):
         token = secrets.token_urlsafe(24)
     predictor = make_predictor(arguments)
     library = None
@@ -74,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     app = make_app(
         predictor,
         arguments.data or platformdirs.user_data_path("mrnet") / "serve",
-        host=arguments.host,
+        names=[arguments.host, *arguments.names],
         token=token,
         limits=Limits(arguments.max_upload, arguments.max_stored, arguments.max_minutes * 60.0),
         library=library,

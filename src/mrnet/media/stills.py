@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -16,6 +17,9 @@ from mrnet.errors import VideoError
 from mrnet.media.container import media_reason, open_media
 from mrnet.media.cores import CORES
 from mrnet.media.video import size_with_edge, to_rgb, video_stream
+
+# Of a file without key frames there would be all to decode; a picture from nearby does as well.
+_MOST_FRAMES = 1500
 
 
 def stills(path: Path, times_s: Sequence[float], edge: int) -> Iterator[np.ndarray]:
@@ -53,7 +57,7 @@ def _frame_at(container: InputContainer, stream: VideoStream, time_s: float) -> 
     with suppress(av.FFmpegError):  # of a file that cannot be sought: from where it is
         container.seek(wanted, stream=stream)
     shown: VideoFrame | None = None
-    for frame in container.decode(stream):
+    for frame in islice(container.decode(stream), _MOST_FRAMES):
         if shown is not None and frame.pts is not None and frame.pts > wanted:
             break
         shown = frame

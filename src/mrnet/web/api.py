@@ -27,8 +27,8 @@ from mrnet.web.shelf import Search, Shelf, id_of
 from mrnet.web.turns import Turns
 from mrnet.web.uploads import VIDEO_ID, Uploads
 
-MOST_RECORDING_BYTES = 4 * 2**20
-"""Of a spoken query: two minutes at 16 kHz."""
+MOST_RECORDING_BYTES = 2**20
+"""Of a spoken query: half a minute at 16 kHz."""
 
 _MOST_MOMENTS = 100
 _DAY_S = 86_400

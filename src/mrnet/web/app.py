@@ -1,8 +1,9 @@
 """The application: what is served, and what becomes of errors."""
 
+import hmac
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -44,7 +45,7 @@ def make_app(
     predictor: Predictor,
     data: Path,
     *,
-    host: str = "127.0.0.1",
+    names: Collection[str] = ("127.0.0.1",),
     token: str | None = None,
     limits: Limits | None = None,
     most_waiting: int = MOST_WAITING,
@@ -55,8 +56,7 @@ def make_app(
     Args:
         predictor: what answers.
         data: folder of videos and records, made if need be; of one server at a time.
-        host: that the server binds to.
-        token: that requests must give, see :class:`mrnet.web.security.Guard`.
+        names, token: as of :class:`mrnet.web.security.Guard`.
         limits: on uploads.
         most_waiting: questions that may wait.
         library: to be searched too.
@@ -98,7 +98,7 @@ def make_app(
     @app.post("/api/session", status_code=204)
     def session(given: Token, request: Request, response: Response) -> None:
         """Exchange the token for a cookie, as the page does."""
-        if token is not None and given.token == token:
+        if token is not None and hmac.compare_digest(given.token.encode(), token.encode()):
             response.set_cookie(
                 COOKIE, session_of(token), httponly=True, samesite="strict", secure=request.url.scheme == "https"
             )
@@ -114,7 +114,7 @@ def make_app(
         return FileResponse(STATIC / "docs.html", headers={"cache-control": "no-cache"})
 
     app.mount("/static", _Static(directory=STATIC))
-    return Guard(app, host, token)
+    return Guard(app, names, token)
 
 
 class _WrongToken(Refused):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mrnet.answer import Answer
-from mrnet.errors import MRNetError
+from mrnet.errors import MRNetError, VideoError
 from mrnet.files import make_directory, write_bytes
 from mrnet.predictor import Predictor, ReadyVideo
 from mrnet.types import QueryKind
@@ -32,6 +32,8 @@ _MOST_READY = 4
 _MOST_POINTS = 600
 # Of the job that is running when the server ends.
 _GRACE_S = 10.0
+# Of an encoding that does not get on.
+_LONGEST_HALT_S = 300.0
 # Before records that cannot be written are tried again.
 _PAUSE_S = 5.0
 
@@ -221,9 +223,15 @@ class Jobs:
         return ready
 
     def _watch(self, job: Job) -> Callable[[float], None]:
+        moved_s = time.monotonic()
+
         def watch(share: float) -> None:
-            self._share = share
+            nonlocal moved_s
             self._check(job)
+            if share != self._share:
+                self._share, moved_s = share, time.monotonic()
+            elif time.monotonic() - moved_s > _LONGEST_HALT_S:
+                raise VideoError("the video stands still: it is damaged, or this machine has too much to do")
 
         return watch
 

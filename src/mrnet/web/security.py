@@ -6,6 +6,7 @@ import ipaddress
 import json
 import re
 import socket
+from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
@@ -69,16 +70,15 @@ class Guard:
 
     Args:
         app: what answers.
-        host: that the server binds to.
+        names: that the server goes by, or addresses that it binds to, beside those of loopback.
         token: that requests must give, as ``Authorization: Bearer TOKEN`` or by the cookie; ``None`` on loopback.
     """
 
-    def __init__(self, app: ASGIApp, host: str, token: str | None) -> None:
+    def __init__(self, app: ASGIApp, names: Collection[str], token: str | None) -> None:
         self._app, self._token = app, token
-        self._is_open = not is_loopback(host)
-        self._names = {*_LOOPBACK_NAMES, host.lower()} | (
-            {socket.gethostname().lower()} if self._is_open else set()
-        )
+        self._is_open = not all(map(is_loopback, names))
+        own = [socket.gethostname()] if self._is_open else []
+        self._names = {name.lower() for name in (*_LOOPBACK_NAMES, *names, *own)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As of ASGI."""

@@ -8,6 +8,7 @@ import { clock, el } from "./dom.js";
 /** @typedef {{job: Job, letter: string, color: number}} Lane */
 
 const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
+const STRIP_FRAMES = 12;
 const MOST_TICKS = 6;
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -22,7 +23,8 @@ export class Timeline {
     this.player = player;
     this.play = play;
     this.duration_s = 1;
-    this.strip = el("img", { class: "strip", alt: "", draggable: "false" });
+    this.strip = el("div", { class: "strip" }, ...Array.from({ length: STRIP_FRAMES }, () => el("span")));
+    [...this.strip.children].forEach((cell, index) => /** @type {HTMLElement} */ (cell).style.setProperty("--index", String(index)));
     this.ruler = el("div", { class: "ruler", "aria-hidden": "true" });
     this.curves = document.createElementNS(SVG, "svg");
     this.curves.setAttribute("class", "curves");
@@ -56,7 +58,7 @@ export class Timeline {
    */
   show(video) {
     this.duration_s = video.duration_s;
-    this.strip.src = `/api/videos/${video.id}/strip`;
+    this.strip.style.setProperty("--strip", `url("/api/videos/${video.id}/strip")`);
     this.slider.setAttribute("aria-valuemax", video.duration_s.toFixed(0));
     const step = STEPS_S.find((seconds) => video.duration_s / seconds <= MOST_TICKS) ?? 3600;
     const ticks = [];
@@ -109,6 +111,7 @@ export class Timeline {
     const answer = job.answer;
     const moments = answer?.moments.length ? answer.moments : answer?.best_guess ? [answer.best_guess] : [];
     const likely = likelyOf(moments);
+    const best = Math.max(...moments.map(scoreOf), 1e-6);
     const item = el("li", { class: `lane hue-${color}` }, el("span", { class: "letter", "aria-hidden": "true" }, letter));
     // The best one last, so that it lies on top.
     for (const moment of [...moments].reverse()) {
@@ -123,6 +126,7 @@ export class Timeline {
       });
       bar.style.left = `${(100 * moment.start_s) / this.duration_s}%`;
       bar.style.width = `${Math.max((100 * (moment.end_s - moment.start_s)) / this.duration_s, 0.6)}%`;
+      bar.style.setProperty("--strength", (scoreOf(moment) / best).toFixed(2));
       item.append(bar);
     }
     return item;
@@ -168,4 +172,11 @@ export class Timeline {
       else this.player.pause();
     }
   }
+}
+
+/**
+ * @param {Moment} moment
+ */
+function scoreOf(moment) {
+  return Math.max(moment.probability ?? moment.score ?? 0, 0);
 }
