@@ -1,6 +1,7 @@
 """The page's own files: they parse, fit together, and need nothing from elsewhere."""
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def test_a_script_that_does_not_parse_is_told(tmp_path: Path) -> None:
     (tmp_path / "module.mjs").write_text("const x = ;", encoding="utf-8")
     node = compute_driver_executable()[0]
     assert subprocess.run([node, "--check", tmp_path / "module.mjs"], capture_output=True, check=False).returncode
+
+
+@pytest.mark.skipif(shutil.which("tsc") is None, reason="there is no TypeScript; npm install -g typescript")
+def test_types_hold() -> None:
+    """The types in the scripts' comments, as strictly as TypeScript checks them."""
+    project = Path(__file__).with_name("jsconfig.json")
+    checked = subprocess.run(["tsc", "-p", project], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_nothing_comes_from_elsewhere() -> None:
