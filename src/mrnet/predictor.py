@@ -211,7 +211,7 @@ class Predictor:
             return ReadyVideo(self.engine.scorer.encode_video(rows, duration_s), duration_s, path, said, note)
 
     def encode_rows(
-        self, files: Mapping[str, Path], workers: int = 1, watch: Callable[[str, int], None] | None = None
+        self, files: Mapping[str, Path], encode: Callable[[Mapping[str, Path]], Outcomes] | None = None
     ) -> Outcomes:
         """The rows of several video files, out of the cache where they were encoded before.
 
@@ -219,8 +219,7 @@ class Predictor:
 
         Args:
             files: by id.
-            workers: files decoded at a time.
-            watch: as of :func:`mrnet.features.extraction.pipeline.encode_all`.
+            encode: gives the rows of those that are not in the cache; here, if left out, one file after the other.
 
         Yields:
             id, and ``(r, c)`` rows or why there are none, as they come to be known.
@@ -228,8 +227,7 @@ class Predictor:
         Raises:
             FeatureError: the scorer was made for features that no registered backbone makes.
         """
-        backbone = self.engine.video_backbone()
-        provenance = backbone.provenance()
+        provenance = self.engine.video_backbone().provenance()
         todo = {}
         for name, path in files.items():
             kept = None if self._cache is None else self._cache.get(path, provenance)
@@ -239,12 +237,21 @@ class Predictor:
                 yield name, kept
         if not todo:
             return
-        one_at_a_time = _OneAtATime(backbone, self._lock)
-        with closing(encode_all(todo, one_at_a_time, workers, take_cut_off=True, watch=watch)) as outcomes:
+        with closing(self.encode_here(todo, workers=1) if encode is None else encode(todo)) as outcomes:
             for name, outcome in outcomes:
                 if self._cache is not None and not isinstance(outcome, str):
                     self._cache.put(todo[name], provenance, outcome)
                 yield name, outcome
+
+    def encode_here(
+        self, files: Mapping[str, Path], workers: int, watch: Callable[[str, int], None] | None = None
+    ) -> Outcomes:
+        """As :meth:`encode_rows`, without the cache; so many files are decoded at a time.
+
+        ``watch`` is that of :func:`mrnet.features.extraction.pipeline.encode_all`.
+        """
+        backbone = _OneAtATime(self.engine.video_backbone(), self._lock)
+        return encode_all(files, backbone, workers, take_cut_off=True, watch=watch)
 
     def measure(self, path: Path, rows: Rows) -> tuple[float, str]:
         """How far the rows of a video file reach, in seconds; and what to know about it, empty where nothing.
@@ -463,7 +470,7 @@ class Predictor:
         """``(r, c)`` of a video file."""
         num_rows = probe(path).duration_s * (self.engine.video_backbone().rate or 0.0)
         shares = None if watch is None or not num_rows else _shares(watch, num_rows)
-        [(_, outcome)] = self.encode_rows({path.name: path}, watch=shares)
+        [(_, outcome)] = self.encode_rows({path.name: path}, lambda files: self.encode_here(files, 1, shares))
         if isinstance(outcome, str):
             raise VideoError(outcome)
         return outcome

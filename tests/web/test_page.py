@@ -63,7 +63,7 @@ def open_film(page: Page, film: Path) -> None:
 
 def find(page: Page, query: str) -> Any:
     """Type a query; its card, once it is answered."""
-    page.get_by_label("What are you looking for?").fill(query)
+    page.get_by_role("textbox", name="What are you looking for?").fill(query)
     page.keyboard.press("Enter")
     card = page.locator(".answer").filter(has=page.get_by_role("heading", name=query))
     expect(card.locator(".moment").first).to_be_visible()
@@ -138,7 +138,7 @@ def test_say_it(page: Page, film: Path, tmp_path: Path, samples: Any) -> None:
 
 def test_by_keyboard_alone(page: Page, film: Path) -> None:
     open_film(page, film)
-    expect(page.get_by_label("What are you looking for?")).to_be_focused()
+    expect(page.get_by_role("textbox", name="What are you looking for?")).to_be_focused()
     find(page, "a red square")
     slider = page.get_by_role("slider", name="Position in the video")
     slider.focus()
@@ -151,7 +151,7 @@ def test_by_keyboard_alone(page: Page, film: Path) -> None:
     page.keyboard.press("Enter")
     until(page, "!player.paused")
     page.keyboard.press("/")
-    expect(page.get_by_label("What are you looking for?")).to_be_focused()
+    expect(page.get_by_role("textbox", name="What are you looking for?")).to_be_focused()
 
 
 def test_landmarks_and_names(page: Page, film: Path) -> None:

@@ -30,6 +30,8 @@ from mrnet.retrieval.said import LEAST_COSINE, Subtitles, interleave, is_quoted,
 
 # So many videos, those with the best rows, are asked as `find` does; and no more once they have so many rows.
 _ASKED, _MOST_ROWS = 32, 50_000
+# A video is as good as so many of its best rows: fewer are taken in by one odd picture.
+_BEST_ROWS = 4
 # Vectors are searched at half precision.
 _ROUNDING = 0.01
 
@@ -59,7 +61,7 @@ class Library:
     def __init__(self, store: Store, predictor: Predictor | None = None) -> None:
         self._store = store
         self._predictor = predictor
-        self._rows, self._passages = Vectors(store, "rows"), Vectors(store, "passages")
+        self._rows, self._passages = Vectors(store, "rows", averaged=_BEST_ROWS), Vectors(store, "passages")
         self._lock = threading.RLock()
 
     @classmethod
@@ -276,7 +278,7 @@ def _engine(predictor: Predictor) -> UntrainedEngine:
 
 def _encoder(predictor: Predictor, engine: Literal["local", "ray"]) -> Encode:
     if engine == "local":
-        return lambda files: predictor.encode_rows(files, os.cpu_count() or 1)
+        return lambda files: predictor.encode_here(files, os.cpu_count() or 1)
     from mrnet.features.extraction.ray import BackboneSpec, encode_with_ray
 
     spec = BackboneSpec("video", _engine(predictor).backbone)

@@ -15,6 +15,8 @@ The same code works on a folder and on what LanceDB reaches by a URI (``s3://``,
 """
 
 import json
+import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +39,8 @@ from mrnet.retrieval.said import Said
 if TYPE_CHECKING:
     import pyarrow as pa
 
+log = logging.getLogger(__name__)
+
 FORMAT = 1
 """Of the tables, and of how passages are made of subtitles."""
 
@@ -46,6 +50,8 @@ _LOCK = ".mrnet-lock"
 _MOST_FRAGMENTS = 64
 # Versions of a table that older processes may still read.
 _KEPT_VERSIONS = timedelta(hours=1)
+# Rows that have come since an index was made are all looked at; when they are more than this part, they come into it.
+_MOST_UNINDEXED = 0.1
 # Keys in one condition.
 _KEYS_AT_ONCE = 2000
 
@@ -154,7 +160,6 @@ class Store:
         """
         import pyarrow as pa
 
-        vector = pa.list_(pa.float16(), dim)
         kinds = {"str": pa.string(), "int": pa.int64(), "int | None": pa.int64(), "float": pa.float64()}
         schemas = {
             "videos": [
@@ -164,7 +169,7 @@ class Store:
                 ("key", pa.int64()),
                 ("number", pa.int32()),
                 ("features", pa.list_(pa.float32(), provenance.dim)),
-                ("vector", vector),
+                ("vector", pa.list_(pa.float32(), dim)),
             ],
             "said": [("key", pa.int64()), ("cues", pa.string()), ("words", pa.string())],
             "passages": [
@@ -230,7 +235,7 @@ class Store:
         if not contents:
             return
         features = np.concatenate([features for _, features, _ in contents])
-        vectors = torch.cat([vectors for _, _, vectors in contents]).half().numpy()
+        vectors = torch.cat([vectors for _, _, vectors in contents]).numpy()
         self._add("rows", [(key, len(rows)) for key, rows, _ in contents], features=features, vector=vectors)
 
     def add_said(self, texts: Sequence[tuple[int, Said]]) -> None:
@@ -316,6 +321,29 @@ class Store:
         with self.errors():
             found = self.table("said").search().where(f"contains(words, '{quoted}')").select(["key"]).to_arrow()
         return set(found["key"].to_pylist())
+
+    def has_index(self, name: str) -> bool:
+        """Whether the vectors of a table are searched by an index."""
+        with self.errors():
+            return bool(self.table(name).list_indices())
+
+    def index(self, name: str, least: int) -> None:
+        """Bring the index of a table's vectors up to date, or make it where there are more than ``least``."""
+        from lancedb.index import IvfFlat
+
+        with self.errors():
+            table = self.table(name)
+            count = table.count_rows()
+            if not self.has_index(name):
+                if count > least:
+                    log.info("library %s: making an index of %d rows", self.uri, count)
+                    parts = max(round(math.sqrt(count) / 4), 1)
+                    table.create_index("vector", config=IvfFlat(distance_type="dot", num_partitions=parts))
+                return
+            [index] = table.list_indices()
+            stats = table.index_stats(index.name)
+            if stats is not None and stats.num_unindexed_rows > _MOST_UNINDEXED * count:
+                table.optimize(cleanup_older_than=_KEPT_VERSIONS)
 
     def compact(self) -> None:
         """Put the many small parts of tables together, where there are many."""

@@ -25,6 +25,7 @@ from mrnet.features.extraction.pipeline import Outcomes
 from mrnet.features.store.writer import check_rows
 from mrnet.library.folder import File, is_below, list_videos
 from mrnet.library.store import Store, Video
+from mrnet.library.vectors import EXACT_ROWS
 from mrnet.predictor import Predictor
 from mrnet.retrieval.said import Said
 
@@ -88,7 +89,7 @@ def update(
         store: the library, made.
         predictor: that answers from it.
         folder: absolute.
-        encode: gives the rows of files.
+        encode: gives the rows of files that are not in the cache.
         project: turns ``(r, c)`` rows into the ``(r, e)`` vectors that are searched.
         on_progress: told how many files are encoded, and of how many; what it raises ends the update, and what is
             finished stays.
@@ -162,6 +163,8 @@ class _Update:
         )
         self._store.remove_unused()
         self._store.compact()
+        for name in ("rows", "passages"):
+            self._store.index(name, EXACT_ROWS)
         self._report.wall_s = time.monotonic() - started_s
         return self._report
 
@@ -212,7 +215,7 @@ class _Update:
     def _encode_all(self, todo: Mapping[int, list[File]]) -> None:
         self._on_progress(0, len(todo))
         paths = {str(content): Path(files[0].path) for content, files in todo.items()}
-        with closing(self._encode(paths)) as outcomes:
+        with closing(self._predictor.encode_rows(paths, self._encode)) as outcomes:
             for done, (content, outcome) in enumerate(outcomes, start=1):
                 files = todo[int(content)]
                 try:
@@ -238,7 +241,7 @@ class _Update:
         rows = self._predictor.engine.take_rows(rows, str(path))
         duration_s, note = self._predictor.measure(path, rows)
         videos = [self._describe(file, content, duration_s, len(rows), note) for file in files]
-        vectors = [self._project(part).half() for part in torch.split(torch.from_numpy(rows), _PROJECTED_AT_ONCE)]
+        vectors = [self._project(part) for part in torch.split(torch.from_numpy(rows), _PROJECTED_AT_ONCE)]
         self._rows.append((content, rows, torch.cat(vectors)))
         self._videos += videos
         self._report.media_s += duration_s

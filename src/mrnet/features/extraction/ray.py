@@ -112,7 +112,7 @@ def _outcomes(
         # Without reading ahead, for which a result would wait for the one after it.
         for table in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for result in table.to_pylist():
-                rows = np.frombuffer(result["rows"], np.float32).reshape(-1, result["dim"])
+                rows = np.frombuffer(result["rows"], np.float32).reshape(-1, result["dim"]).copy()
                 yield result["id"], result["reason"] or rows
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
