@@ -177,6 +177,8 @@ def test_nothing_is_wider_than_the_screen(page: Page, film: Path, width: int) ->
         page, "a red square with a very long description that goes on and on until it has to be broken into lines"
     )
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("link", name="Table, CSV")).to_be_hidden()
     page.goto(page.url.split("#")[0])
     expect(page.get_by_role("heading", name="Your videos")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -171,7 +171,9 @@ export class Question {
     const menu = el("details", { class: "menu" }, el("summary", {}, icon("down"), "Download"),
       el("ul", {}, ...DOWNLOADS.map(([form, name]) => el("li", {}, el("a", { href: `/api/jobs/${job.id}/moments.${form}`, download: true }, name)))));
     menu.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") menu.open = false;
+      if (event.key !== "Escape") return;
+      menu.open = false;
+      menu.querySelector("summary")?.focus();
     });
     const about = el("details", { class: "how" }, el("summary", {}, "How"),
       el("p", { class: "soft" }, `Answered by ${job.answer?.answered_by ?? ""}.${job.answer?.calibrated_on ? ` Probabilities from ${job.answer.calibrated_on}.` : ""}`));

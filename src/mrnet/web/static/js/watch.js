@@ -61,6 +61,11 @@ export function prepareWatch(about) {
       tell(playerError, "This browser cannot play the video as it is stored. Its moments play all the same: each is converted when you choose it.");
     }
   });
+  document.addEventListener("click", (event) => {
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      if (event.target instanceof Node && !menu.contains(event.target)) menu.removeAttribute("open");
+    }
+  });
   document.addEventListener("keydown", (event) => {
     const isTyping = event.target instanceof HTMLInputElement;
     if (event.key === "/" && !isTyping && !byId("watch", HTMLElement).hidden) {
