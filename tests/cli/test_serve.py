@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mrnet.cli.serve import address
+from mrnet.cli.serve import address, listen
 from tests.cli.conftest import Command
 
 
@@ -26,6 +26,9 @@ def test_refusals(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert "70000 is no port" in command.refuses("serve", "--port", "70000")
     (tmp_path / "file").write_text("x")
     assert "file: cannot be written" in command.refuses("serve", "--data", "file")
+    with listen("127.0.0.1", 0) as taken:
+        refusal = command.refuses("serve", "--port", str(taken.getsockname()[1]))
+    assert "(Address already in use): choose another --port" in refusal
     monkeypatch.setenv("MRNET_TOKEN", "short")
     assert "16 ASCII letters" in command.refuses("serve")
 

@@ -1,6 +1,8 @@
 """Questions wait, are answered in turn, are cancelled, and outlive the server."""
 
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -174,6 +176,42 @@ def test_a_video_that_stands_still_fails(
         failed = finished(client, ask(client, upload(client, film), "a red square"))
     assert (failed["state"], failed["error"][:23]) == ("failed", "the video stands still:")
     assert gate.reached.is_set()
+
+
+def test_a_full_disk_refuses_and_loses_nothing(
+    predictor: Predictor, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server(predictor, tmp_path / "data") as client:
+        video = upload(client, film)
+        with monkeypatch.context() as full:
+            full.setattr(Records, "add_job", _full)
+            full.setattr(Path, "rename", _full)
+            for response in (
+                client.post("/api/jobs", json={"video": video["id"], "query": "a red square"}),
+                client.post("/api/videos", content=film.read_bytes()),
+            ):
+                assert (response.status_code, response.headers["retry-after"]) == (503, "30")
+                assert response.json() == {"detail": "the server cannot write now; its log says why"}
+        assert len(list((tmp_path / "data" / "videos").iterdir())) == 1
+        assert finished(client, ask(client, video, "a red square"))["state"] == "done"
+
+
+def test_the_worker_outlives_records_that_cannot_be_written(
+    predictor: Predictor, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "_PAUSE_S", 0.01)
+    with server(predictor, tmp_path / "data") as client:
+        video = upload(client, film)
+        with monkeypatch.context() as full:
+            full.setattr(Records, "take_queued", _full)
+            job = ask(client, video, "a red square")
+            time.sleep(0.1)
+            assert client.get(f"/api/jobs/{job['id']}").json()["state"] == "queued"
+        assert finished(client, job)["state"] == "done"
+
+
+def _full(*_: Any) -> Any:
+    raise sqlite3.OperationalError("database or disk is full")
 
 
 def test_one_server_a_folder(predictor: Predictor, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import secrets
+import socket
 import sys
 from pathlib import Path
 
@@ -73,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_token(token)
     elif arguments.names or not is_loopback(arguments.host):
         token = secrets.token_urlsafe(24)
+    listening = listen(arguments.host, arguments.port)  # who comes from now on has to wait, and is not turned away
     predictor = make_predictor(arguments)
     library = None
     if arguments.library is not None:
@@ -90,19 +92,30 @@ def run(arguments: argparse.Namespace) -> int:
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            host=arguments.host,
-            port=arguments.port,
             log_level="warning",
             server_header=False,
             timeout_graceful_shutdown=5,
             timeout_keep_alive=15,
         )
     )
-    listening = server.config.bind_socket()
-    listening.listen()  # who comes now has to wait, and is not turned away
     print(f"open {address(arguments.host, listening.getsockname()[1], token)}", file=sys.stderr, flush=True)
     server.run(sockets=[listening])
     return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        ConfigError: it cannot, as where the port is taken.
+    """
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        raise ConfigError(
+            f"cannot listen on {host}, port {port} ({reason}): choose another --port, or another --host"
+        ) from None
 
 
 def address(host: str, port: int, token: str | None) -> str:

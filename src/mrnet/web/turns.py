@@ -1,10 +1,9 @@
-"""Short work that takes the processor, some at a time and few waiting."""
+"""Short work that takes the processor: one thread for each kind of it, and few waiting."""
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
-
-from starlette.concurrency import run_in_threadpool
 
 from mrnet.web.refusals import Busy
 
@@ -12,16 +11,16 @@ T = TypeVar("T")
 
 
 class Turns:
-    """Lets calls run in threads, one at a time.
+    """Runs calls one at a time, in a thread of their own: among many threads, each would keep memory for them.
 
     Args:
-        most_waiting: calls that may wait for their turn; more are refused.
-        what: they do, for the message of the refusal.
+        most_waiting: calls that may wait, the one that runs among them; more are refused.
+        what: they make, for the message of the refusal.
     """
 
     def __init__(self, most_waiting: int, what: str) -> None:
         self._most_waiting, self._what = most_waiting, what
-        self._turn = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"mrnet-{what}")
         self._waiting = 0
 
     async def run(self, call: Callable[[], T]) -> T:
@@ -34,7 +33,6 @@ class Turns:
             raise Busy(f"too many wait for {self._what} already; ask again soon", 2)
         self._waiting += 1
         try:
-            async with self._turn:
-                return await run_in_threadpool(call)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
         finally:
             self._waiting -= 1
