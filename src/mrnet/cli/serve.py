@@ -112,7 +112,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        reason = (error.strerror or str(error)).partition(" (while")[0]
         raise ConfigError(
             f"cannot listen on {host}, port {port} ({reason}): choose another --port, or another --host"
         ) from None
