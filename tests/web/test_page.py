@@ -2,7 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,26 @@ def test_say_it(page: Page, film: Path, tmp_path: Path, samples: Any) -> None:
     expect(page.get_by_role("button", name="Say it")).to_have_attribute("aria-pressed", "false")
 
 
+def test_progress_and_cancelling(
+    page: Page, film: Path, hearing: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(_: Path, *, watch: Callable[[float], None]) -> None:
+        while True:
+            watch(0.4)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(hearing, "encode_video", endless)
+    open_film(page, film)
+    page.get_by_role("textbox", name="What are you looking for?").fill("a red square")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Watching the video, 40 %")).to_be_visible()
+    expect(page.get_by_role("progressbar", name="Progress of: a red square")).to_have_attribute("value", "0.4")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("Cancelled.")).to_be_visible()
+    page.get_by_role("button", name="Remove: a red square").click()
+    expect(page.locator(".answer")).to_have_count(0)
+
+
 def test_by_keyboard_alone(page: Page, film: Path) -> None:
     open_film(page, film)
     expect(page.get_by_role("textbox", name="What are you looking for?")).to_be_focused()
@@ -200,3 +221,19 @@ def test_the_api_is_described(page: Page) -> None:
     page.get_by_role("navigation").get_by_role("link", name="API").click()
     expect(page.get_by_text("/api/jobs/{job_id}/clips/{rank}")).to_be_visible()
     expect(page.get_by_role("heading", name="AnswerJson")).to_be_visible()
+
+
+def test_the_page_asks_for_the_token(browser: Browser, hearing: Predictor, tmp_path: Path) -> None:
+    token = "a-token-of-some-length"
+    with serving(make_app(hearing, tmp_path / "guarded", token=token)) as url:
+        by_link, by_form = browser.new_context().new_page(), browser.new_context().new_page()
+        by_link.goto(f"{url}/#token={token}")
+        expect(by_link.get_by_text("Drop a video here")).to_be_visible()
+        assert by_link.url == f"{url}/"
+        by_form.goto(url)
+        for given in ("no-such-token", token):
+            by_form.get_by_role("textbox", name="Token").fill(given)
+            by_form.get_by_role("button", name="Enter").click()
+            if given != token:
+                expect(by_form.get_by_text("this is not the token")).to_be_visible()
+        expect(by_form.get_by_text("Drop a video here")).to_be_visible()

@@ -1,9 +1,8 @@
-"""The routes of the API, and what goes in and out of them."""
+"""The routes of the API."""
 
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -11,122 +10,38 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
-from mrnet.answer import AnswerJson
 from mrnet.library.answer import SearchAnswerJson
-from mrnet.types import QueryKind
 from mrnet.version import __version__
 from mrnet.web import downloads
-from mrnet.web.jobs import JOB_ID, Jobs
-from mrnet.web.records import Job, Records, State
+from mrnet.web.documents import (
+    MOST_MOMENTS,
+    About,
+    Feedback,
+    JobId,
+    JobOut,
+    LibraryVideoOut,
+    Problem,
+    Question,
+    SearchQuestion,
+    VideoId,
+    VideoOut,
+)
+from mrnet.web.jobs import Jobs
+from mrnet.web.records import Job, Records
 from mrnet.web.refusals import TooLarge, WrongType
 from mrnet.web.shelf import Search, Shelf, id_of
 from mrnet.web.turns import Turns
-from mrnet.web.uploads import VIDEO_ID, Uploads
+from mrnet.web.uploads import Uploads
 
 MOST_RECORDING_BYTES = 2**20
 """Of a spoken query: half a minute at 16 kHz."""
 
-_MOST_MOMENTS = 100
 _DAY_S = 86_400
 _FOREVER = {"cache-control": f"private, max-age={_DAY_S}, immutable"}
 _ONE_FRAME_S = 0.05
-
-VideoId = Annotated[str, Path(pattern=VIDEO_ID, description="id of a video")]
-JobId = Annotated[str, Path(pattern=JOB_ID, description="id of a question")]
-Count = Annotated[
-    int | None,
-    Field(ge=1, le=_MOST_MOMENTS, description="how many moments; null: every one that is likely enough"),
-]
-
-
-class VideoOut(BaseModel):
-    """A video that was uploaded."""
-
-    id: str = Field(description="SHA-256 of its content")
-    name: str
-    duration_s: float
-    width: int
-    height: int
-    num_bytes: int
-
-
-class Question(BaseModel):
-    """What to look for in a video."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    video: str = Field(pattern=VIDEO_ID)
-    query: str = Field(min_length=1, max_length=1000, description="a sentence; in quotes, for words that are said")
-    k: Count = 5
-
-
-class JobOut(BaseModel):
-    """A question, how far it has come, and its answer: the document that `mrnet find --json` prints."""
-
-    id: str
-    video: str
-    query: str
-    kind: QueryKind
-    state: State
-    ahead: int = Field(description="questions that come before it")
-    share: float | None = Field(description="of the video that is encoded, from 0 to 1, while that is under way")
-    error: str
-    answer: AnswerJson | None
-    curve: list[tuple[float, float]] = Field(description="time in seconds, and how well it fits")
-    none_here: bool = Field(description="whether the person says that none of the moments is meant")
-
-
-class Feedback(BaseModel):
-    """What the person says of an answer."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    none_here: bool
-
-
-class LibraryVideoOut(BaseModel):
-    """A video of the library."""
-
-    id: str
-    path: str
-    name: str
-    duration_s: float
-    modified_s: float = Field(description="when the file was last modified, in seconds since 1970")
-
-
-class SearchQuestion(BaseModel):
-    """What to look for in the library."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    query: str = Field(min_length=1, max_length=1000)
-    k: int = Field(10, ge=1, le=_MOST_MOMENTS)
-    folder: str | None = Field(None, max_length=4096, description="one that videos of the library lie below")
-    name: str | None = Field(None, max_length=255, description="of the files; * and ? stand for any letters")
-    since: date | None = None
-    until: date | None = None
-
-
-class About(BaseModel):
-    """What this server does."""
-
-    version: str
-    answered_by: str
-    hears: bool = Field(description="whether queries may be spoken")
-    hears_not: str = Field(description="what to do about it where they may not")
-    has_library: bool
-    most_upload_bytes: int
-    most_duration_s: float
-
-
-class Problem(BaseModel):
-    """Why there is no answer, in one line."""
-
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -272,7 +187,7 @@ def make_router(service: Service) -> APIRouter:
         openapi_extra=_body("audio/wav"),
     )
     async def ask_aloud(
-        request: Request, video_id: VideoId, k: Annotated[int, Query(ge=1, le=_MOST_MOMENTS)] = 5
+        request: Request, video_id: VideoId, k: Annotated[int, Query(ge=1, le=MOST_MOMENTS)] = 5
     ) -> JobOut:
         """Ask a video by a recording: the body is a WAV file of someone saying the query, which is not kept."""
         found = uploads.find(video_id)
@@ -321,7 +236,7 @@ def make_router(service: Service) -> APIRouter:
     @router.get("/jobs/{job_id}/clips/{rank}", response_class=_Once, responses=_problems(409) | _file("video/*"))
     async def clip(
         job_id: JobId,
-        rank: Annotated[int, Path(ge=1, le=_MOST_MOMENTS)],
+        rank: Annotated[int, Path(ge=1, le=MOST_MOMENTS)],
         exact: Annotated[bool, Query(description="encode anew, to start and end at the very frame")] = False,
     ) -> Response:
         """One moment as a file of its own; where there are none, the best guess is of rank 1."""
