@@ -35,8 +35,11 @@ _BENCHES = {
     "load": _Bench("the convolutions quiet and beside a busy process", 5, ("demo", *_RELEASED)),
     "evaluate": _Bench("17,031 queries: suppression and metrics", 3),
     "batches": _Bench("an epoch's features, read and mapped into memory", 5),
+    "library": _Bench("10 to 1,000 made videos indexed and searched", 1),
+    "vectors": _Bench("10,000 to 1,000,000 rows searched one by one, and by an index", 1),
     "features": _Bench("videos to features: decoding, encoding, and both together", 5),
 }
+_COUNTS = {"library": (10, 100, 1000), "vectors": (10_000, 250_000, 1_000_000)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,6 +82,10 @@ def _add_arguments(parser: argparse.ArgumentParser, name: str, bench: _Bench) ->
         add_memory_budget(parser)
         if name != "load":
             parser.add_argument("--device", help="where models run, e.g. cpu or cuda (default: the best there is)")
+    if name in _COUNTS:
+        parser.add_argument(
+            "--counts", type=positive, nargs="+", default=_COUNTS[name], metavar="N", help="how many, rising"
+        )
     if name == "features":
         parser.add_argument("--video", type=Path, help="file to measure on, in place of a simulated one")
         parser.add_argument(
@@ -107,6 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _measure(arguments: argparse.Namespace) -> "list[Figures]":
     from benchmarks.data import bench_batches, bench_evaluate
     from benchmarks.features import bench_features
+    from benchmarks.library import bench_library, bench_vectors
     from benchmarks.load import bench_load
     from benchmarks.model import bench_predict, bench_proposal_head, bench_train_step
     from mrnet.device import choose_device
@@ -116,6 +124,10 @@ def _measure(arguments: argparse.Namespace) -> "list[Figures]":
         return [bench_evaluate(repeats)]
     if arguments.what == "batches":
         return [bench_batches(repeats)]
+    if arguments.what == "library":
+        return bench_library(arguments.counts)
+    if arguments.what == "vectors":
+        return bench_vectors(arguments.counts)
     if arguments.what == "features":
         return bench_features(repeats, arguments.backbone, arguments.seconds, arguments.video)
     if arguments.what == "load":

@@ -1,7 +1,8 @@
 """Video moment retrieval with the Maskable Retentive Network.
 
-The product is :class:`mrnet.predictor.Predictor`. The rest follows the data: ``media``, ``features`` and ``data`` make
-batches, ``model`` and ``losses`` learn, ``retrieval`` answers, ``training`` and ``evaluation`` join them.
+The product is :class:`mrnet.predictor.Predictor` and, for many videos, :class:`mrnet.library.library.Library`. The rest
+follows the data: ``media``, ``features`` and ``data`` make batches, ``model`` and ``losses`` learn, ``retrieval``
+answers, ``training`` and ``evaluation`` join them.
 """
 
 import os
@@ -9,15 +10,19 @@ from typing import Any
 
 from mrnet.version import __version__
 
-__all__ = ["Predictor", "__version__"]
+__all__ = ["Library", "Predictor", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """``mrnet.Predictor``, imported when asked for: it brings PyTorch."""
+    """``mrnet.Predictor`` and ``mrnet.Library``, imported when asked for: they bring PyTorch."""
     if name == "Predictor":
         from mrnet.predictor import Predictor
 
         return Predictor
+    if name == "Library":
+        from mrnet.library.library import Library
+
+        return Library
     raise AttributeError(f"module 'mrnet' has no attribute {name!r}")
 
 

@@ -191,3 +191,23 @@ def test_sizes() -> None:
     assert [memory_size(text) for text in ("500MB", "2GB", "1.5 GiB", "64k")] == [
         500 * 2**20, 2 * 2**30, 3 * 2**29, 64 * 2**10,
     ]  # fmt: skip
+
+
+def test_library(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MRNET_CACHE", str(tmp_path))
+    assert main(["library", "--counts", "1", "2", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["videos"] for row in rows] == ["1 MADE, 4 s", "2 MADE, 4 s"]
+    for row in rows:
+        assert row["same_best_as_all"] == 1.0
+        assert 0 < row["disk_mb"] < 10
+        assert all(0 < value < 60 for name, value in row.items() if "seconds" in name)
+
+
+def test_vectors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["vectors", "--counts", "600", "1500", "--json"]) == 0
+    first, last = json.loads(capsys.readouterr().out)["rows"]
+    assert (first["rows"], first["index_ms"]) == ("600 SIMULATED", None)
+    assert 0 < last["index_ms"] < 1000
+    assert last["same_best"] == 1.0  # of its ten parts all are looked at
+    assert last["same_videos"] == 1.0

@@ -87,6 +87,7 @@ def fill(
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("MRNET_CACHE", str(tmp_path / ".cache"))
         monkeypatch.setattr(mrnet.config, "resources", tiny_recipes)
+        monkeypatch.setattr("mrnet.library.library.default_uri", lambda: str(tmp_path / ".library"))
         known = ClassBridge.calibration  # nothing that an encoder knows is in these videos
         assert known is not None
         monkeypatch.setattr(ClassBridge, "calibration", known.model_copy(update={"threshold": 0.0}))

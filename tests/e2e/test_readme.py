@@ -111,6 +111,21 @@ def check_find(arguments: argparse.Namespace, out: str, _: Path) -> None:
     assert all(0 <= start < end <= duration_s + 0.06 for start, end in moments)
 
 
+def check_index(_: argparse.Namespace, out: str, __: Path) -> None:
+    assert out.startswith("2 added (")
+
+
+def check_search(arguments: argparse.Namespace, out: str, folder: Path) -> None:
+    quoted = arguments.query.startswith('"')  # in no subtitles
+    if arguments.json:
+        document = json.loads(out)
+        assert (document["library"]["num_searched"], document["hits"] == []) == (2, quoted)
+    else:
+        found = re.findall(r"^\d+\. +0:00:0\d\.\d - 0:00:0\d\.\d +\d+% +(.*)$", out, flags=re.MULTILINE)
+        assert 1 <= len(found) <= arguments.k
+        assert {Path(path).parent for path in found} == {folder / "videos"}
+
+
 def check_cache(_: argparse.Namespace, out: str, folder: Path) -> None:
     entry, total = out.splitlines()  # asked three times, encoded once
     assert entry.endswith("efficientnet-lite0  holiday.mp4")
@@ -185,6 +200,8 @@ CHECKS: dict[str, Callable[[argparse.Namespace, str, Path], None]] = {
     "convert": check_convert,
     "config": check_config,
     "cache": check_cache,
+    "index": check_index,
+    "search": check_search,
     "data init": check_init,
     "data check": check_data_check,
     "backbones": check_list,
