@@ -121,6 +121,21 @@ def test_agrees_with_evaluation(config: RunConfig, checkpoint: Path, video: Path
         )
 
 
+def test_who_watches_an_encoding_is_told_its_share_and_may_end_it(checkpoint: Path, video: Path) -> None:
+    shares: list[float] = []
+    predictor = Predictor.load(checkpoint, "cpu")
+    predictor.encode_video(video, watch=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+    def end(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predictor.encode_video(video, watch=end)
+    assert predictor.find(video, "a red square").moments  # nothing is held up
+
+
 def test_features_in_place_of_a_file(checkpoint: Path, video: Path) -> None:
     predictor = Predictor.load(checkpoint, device="cpu")
     rows = encode_sources(ColorHogMotion(), [video])[0]

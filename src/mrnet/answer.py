@@ -3,17 +3,45 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, NotRequired, overload
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from mrnet.errors import ConfigError, DataError
 from mrnet.export.words import ScoreName
-from mrnet.types import Moment, QueryKind
+from mrnet.types import Moment, QueryKind, Source
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class MomentJson(TypedDict):
+    """A moment in JSON: ``rank`` from 1 unless it is a best guess, and ``probability``, or ``score`` where none is
+    known."""
+
+    rank: NotRequired[int]
+    start_s: float
+    end_s: float
+    probability: NotRequired[float]
+    score: NotRequired[float]
+    source: Source
+    words: str
+
+
+class AnswerJson(TypedDict):
+    """An answer in JSON, the same from the command line, over HTTP and in Python; docs/find.md says what is what."""
+
+    video: str | None
+    duration_s: float
+    query: str
+    kind: QueryKind
+    moments: list[MomentJson]
+    best_guess: MomentJson | None
+    note: str
+    answered_by: str
+    calibrated_on: str
 
 
 def _no_curve() -> npt.NDArray[np.float32]:
@@ -70,7 +98,7 @@ class Answer(Sequence[Moment]):
         """The best moment, likely enough or not; ``None`` where there is none at all."""
         return self.moments[0] if self.moments else self.best_guess
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> AnswerJson:
         """The answer as ``mrnet find --json`` prints it; docs/find.md has the schema."""
         return {
             "video": None if self.video is None else str(self.video),
@@ -78,7 +106,7 @@ class Answer(Sequence[Moment]):
             "query": self.query,
             "kind": self.kind,
             "moments": [
-                {"rank": rank} | describe(moment, self.score_name)
+                {"rank": rank, **describe(moment, self.score_name)}
                 for rank, moment in enumerate(self.moments, start=1)
             ],
             "best_guess": None if self.best_guess is None else describe(self.best_guess, self.score_name),
@@ -124,17 +152,18 @@ class Answer(Sequence[Moment]):
         )
 
 
-def describe(moment: Moment, score_name: ScoreName) -> dict[str, Any]:
+def describe(moment: Moment, score_name: ScoreName) -> MomentJson:
     """A moment as JSON has it.
 
     Args:
         moment: any.
         score_name: what the scores of moments that were seen are.
     """
+    name = score_name if moment.source == "seen" else "score"
     return {
         "start_s": round(moment.start_s, 3),
         "end_s": round(moment.end_s, 3),
-        score_name if moment.source == "seen" else "score": round(moment.score, 4),
+        name: round(moment.score, 4),  # type: ignore[misc] # the one key or the other
         "source": moment.source,
         "words": moment.words,
     }

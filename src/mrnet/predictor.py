@@ -166,6 +166,7 @@ class Predictor:
         duration_s: float | None = None,
         *,
         provenance: Provenance | None = None,
+        watch: Callable[[float], None] | None = None,
     ) -> ReadyVideo:
         """Encode a video once, to ask it many queries.
 
@@ -175,6 +176,7 @@ class Predictor:
             video: a video file, or its features ``(r, c)`` from the backbone that the scorer was made for.
             duration_s: length in seconds; needed with features whose rate is not known.
             provenance: of the features, where their store says: those of another encoder are refused.
+            watch: is told now and then what share of a file is encoded, from 0 to 1; what it raises ends the encoding.
 
         Raises:
             VideoError: the file does not decode.
@@ -185,8 +187,7 @@ class Predictor:
         made_for, path, said, note = self.engine.provenance, None, None, ""
         if isinstance(video, str | Path):
             path = Path(video)
-            probe(path)
-            array, where = self._rows(path), str(path)
+            array, where = self._rows(path, watch), str(path)
             said = self.read_said(path)
             reached_s, note = self.measure(path, array)
             duration_s = duration_s or reached_s
@@ -242,10 +243,15 @@ class Predictor:
                     self._cache.put(todo[name], provenance, outcome)
                 yield name, outcome
 
-    def encode_here(self, files: Mapping[str, Path], workers: int) -> Outcomes:
-        """As :meth:`encode_rows`, without the cache; so many files are decoded at a time."""
+    def encode_here(
+        self, files: Mapping[str, Path], workers: int, watch: Callable[[str, int], None] | None = None
+    ) -> Outcomes:
+        """As :meth:`encode_rows`, without the cache; so many files are decoded at a time.
+
+        ``watch`` is that of :func:`mrnet.features.extraction.pipeline.encode_all`.
+        """
         backbone = _OneAtATime(self.engine.video_backbone(), self._lock)
-        return encode_all(files, backbone, workers, take_cut_off=True)
+        return encode_all(files, backbone, workers, take_cut_off=True, watch=watch)
 
     def measure(self, path: Path, rows: Rows) -> tuple[float, str]:
         """How far the rows of a video file reach, in seconds; and what to know about it, empty where nothing.
@@ -460,12 +466,19 @@ class Predictor:
                 "probabilities: ask for a number of moments"
             )
 
-    def _rows(self, path: Path) -> Rows:
+    def _rows(self, path: Path, watch: Callable[[float], None] | None) -> Rows:
         """``(r, c)`` of a video file."""
-        [(_, outcome)] = self.encode_rows({path.name: path})
+        num_rows = probe(path).duration_s * (self.engine.video_backbone().rate or 0.0)
+        shares = None if watch is None or not num_rows else _shares(watch, num_rows)
+        [(_, outcome)] = self.encode_rows({path.name: path}, lambda files: self.encode_here(files, 1, shares))
         if isinstance(outcome, str):
             raise VideoError(outcome)
         return outcome
+
+
+def _shares(watch: Callable[[float], None], num_rows: float) -> Callable[[str, int], None]:
+    """Counts of rows, told as shares of all that there will be."""
+    return lambda _, count: watch(min(count / max(num_rows, 1.0), 1.0))
 
 
 class _OneAtATime:

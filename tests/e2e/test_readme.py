@@ -26,6 +26,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 NOT_RUN = {
     "--engine ray": "starts a cluster; tests/features/extraction/test_ray.py runs the job on one",
+    "mrnet serve": "does not end; tests/cli/test_serve.py starts and ends one",
     "mrnet demo": "takes minutes; tests/demo/test_story.py tells the story on few videos",
 }
 """What a command that is parsed and not run has in it, and why it is not run."""

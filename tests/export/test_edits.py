@@ -98,6 +98,17 @@ def test_rates() -> None:
     assert {fps: timecode_rate(fps) for fps in wanted} == wanted
 
 
+def test_a_video_that_has_another_name_elsewhere(tmp_path: Path) -> None:
+    video = video_at(tmp_path / "0123abcd.mp4", Fraction(25))
+    for suffix in (".edl", ".otio"):
+        write_edits(tmp_path / f"a{suffix}", video, MOMENTS[:1], "a dog jumps", name="my film.mp4")
+    timeline = otio.adapters.read_from_file(str(tmp_path / "a.otio"))
+    media = next(iter(timeline.find_clips())).media_reference
+    assert (media.target_url, media.name) == ("my%20film.mp4", "my film.mp4")
+    assert "* FROM CLIP NAME: my film.mp4\n" in (tmp_path / "a.edl").read_text()
+    assert "0123abcd" not in (tmp_path / "a.edl").read_text() + (tmp_path / "a.otio").read_text()
+
+
 def test_what_cannot_be_written(tmp_path: Path) -> None:
     video = video_at(tmp_path / "a.mp4", Fraction(25))
     with pytest.raises(OutputError) as caught:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from mrnet.library.library import Library
+    from mrnet.predictor import Predictor
 
 _LONGEST_LINE = 1000  # letters
 
@@ -84,6 +85,57 @@ def add_memory_budget(parser: argparse.ArgumentParser) -> None:
         type=memory_size,
         help="memory that the fast proposal convolutions may take beside the weights, e.g. 500MB or 2GB; with little, "
         "slower routes to the same numbers are taken (default: a quarter of this machine's)",
+    )
+
+
+def add_answered_by(parser: argparse.ArgumentParser) -> None:
+    """What answers, for :func:`make_predictor`."""
+    with_what = parser.add_argument_group("answered by")
+    how = with_what.add_mutually_exclusive_group()
+    how.add_argument("--checkpoint", type=Path, help="checkpoint or training run")
+    how.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="encoder to answer with, without training: see `mrnet backbones` (default: the packaged one)",
+    )
+    with_what.add_argument(
+        "--recogniser",
+        metavar="hf:MODEL",
+        help="what turns speech into a sentence where no checkpoint hears, such as hf:openai/whisper-tiny.en",
+    )
+    add_encoder(parser)
+    with_what.add_argument("--no-cache", action="store_true", help="encode the video anew, and keep nothing of it")
+    with_what.add_argument(
+        "--no-subtitles",
+        dest="search_subtitles",
+        action="store_false",
+        help="do not search what is said, in subtitles beside the video or inside it",
+    )
+    add_memory_budget(parser)
+
+
+def make_predictor(arguments: argparse.Namespace) -> "Predictor":
+    """What answers, by the options of :func:`add_answered_by`.
+
+    Raises:
+        ConfigError, CheckpointError: as of :class:`mrnet.predictor.Predictor`.
+    """
+    from mrnet.features.cache import FeatureCache
+    from mrnet.predictor import Predictor
+
+    cache = None if arguments.no_cache else FeatureCache()
+    if arguments.checkpoint is not None:
+        return Predictor.load(
+            arguments.checkpoint,
+            trusted=arguments.encoders,
+            memory_budget=arguments.memory_budget,
+            cache=cache,
+            recogniser=arguments.recogniser,
+            subtitles=arguments.search_subtitles,
+        )
+    named = {} if arguments.backbone is None else {"backbone": arguments.backbone}
+    return Predictor.auto(
+        **named, cache=cache, recogniser=arguments.recogniser, subtitles=arguments.search_subtitles
     )
 
 

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mrnet.cli.common import Parser, add_encoder, add_memory_budget, positive
+from mrnet.cli.common import Parser, add_answered_by, make_predictor, positive
 from mrnet.errors import ConfigError, DataError
 from mrnet.progress import track
 
@@ -46,28 +46,7 @@ def add_arguments(parser: Parser) -> None:
         "--all", dest="k", action="store_const", const=None, help="every moment that is likely enough to be meant"
     )
 
-    with_what = parser.add_argument_group("answered by")
-    how = with_what.add_mutually_exclusive_group()
-    how.add_argument("--checkpoint", type=Path, help="checkpoint or training run")
-    how.add_argument(
-        "--backbone",
-        metavar="NAME",
-        help="encoder to answer with, without training: see `mrnet backbones` (default: the packaged one)",
-    )
-    with_what.add_argument(
-        "--recogniser",
-        metavar="hf:MODEL",
-        help="what turns speech into a sentence where no checkpoint hears, such as hf:openai/whisper-tiny.en",
-    )
-    add_encoder(parser)
-    with_what.add_argument("--no-cache", action="store_true", help="encode the video anew, and keep nothing of it")
-    with_what.add_argument(
-        "--no-subtitles",
-        dest="search_subtitles",
-        action="store_false",
-        help="do not search what is said, in subtitles beside the video or inside it",
-    )
-    add_memory_budget(parser)
+    add_answered_by(parser)
 
     output = parser.add_argument_group("what becomes of the moments")
     form = output.add_mutually_exclusive_group()
@@ -97,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{given[0]} is for the moments of one query: give it alone, not --queries")
     if arguments.recogniser is not None and arguments.speech is None and not arguments.record:
         raise ConfigError("--recogniser says what hears a query: give --speech FILE or --record too")
-    predictor = _predictor(arguments)
+    predictor = make_predictor(arguments)
     if queries is not None:
         _print(predictor.find_each(arguments.video, queries, arguments.k), arguments, len(queries))
         return 0
@@ -111,26 +90,6 @@ def run(arguments: argparse.Namespace) -> int:
     _print([answer], arguments)
     _export(answer, arguments)
     return 0
-
-
-def _predictor(arguments: argparse.Namespace) -> "Predictor":
-    from mrnet.features.cache import FeatureCache
-    from mrnet.predictor import Predictor
-
-    cache = None if arguments.no_cache else FeatureCache()
-    if arguments.checkpoint is not None:
-        return Predictor.load(
-            arguments.checkpoint,
-            trusted=arguments.encoders,
-            memory_budget=arguments.memory_budget,
-            cache=cache,
-            recogniser=arguments.recogniser,
-            subtitles=arguments.search_subtitles,
-        )
-    named = {} if arguments.backbone is None else {"backbone": arguments.backbone}
-    return Predictor.auto(
-        **named, cache=cache, recogniser=arguments.recogniser, subtitles=arguments.search_subtitles
-    )
 
 
 def _find_recorded(predictor: "Predictor", arguments: argparse.Namespace) -> "Answer":

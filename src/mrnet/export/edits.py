@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mrnet.errors import OutputError, VideoError
 from mrnet.export.words import ScoreName, one_line, score
@@ -29,7 +31,13 @@ _LONGEST_TITLE = 70
 
 
 def write_edits(
-    path: Path, video: Path, moments: Sequence[Moment], query: str, score_name: ScoreName = "probability"
+    path: Path,
+    video: Path,
+    moments: Sequence[Moment],
+    query: str,
+    score_name: ScoreName = "probability",
+    *,
+    name: str | None = None,
 ) -> None:
     """Write an edit list that plays the moments one after another.
 
@@ -43,6 +51,7 @@ def write_edits(
         moments: best first.
         query: what was asked; names the list and, with rank and score, its entries.
         score_name: what the moments' scores are.
+        name: of the video's file where the list is to be used, if that is another; it is looked for beside the list.
 
     Raises:
         OutputError: the suffix is another, or the file cannot be written.
@@ -62,7 +71,9 @@ def write_edits(
         start = round(moment.start_s * rate)
         length = max(round(moment.end_s * rate) - start, 1)
         edits.append((start, length, f"{rank}. {one_line(query)} ({score(moment, score_name)})"))
-    write_text(path, write(info, has_sound, rate, one_line(query), edits))
+    where = info.path.resolve().as_uri() if name is None else quote(name)
+    info = info if name is None else replace(info, path=Path(name))
+    write_text(path, write(info, where, has_sound, rate, one_line(query), edits))
 
 
 def timecode_rate(fps: float) -> Fraction:
@@ -90,7 +101,9 @@ Edit = tuple[int, int, str]
 """First frame and number of frames in the video, and what to call it."""
 
 
-def _cmx3600(info: VideoInfo, has_sound: bool, rate: Fraction, title: str, edits: Sequence[Edit]) -> str:
+def _cmx3600(  # the place of the video is nothing that such a list holds
+    info: VideoInfo, _: str, has_sound: bool, rate: Fraction, title: str, edits: Sequence[Edit]
+) -> str:
     reel = re.sub(r"[^A-Z0-9]", "", info.path.stem.upper())[:8] or "AX"  # AX: of no reel
     tracks = "AA/V" if has_sound else "V"
     dropping = "DROP FRAME" if ";" in timecode(0, rate) else "NON-DROP FRAME"
@@ -108,7 +121,9 @@ def _cmx3600(info: VideoInfo, has_sound: bool, rate: Fraction, title: str, edits
     return "\n".join(lines)
 
 
-def _timeline(info: VideoInfo, has_sound: bool, rate: Fraction, title: str, edits: Sequence[Edit]) -> str:
+def _timeline(
+    info: VideoInfo, where: str, has_sound: bool, rate: Fraction, title: str, edits: Sequence[Edit]
+) -> str:
     def frames(start: int, length: int) -> dict[str, Any]:
         return {
             "OTIO_SCHEMA": "TimeRange.1",
@@ -120,7 +135,7 @@ def _timeline(info: VideoInfo, has_sound: bool, rate: Fraction, title: str, edit
         "OTIO_SCHEMA": "ExternalReference.1",
         "name": info.path.name,
         "available_range": frames(0, round(info.duration_s * rate)),
-        "target_url": info.path.resolve().as_uri(),
+        "target_url": where,
     }
     clips = [
         {

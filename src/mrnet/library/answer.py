@@ -2,11 +2,41 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import overload
 
-from mrnet.answer import describe
+from typing_extensions import TypedDict
+
+from mrnet.answer import MomentJson, describe
 from mrnet.export.words import ScoreName
 from mrnet.types import Moment
+
+
+class HitJson(MomentJson):
+    """A hit in JSON: a moment, and of which video."""
+
+    video: str
+    duration_s: float
+
+
+class LibraryJson(TypedDict):
+    """What was searched, in JSON."""
+
+    uri: str
+    num_videos: int
+    num_searched: int
+    exact: bool
+
+
+class SearchAnswerJson(TypedDict):
+    """An answer in JSON, the same from the command line, over HTTP and in Python; docs/library.md says what is what."""
+
+    query: str
+    hits: list[HitJson]
+    best_guess: HitJson | None
+    library: LibraryJson
+    note: str
+    answered_by: str
+    calibrated_on: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +101,11 @@ class SearchAnswer(Sequence[Hit]):
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> SearchAnswerJson:
         """The answer as ``mrnet search --json`` prints it; docs/library.md has the schema."""
         return {
             "query": self.query,
-            "hits": [{"rank": rank} | self._described(hit) for rank, hit in enumerate(self.hits, start=1)],
+            "hits": [{"rank": rank, **self._described(hit)} for rank, hit in enumerate(self.hits, start=1)],
             "best_guess": None if self.best_guess is None else self._described(self.best_guess),
             "library": {
                 "uri": self.library,
@@ -88,5 +118,9 @@ class SearchAnswer(Sequence[Hit]):
             "calibrated_on": self.calibrated_on,
         }
 
-    def _described(self, hit: Hit) -> dict[str, Any]:
-        return {"video": hit.video, "duration_s": round(hit.duration_s, 3)} | describe(hit.moment, self.score_name)
+    def _described(self, hit: Hit) -> HitJson:
+        return {
+            "video": hit.video,
+            "duration_s": round(hit.duration_s, 3),
+            **describe(hit.moment, self.score_name),
+        }

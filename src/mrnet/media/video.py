@@ -127,9 +127,9 @@ def sample_frames(
     for decode in (decode_shown, decode_all):
         try:
             for tick, frame in _ticks_with_frames(Path(path), rate, decode):
-                size = _size_with_edge(frame, size) if isinstance(size, int) else size
+                size = size_with_edge(frame, size) if isinstance(size, int) else size
                 if tick == done:
-                    yield tick / rate, _to_rgb(frame, size, Interpolation[interpolation.upper()], reformatter)
+                    yield tick / rate, to_rgb(frame, size, Interpolation[interpolation.upper()], reformatter)
                     done += 1
         except UnexpectedFrames:
             continue
@@ -291,7 +291,7 @@ def _no_frames(path: Path) -> VideoError:
     return VideoError(f"{path}: no frame of its video can be decoded; the file is empty or damaged, replace it")
 
 
-def _to_rgb(
+def to_rgb(
     frame: VideoFrame, size: tuple[int, int], interpolation: Interpolation, reformatter: VideoReformatter
 ) -> np.ndarray:
     """Scale a frame to a (height, width, 3) uint8 RGB array, upright."""
@@ -303,7 +303,7 @@ def _to_rgb(
     return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
 
 
-def _size_with_edge(frame: VideoFrame, edge: int) -> tuple[int, int]:
+def size_with_edge(frame: VideoFrame, edge: int) -> tuple[int, int]:
     """(height, width) of an upright frame scaled to a shorter edge of this length, in pixels."""
     height, width = (frame.width, frame.height) if _quarter_turns(frame) % 2 else (frame.height, frame.width)
     scale = edge / min(height, width)

@@ -223,3 +223,35 @@ def test_interrupt_does_not_wait_for_a_thread_deep_in_a_decoder() -> None:
 
 def test_nothing_to_do() -> None:
     assert encode(Counting()) == {}
+
+
+def test_who_watches_is_told_how_far_each_is() -> None:
+    told: list[tuple[str, int]] = []
+    outcomes = dict(
+        encode_all({"a": "a 6"}, Counting(batch_size=4), 1, watch=lambda name, count: told.append((name, count)))
+    )
+    assert len(outcomes["a"]) == 12
+    assert [each for each in dict.fromkeys(told) if each[1]] == [("a", 8), ("a", 12)]
+
+
+def test_who_watches_may_end_it_even_where_nothing_comes() -> None:
+    class Stop(BaseException):
+        pass
+
+    class Stuck(Counting):
+        def prepare(self, source: str | Path) -> Iterator[Input]:
+            yield from super().prepare(source)
+            hang.wait()
+
+    hang = threading.Event()
+    calls: list[int] = []
+
+    def watch(_: str, count: int) -> None:
+        calls.append(count)
+        if len(calls) == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        list(encode_all({"a": "a 2"}, Stuck(batch_size=4), 1, watch=watch))
+    hang.set()
+    assert calls == [0, 0, 0]

@@ -66,7 +66,12 @@ class _State:
 
 
 def encode_all(
-    sources: Mapping[str, Source], backbone: Backbone, workers: int, *, take_cut_off: bool = False
+    sources: Mapping[str, Source],
+    backbone: Backbone,
+    workers: int,
+    *,
+    take_cut_off: bool = False,
+    watch: Callable[[str, int], None] | None = None,
 ) -> Outcomes:
     """Encode sources; batches are filled across them, and one that fails stops no other.
 
@@ -77,6 +82,7 @@ def encode_all(
         backbone: the encoder.
         workers: number of threads.
         take_cut_off: whether of a video that ends before its time there are the rows up to there, and no failure.
+        watch: is told, several times a second, how many rows there are of which source; what it raises ends everything.
 
     Raises:
         MemoryError: as it says.
@@ -87,6 +93,11 @@ def encode_all(
     with _Preparation(sources, backbone.prepare, workers, ahead=workers + backbone.batch_size) as preparation:
         while running:
             event = preparation.next()
+            if event is None:
+                if watch is not None:
+                    for source_id, state in states.items():
+                        watch(source_id, state.count)
+                continue
             state = states[event.source_id]
             touched = [event.source_id]
             if isinstance(event.error, MemoryError):
@@ -114,6 +125,8 @@ def encode_all(
                 batch = []
             for source_id in dict.fromkeys(touched):
                 state = states[source_id]
+                if watch is not None:
+                    watch(source_id, state.count)
                 if state.ended and not state.waiting:
                     del states[source_id]
                     yield source_id, state.outcome(backbone)
@@ -175,8 +188,12 @@ class _Preparation:
         for thread in self._threads:
             thread.join(max(deadline_s - time.monotonic(), 0.0))
 
-    def next(self) -> _Event:
-        return self._events.get()
+    def next(self) -> _Event | None:
+        """The next event; ``None`` where there is none yet, to look after other things."""
+        try:
+            return self._events.get(timeout=_POLL_S)
+        except queue.Empty:
+            return None
 
     def drop(self, source_id: str) -> None:
         """No more inputs of this source are wanted."""
