@@ -12,7 +12,15 @@ from mrnet.answer import Answer
 from mrnet.config import Calibration, ModelSpec, RunConfig, VideoLengths
 from mrnet.data.sources import open_source
 from mrnet.engines import TrainedEngine
-from mrnet.errors import CheckpointError, DataError, FeatureError, FeatureShapeError, MRNetError, VideoError
+from mrnet.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    FeatureError,
+    FeatureShapeError,
+    MRNetError,
+    VideoError,
+)
 from mrnet.evaluation.run import predict
 from mrnet.features.backbone import encode_sources
 from mrnet.features.encoders.color_hog_motion import ColorHogMotion
@@ -27,6 +35,7 @@ from mrnet.provenance import Provenance
 from mrnet.retrieval.trained import EncodedVideo
 from mrnet.training.loop import train
 from mrnet.types import Moment
+from mrnet.weights.onnx import export_checkpoint
 from tests.conftest import save_untrained, spec_of
 
 
@@ -127,6 +136,24 @@ def test_features_in_place_of_a_file(checkpoint: Path, video: Path) -> None:
     by_file, by_rows = predictor.encode_video(video), predictor.encode_video(rows)
     assert by_rows.duration_s == len(rows) / 2
     torch.testing.assert_close(clips(by_file), clips(by_rows))
+
+
+def test_onnx_in_place_of_pytorch(checkpoint: Path, video: Path, tmp_path: Path) -> None:
+    export_checkpoint(checkpoint, tmp_path / "onnx")
+    by_torch = Predictor.load(checkpoint, device="cpu").find(video, "a dog jumps")
+    by_onnx = Predictor.load(tmp_path / "onnx", runtime="onnx").find(video, "a dog jumps")
+    assert [moment[:2] for moment in by_onnx] == [moment[:2] for moment in by_torch]
+    assert [moment.score for moment in by_onnx] == pytest.approx([m.score for m in by_torch], abs=1e-4)
+    assert refusal(CheckpointError, lambda: Predictor.load(tmp_path / "onnx")) == (
+        f"{tmp_path}/onnx was made by `mrnet export` for another runtime: ask it with --runtime onnx, or give the "
+        "checkpoint that it was made from"
+    )
+    assert refusal(CheckpointError, lambda: Predictor.load(checkpoint, runtime="onnx")) == (
+        f"{checkpoint}/video.onnx is not there: make it with `mrnet export CHECKPOINT --out NEW`"
+    )
+    assert refusal(ConfigError, lambda: Predictor.load(tmp_path / "onnx", "cuda", runtime="onnx")) == (
+        "runtime onnx answers on the processor: leave 'cuda' out, or use runtime torch"
+    )
 
 
 def refusal(kind: type[MRNetError], call: Callable[[], object]) -> str:

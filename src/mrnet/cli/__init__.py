@@ -29,6 +29,7 @@ COMMANDS = {
     "data": "check a dataset, or make one of your own videos",
     "cache": "list or remove the encoded videos that `find` keeps",
     "convert": "turn a released checkpoint into a native one",
+    "export": "write a trained model as ONNX",
     "config": "say what the fields of the configuration mean",
 }
 """Command -> what it does; each has a module of its name, imported when it is asked for."""

@@ -55,6 +55,12 @@ def add_arguments(parser: Parser) -> None:
         help="encoder to answer with, without training: see `mrnet backbones` (default: the packaged one)",
     )
     with_what.add_argument(
+        "--runtime",
+        choices=["torch", "onnx"],
+        default="torch",
+        help="what computes the checkpoint: PyTorch, or onnxruntime what `mrnet export` has written (default: torch)",
+    )
+    with_what.add_argument(
         "--recogniser",
         metavar="hf:MODEL",
         help="what turns speech into a sentence where no checkpoint hears, such as hf:openai/whisper-tiny.en",
@@ -97,6 +103,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{given[0]} is for the moments of one query: give it alone, not --queries")
     if arguments.recogniser is not None and arguments.speech is None and not arguments.record:
         raise ConfigError("--recogniser says what hears a query: give --speech FILE or --record too")
+    if arguments.runtime == "onnx" and arguments.checkpoint is None:
+        raise ConfigError("--runtime onnx computes what `mrnet export` has written: give it with --checkpoint DIR")
     predictor = _predictor(arguments)
     if queries is not None:
         _print(predictor.find_each(arguments.video, queries, arguments.k), arguments, len(queries))
@@ -121,6 +129,7 @@ def _predictor(arguments: argparse.Namespace) -> "Predictor":
     if arguments.checkpoint is not None:
         return Predictor.load(
             arguments.checkpoint,
+            runtime=arguments.runtime,
             trusted=arguments.encoders,
             memory_budget=arguments.memory_budget,
             cache=cache,

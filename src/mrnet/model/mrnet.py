@@ -130,6 +130,11 @@ class MRNet(nn.Module):
         clips: Tensor = self.clip_encoder(video)
         return clips
 
+    def encode_queries(self, queries: Tensor) -> Tensor:
+        """``(..., q)`` features of queries to ``(..., d)``, which no clip has touched."""
+        text: Tensor = self.query_encoder(queries if self.query_norm is None else self.query_norm(queries))
+        return text
+
     def embed_proposals(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """The part of :meth:`embed` that all queries of a video share, for models whose clips no query touches.
 
@@ -180,7 +185,7 @@ class MRNet(nn.Module):
         proposals: tuple[Tensor, Tensor] | None = None,
     ) -> Embeddings:
         """:meth:`forward` from clips that :meth:`encode_video` gave, and from what :meth:`embed_proposals` did."""
-        text = self.query_encoder(queries if self.query_norm is None else self.query_norm(queries))
+        text = self.encode_queries(queries)
         num_videos = len(clips)
         video_of_query = query_mask.nonzero()[:, 0]
         if self.config.has_own_maps(protocol):
@@ -191,13 +196,8 @@ class MRNet(nn.Module):
         else:  # one map a video, which all of its queries share
             mask_of_map, map_of_query = query_mask, video_of_query
             video_of_map = torch.arange(num_videos, device=clips.device)
-        if self.fusion is not None:
-            clips = self.fusion(clips, text[:, 0])
-        if self.transformer is not None:
-            text, clips = self.transformer(text, clips, mask_of_map)
-            sparsity = self.transformer.sparsity()
-        else:
-            sparsity = text.new_zeros(())
+        text, clips = self._meet(text, clips, mask_of_map)
+        sparsity = text.new_zeros(()) if self.transformer is None else self.transformer.sparsity()
         text = text[mask_of_map]
         iou_proposals, contrastive_proposals = self._proposals(clips) if proposals is None else proposals
         return Embeddings(
@@ -210,13 +210,65 @@ class MRNet(nn.Module):
             video_of_map=video_of_map,
             sparsity=at_least_float32(sparsity),
             num_videos=num_videos,
-            iou_scale=10.0 if self.config.iou_score == "cosine" else self.config.dim**-0.5,
+            iou_scale=self.iou_scale,
             clips=None if self.clip_head is None else self.clip_head(clips),
         )
+
+    def encode_once(self, video: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """What the queries of videos share: :meth:`encode_video`, and :meth:`embed_proposals` or ``None``."""
+        clips = self.encode_video(video)
+        return clips, None if self.config.video_depends_on_query else self.embed_proposals(clips)
+
+    def logits(
+        self, clips: Tensor, proposals: tuple[Tensor, Tensor] | None, queries: Tensor, protocol: QueryProtocol
+    ) -> tuple[Tensor, Tensor]:
+        """Queries of one video.
+
+        Args:
+            clips: ``(1, t, d)``, and the next: from :meth:`encode_once`; proposals that are ``None`` are made.
+            proposals: see there.
+            queries: ``(n, q)`` features.
+            protocol: as of :meth:`forward`.
+
+        Returns:
+            logits of the IoU score and cosines, both ``(n, v)``.
+        """
+        mask = torch.ones(1, len(queries), dtype=torch.bool, device=queries.device)
+        embeddings = self.embed(clips, queries[None], mask, protocol, proposals)
+        return embeddings.iou_logits(), embeddings.contrastive_scores()
+
+    def ask(
+        self, clips: Tensor, proposals: tuple[Tensor, Tensor] | None, queries: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """:meth:`logits` under protocol ``single``, by operations whose shapes depend on no values.
+
+        This is what can be exported, see :mod:`mrnet.weights.onnx`.
+        """
+        text = self.encode_queries(queries)[:, None]
+        if proposals is None:
+            clips = clips.expand(len(text), -1, -1)
+        text, clips = self._meet(text, clips, torch.ones_like(text[..., 0], dtype=torch.bool))
+        text = text[:, 0]
+        iou, contrastive = self._proposals(clips) if proposals is None else proposals
+        logits = self.iou_scale * (iou @ self._iou_queries(text)[..., None])[..., 0]
+        return logits, (contrastive @ _normalise(text)[..., None])[..., 0]
 
     def score(self, embeddings: Embeddings) -> Scores:
         """Scores of the embedded queries. Source: docs/method.md, section 7."""
         return Scores(embeddings.iou_logits().sigmoid(), embeddings.contrastive_scores())
+
+    @property
+    def iou_scale(self) -> float:
+        """From products of IoU embeddings to logits."""
+        return 10.0 if self.config.iou_score == "cosine" else self.config.dim**-0.5
+
+    def _meet(self, text: Tensor, clips: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """``(m, s, d)`` text and the clips of each map after all that comes before the proposals."""
+        if self.fusion is not None:
+            clips = self.fusion(clips, text[:, 0])
+        if self.transformer is not None:
+            text, clips = self.transformer(text, clips, mask)
+        return text, clips
 
     def _proposals(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """``(m, t, d)`` to the IoU and contrastive embeddings of the valid cells, ``(m, v, d)``."""

@@ -1,12 +1,12 @@
 """A trained MRNet as a scorer."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from mrnet.config import DecodeConfig
-from mrnet.model.mrnet import MRNet
+from mrnet.config import DecodeConfig, ModelConfig
 from mrnet.retrieval.scorer import Candidates
 from mrnet.temporal import cell_moments, check_width, hull_iou, resample
 from mrnet.types import QueryProtocol
@@ -59,6 +59,20 @@ class EncodedVideo:
         return sum(tensor.nbytes for tensor in (self.clips, *(self.proposals or ())))
 
 
+class Network(Protocol):
+    """A trained network, whatever computes it: :class:`mrnet.model.mrnet.MRNet`, which says what each method is, or
+    :class:`mrnet.weights.onnx.OnnxNetwork`."""
+
+    config: ModelConfig
+    valid: Tensor
+
+    def eval(self) -> Any: ...
+    def encode_once(self, video: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]: ...
+    def logits(
+        self, clips: Tensor, proposals: tuple[Tensor, Tensor] | None, queries: Tensor, protocol: QueryProtocol
+    ) -> tuple[Tensor, Tensor]: ...
+
+
 class TrainedScorer:
     """The valid proposals of a map, scored by a model.
 
@@ -68,7 +82,7 @@ class TrainedScorer:
         protocol: whether the queries of one call are asked one by one, or as one sequence in the order given.
     """
 
-    def __init__(self, model: MRNet, decode: DecodeConfig, protocol: QueryProtocol = "single") -> None:
+    def __init__(self, model: Network, decode: DecodeConfig, protocol: QueryProtocol = "single") -> None:
         self.model = model
         self.decode = decode
         self.protocol = protocol
@@ -84,8 +98,7 @@ class TrainedScorer:
         config = self.model.config
         check_width(rows, config.video_dim, "the video", "model.video_dim")
         self.model.eval()
-        clips = self.model.encode_video(resample(rows, config.num_pre_clips).to(self.device)[None])
-        shared = None if config.video_depends_on_query else self.model.embed_proposals(clips)
+        clips, shared = self.model.encode_once(resample(rows, config.num_pre_clips).to(self.device)[None])
         return EncodedVideo(clips, duration_s, shared)
 
     @torch.inference_mode()
@@ -108,9 +121,7 @@ class TrainedScorer:
 
     def _scores(self, video: EncodedVideo, queries: Tensor) -> Tensor:
         """``(n, v)``"""
-        mask = torch.ones(1, len(queries), dtype=torch.bool, device=self.device)
-        embeddings = self.model.embed(video.clips, queries[None], mask, self.protocol, video.proposals)
+        logits, contrastive = self.model.logits(video.clips, video.proposals, queries, self.protocol)
         if self.decode.rank_by == "expected_iou":
-            return expected_iou(embeddings.iou_logits(), self.model.valid.nonzero(), self.decode.expected_among)
-        scores = self.model.score(embeddings)
-        return fuse_scores(scores.iou, scores.contrastive, self.decode.score_power)
+            return expected_iou(logits, self.model.valid.nonzero(), self.decode.expected_among)
+        return fuse_scores(logits.sigmoid(), contrastive, self.decode.score_power)
