@@ -77,8 +77,11 @@ class Answer(Sequence[Moment]):
             "duration_s": round(self.duration_s, 3),
             "query": self.query,
             "kind": self.kind,
-            "moments": [{"rank": rank} | self._shown(m) for rank, m in enumerate(self.moments, start=1)],
-            "best_guess": None if self.best_guess is None else self._shown(self.best_guess),
+            "moments": [
+                {"rank": rank} | describe(moment, self.score_name)
+                for rank, moment in enumerate(self.moments, start=1)
+            ],
+            "best_guess": None if self.best_guess is None else describe(self.best_guess, self.score_name),
             "note": self.note,
             "answered_by": self.answered_by,
             "calibrated_on": self.calibrated_on,
@@ -120,12 +123,18 @@ class Answer(Sequence[Moment]):
             score_name=self.score_name,
         )
 
-    def _shown(self, moment: Moment) -> dict[str, Any]:
-        score_name = self.score_name if moment.source == "seen" else "score"
-        return {
-            "start_s": round(moment.start_s, 3),
-            "end_s": round(moment.end_s, 3),
-            score_name: round(moment.score, 4),
-            "source": moment.source,
-            "words": moment.words,
-        }
+
+def describe(moment: Moment, score_name: ScoreName) -> dict[str, Any]:
+    """A moment as JSON has it.
+
+    Args:
+        moment: any.
+        score_name: what the scores of moments that were seen are.
+    """
+    return {
+        "start_s": round(moment.start_s, 3),
+        "end_s": round(moment.end_s, 3),
+        score_name if moment.source == "seen" else "score": round(moment.score, 4),
+        "source": moment.source,
+        "words": moment.words,
+    }

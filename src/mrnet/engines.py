@@ -238,13 +238,15 @@ class UntrainedEngine:
 
     Args:
         untrained: encoders and scorer.
+        backbone: what they were made from, as of :func:`mrnet.retrieval.aligned.make_untrained`.
     """
 
     kinds: Sequence[QueryKind] = ("text",)
     nms_threshold = _NMS_THRESHOLD
 
-    def __init__(self, untrained: Untrained) -> None:
+    def __init__(self, untrained: Untrained, backbone: str) -> None:
         self.untrained = untrained
+        self.backbone = backbone
         self.scorer: AlignedScorer = untrained.scorer
         self.provenance: Provenance | None = untrained.video.provenance()
         self.calibration = untrained.scorer.alignment.calibration
@@ -258,7 +260,7 @@ class UntrainedEngine:
         Raises:
             ConfigError: it cannot be made; says what to install or to give.
         """
-        return cls(make_untrained(backbone, device=device))
+        return cls(make_untrained(backbone, device=device), backbone)
 
     def video_backbone(self) -> Backbone:
         """As of :class:`Engine`."""

@@ -41,6 +41,10 @@ class AudioError(MRNetError):
     """A sound file is missing, holds no sound or will not decode."""
 
 
+class LibraryError(MRNetError):
+    """A library of videos is missing, is of another encoder or version, or cannot be read or written."""
+
+
 class CheckpointError(MRNetError):
     """A checkpoint is missing, incomplete, unsafe to load or does not fit its configuration."""
 

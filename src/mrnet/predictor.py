@@ -2,7 +2,8 @@
 
 import math
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, overload
@@ -19,7 +20,7 @@ from mrnet.engines import Engine, Runtime, TrainedEngine, UntrainedEngine
 from mrnet.errors import DataError, FeatureError, FeatureShapeError, VideoError
 from mrnet.features.backbone import Backbone, Rows
 from mrnet.features.cache import FeatureCache
-from mrnet.features.extraction.pipeline import encode_all
+from mrnet.features.extraction.pipeline import Outcomes, encode_all
 from mrnet.features.registry import make_recogniser
 from mrnet.media.video import falls_short, probe
 from mrnet.provenance import Provenance
@@ -71,6 +72,10 @@ class Predictor:
         cache: of encoded videos; ``None`` keeps nothing.
         recognise: turns a recording into a sentence, for an engine that does not hear.
         subtitles: whether what is said is searched too, in subtitles beside a video or inside it.
+
+    Attributes:
+        engine: as given.
+        subtitles: what searches what is said; ``None`` where nothing does.
     """
 
     def __init__(
@@ -82,9 +87,9 @@ class Predictor:
         subtitles: bool = True,
     ) -> None:
         self.engine = engine
+        self.subtitles = Subtitles(_packaged_text(engine), cache) if subtitles else None
         self._cache = cache
         self._recognise = recognise
-        self._subtitles = Subtitles(_packaged_text(engine), cache) if subtitles else None
         self._lock = threading.RLock()  # encoders and scorers work for one at a time
 
     @classmethod
@@ -196,13 +201,10 @@ class Predictor:
         made_for, path, said, note = self.engine.provenance, None, None, ""
         if isinstance(video, str | Path):
             path = Path(video)
-            stated_s = probe(path).duration_s
+            probe(path)
             array, where = self._rows(path), str(path)
-            with self._lock:
-                said = None if self._subtitles is None else self._subtitles.read(path)
-            reached_s = self._length_s(array, stated_s)
-            if falls_short(reached_s, stated_s):
-                note = f"the video ends at {reached_s:.1f} s of {stated_s:.1f} s: the file is incomplete"
+            said = self.read_said(path)
+            reached_s, note = self.measure(path, array)
             duration_s = duration_s or reached_s
         else:
             check_provenance(provenance, made_for, "video")
@@ -222,6 +224,77 @@ class Predictor:
         with self._lock:
             rows = torch.from_numpy(np.ascontiguousarray(array))
             return ReadyVideo(self.engine.scorer.encode_video(rows, duration_s), duration_s, path, said, note)
+
+    def encode_rows(
+        self, files: Mapping[str, Path], encode: Callable[[Mapping[str, Path]], Outcomes] | None = None
+    ) -> Outcomes:
+        """The rows of several video files, out of the cache where they were encoded before.
+
+        Questions are answered meanwhile. A file that ends before its time is taken as far as it goes.
+
+        Args:
+            files: by id.
+            encode: gives the rows of those that are not in the cache; here, if left out, one file after the other.
+
+        Yields:
+            id, and ``(r, c)`` rows or why there are none, as they come to be known.
+
+        Raises:
+            FeatureError: the scorer was made for features that no registered backbone makes.
+        """
+        provenance = self.engine.video_backbone().provenance()
+        todo = {}
+        for name, path in files.items():
+            kept = None if self._cache is None else self._cache.get(path, provenance)
+            if kept is None:
+                todo[name] = path
+            else:
+                yield name, kept
+        if not todo:
+            return
+        with closing(self.encode_here(todo, workers=1) if encode is None else encode(todo)) as outcomes:
+            for name, outcome in outcomes:
+                if self._cache is not None and not isinstance(outcome, str):
+                    self._cache.put(todo[name], provenance, outcome)
+                yield name, outcome
+
+    def encode_here(self, files: Mapping[str, Path], workers: int) -> Outcomes:
+        """As :meth:`encode_rows`, without the cache; so many files are decoded at a time."""
+        backbone = _OneAtATime(self.engine.video_backbone(), self._lock)
+        return encode_all(files, backbone, workers, take_cut_off=True)
+
+    def measure(self, path: Path, rows: Rows) -> tuple[float, str]:
+        """How far the rows of a video file reach, in seconds; and what to know about it, empty where nothing.
+
+        Raises:
+            VideoError: the file does not open.
+        """
+        stated_s = probe(path).duration_s
+        rate = self.engine.video_backbone().rate
+        reached_s = stated_s if rate is None else min(stated_s, len(rows) / rate)  # nothing beyond is promised
+        if falls_short(reached_s, stated_s):
+            return reached_s, f"the video ends at {reached_s:.1f} s of {stated_s:.1f} s: the file is incomplete"
+        return reached_s, ""
+
+    def read_said(self, path: Path) -> Said | None:
+        """What is said in a video file; ``None`` where no subtitles say, or they are not searched.
+
+        Raises:
+            VideoError: the file does not open.
+        """
+        with self._lock:
+            return None if self.subtitles is None else self.subtitles.read(path)
+
+    def encode_query(self, query: str) -> Tensor:
+        """``(1, q)`` features of a sentence.
+
+        Raises:
+            DataError: it cannot be encoded.
+            FeatureError: the scorer takes no sentences.
+        """
+        self.engine.check_kind("text")
+        with self._lock:
+            return self.engine.encode_queries("text", [query])
 
     def check_hears(self) -> None:
         """Refuse, where nothing takes spoken queries.
@@ -314,6 +387,16 @@ class Predictor:
                 answers = self._answers(ready, features, [str(source) for source in some], kind, k, note)
             yield from answers
 
+    def find_in_each(self, videos: Iterable[ReadyVideo], query: str, k: int | None = 5) -> Iterator[Answer]:
+        """:meth:`find` for one sentence and many videos, whose answers come one by one."""
+        _check_count(k)
+        self._check_known(k)
+        features = self.encode_query(query)
+        for video in videos:
+            with self._lock:
+                by_words = self._by_words_alone(video, [query], k)
+                yield from by_words or self._answers(video, features, [query], "text", k)
+
     def find_features(self, video: ReadyVideo, query: Tensor, k: int | None = 5) -> Answer:
         """:meth:`find` with ``(1, q)`` query features in place of a sentence; what is said is not searched."""
         _check_count(k)
@@ -339,8 +422,8 @@ class Predictor:
         ranked = rank(candidates, k or len(candidates.spans_s), self.engine.nms_threshold)
         said, by = video.said, self.engine.name
         heard: list[list[Moment]] = [[] for _ in queries]
-        if said is not None and kind == "text" and self._subtitles is not None:
-            heard = self._subtitles.find(said, queries, video.duration_s)
+        if said is not None and kind == "text" and self.subtitles is not None:
+            heard = self.subtitles.find(said, queries, video.duration_s)
             by += f", and what is said by {said.name}"
         answers = []
         for query, seen, spoken, curve in zip(queries, ranked, heard, _curves(video, candidates), strict=True):
@@ -370,17 +453,17 @@ class Predictor:
         self, video: ReadyVideo | str | Path, queries: Sequence[str | Path], k: int | None
     ) -> list[Answer] | None:
         """Answers to queries that are all in quotes, for which no frame need be looked at; ``None`` to others."""
-        if self._subtitles is None or not all(is_quoted(str(query)) for query in queries):
+        if self.subtitles is None or not all(is_quoted(str(query)) for query in queries):
             return None
         with self._lock:
             if isinstance(video, ReadyVideo):
                 said, duration_s, path = video.said, video.duration_s, video.path
             else:
                 path = Path(video)
-                said, duration_s = self._subtitles.read(path), probe(path).duration_s
+                said, duration_s = self.subtitles.read(path), probe(path).duration_s
             if said is None:
                 return None
-            found = self._subtitles.find(said, [str(query) for query in queries], duration_s)
+            found = self.subtitles.find(said, [str(query) for query in queries], duration_s)
         return [
             _quoted(str(query), moments[:k], said, duration_s, path)
             for query, moments in zip(queries, found, strict=True)
@@ -393,25 +476,26 @@ class Predictor:
                 "probabilities: ask for a number of moments"
             )
 
-    def _length_s(self, rows: Rows, stated_s: float) -> float:
-        """Of a video of a stated length, what its rows cover, in seconds: nothing beyond is promised."""
-        rate = self.engine.video_backbone().rate
-        return stated_s if rate is None else min(stated_s, len(rows) / rate)
-
     def _rows(self, path: Path) -> Rows:
-        """``(r, c)`` of a video file, out of the cache where it was encoded before."""
-        backbone = self.engine.video_backbone()
-        provenance = backbone.provenance()
-        found = None if self._cache is None else self._cache.get(path, provenance)
-        if found is not None:
-            return found
-        with self._lock:
-            [(_, outcome)] = encode_all({path.name: path}, backbone, workers=1, take_cut_off=True)
+        """``(r, c)`` of a video file."""
+        [(_, outcome)] = self.encode_rows({path.name: path})
         if isinstance(outcome, str):
             raise VideoError(outcome)
-        if self._cache is not None:
-            self._cache.put(path, provenance, outcome)
         return outcome
+
+
+class _OneAtATime:
+    """A backbone that waits for its turn with every batch."""
+
+    def __init__(self, backbone: Backbone, lock: AbstractContextManager[Any]) -> None:
+        self.kind, self.name, self.dim, self.rate = backbone.kind, backbone.name, backbone.dim, backbone.rate
+        self.revision, self.batch_size = backbone.revision, backbone.batch_size
+        self.prepare, self.provenance = backbone.prepare, backbone.provenance
+        self._encode, self._lock = backbone.encode, lock
+
+    def encode(self, inputs: Sequence[Any]) -> list[Rows]:
+        with self._lock:
+            return self._encode(inputs)
 
 
 def _check_count(k: int | None) -> None:

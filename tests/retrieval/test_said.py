@@ -82,7 +82,7 @@ def spoken(cues: Sequence[Cue], angles: Sequence[float] = ()) -> Said:
     parts = passages(cues)
     given = torch.zeros(len(parts))
     given[: len(angles)] = torch.tensor(angles)
-    return module._said("said.srt", cues, torch.stack([given.cos(), given.sin()], dim=1))
+    return module.Said.of("said.srt", cues, torch.stack([given.cos(), given.sin()], dim=1))
 
 
 def times(moments: Sequence[Moment]) -> list[tuple[float, float]]:

@@ -20,6 +20,8 @@ from mrnet.version import __version__
 
 COMMANDS = {
     "find": "find the moments of a video that a sentence, written or said, describes",
+    "index": "take a folder of videos into a library, or bring that up to date",
+    "search": "find the moments of a library of videos that a sentence describes",
     "demo": "render a small synthetic benchmark, train on it, evaluate, and write a report",
     "train": "train a model from a recipe",
     "evaluate": "score a model, or predictions made elsewhere, beside the baselines",

@@ -3,7 +3,10 @@
 import argparse
 import re
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from mrnet.library.library import Library
 
 Subparsers = Any  # argparse's own type is private
 
@@ -74,6 +77,35 @@ def add_memory_budget(parser: argparse.ArgumentParser) -> None:
         help="memory that the fast proposal convolutions may take beside the weights, e.g. 500MB or 2GB; with little, "
         "slower routes to the same numbers are taken (default: a quarter of this machine's)",
     )
+
+
+def add_library(parser: argparse.ArgumentParser) -> None:
+    """``--library URI`` and ``--backbone NAME``, which :func:`open_library` reads."""
+    parser.add_argument(
+        "--library",
+        metavar="URI",
+        help="the library: a folder, or s3://, gs:// or az:// and a path (default: one folder for each person)",
+    )
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="encoder, see `mrnet backbones` (default: that of the library; of a new one, the packaged one)",
+    )
+
+
+def open_library(arguments: argparse.Namespace) -> "Library":
+    """The library of ``--library``, which need not be there yet.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
+    from mrnet.features.cache import FeatureCache
+    from mrnet.library.library import Library
+    from mrnet.predictor import Predictor
+
+    named = arguments.backbone
+    predictor = None if named is None else Predictor.auto(named, cache=FeatureCache())
+    return Library.open(arguments.library, predictor)
 
 
 def memory_size(text: str) -> int:

@@ -20,7 +20,9 @@ from mrnet.errors import VideoError
 from mrnet.media.container import media_reason, open_media
 from mrnet.media.video import video_stream
 
-_SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
+SUBTITLE_SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
+"""Endings of subtitle files."""
+
 _LANGUAGE = re.compile(r"(?P<language>[a-z]{2,3})(?:[-_][a-z0-9]{2,8})?")
 _KINDS = frozenset(("forced", "sdh", "cc", "hi", "default"))
 _ENGLISH, _UNSTATED = ("en", "eng"), ("", "und")
@@ -121,7 +123,11 @@ def _inside(video: Path) -> list[Track]:
 
 def _beside(video: Path) -> Iterator[Track]:
     for path in video.parent.iterdir():
-        if path.suffix.lower() not in _SUFFIXES or not path.stem.startswith(video.stem) or not path.is_file():
+        if (
+            path.suffix.lower() not in SUBTITLE_SUFFIXES
+            or not path.stem.startswith(video.stem)
+            or not path.is_file()
+        ):
             continue
         rest, *tags = path.stem.removeprefix(video.stem).lower().split(".")
         languages = [_LANGUAGE.fullmatch(tag) for tag in tags if tag not in _KINDS]

@@ -101,6 +101,13 @@ class Alignment(Protocol):
         """
         ...
 
+    def directions(self, queries: Tensor) -> Tensor:
+        """``(n, e)`` of ``(n, q)`` vectors; the larger a projected row's inner product with one, the higher the curve.
+
+        So rows of many videos can be searched as vectors.
+        """
+        ...
+
     def levels(self, means: Tensor, queries: Tensor) -> Tensor:
         """``(n, c)`` how well stretches fit each query, on one scale for all videos and queries.
 
@@ -131,7 +138,11 @@ class SharedSpace:
 
     def curves(self, projected: Tensor, queries: Tensor) -> Tensor:
         """Cosines."""
-        return F.normalize(queries.float(), dim=1) @ projected.T
+        return self.directions(queries) @ projected.T
+
+    def directions(self, queries: Tensor) -> Tensor:
+        """The sentences at unit length."""
+        return F.normalize(queries.float(), dim=1)
 
     def levels(self, means: Tensor, queries: Tensor) -> Tensor:
         """Mean cosines."""
@@ -171,15 +182,15 @@ class ClassBridge:
 
     def curves(self, projected: Tensor, queries: Tensor) -> Tensor:
         """As above."""
-        return (self._weights(queries) @ projected.T + _LEAST_WEIGHT).log()
+        return (self.directions(queries) @ projected.T + _LEAST_WEIGHT).log()
 
     def levels(self, means: Tensor, queries: Tensor) -> Tensor:
         """As above."""
-        weights = F.normalize(self._weights(queries), dim=1)
+        weights = F.normalize(self.directions(queries), dim=1)
         return (weights @ F.normalize(means, dim=1).T + _LEAST_WEIGHT).log()
 
-    def _weights(self, queries: Tensor) -> Tensor:
-        """``(n, classes)``"""
+    def directions(self, queries: Tensor) -> Tensor:
+        """The weights of the classes."""
         cosines = F.normalize(queries.float(), dim=1) @ self._class_texts.T
         return (cosines / _CLASS_TEMPERATURE).softmax(dim=1)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import Protocol, Self, TypeVar
 from unicodedata import normalize
 
 import numpy as np
@@ -79,6 +80,27 @@ class Said:
     words: str
     word_cues: tuple[int, ...]
 
+    @classmethod
+    def of(cls, name: str, cues: Sequence[Cue], vectors: Tensor) -> Self:
+        """What subtitles say.
+
+        Args:
+            name: of the subtitles.
+            cues: in order of time.
+            vectors: ``(m, q)`` of their :func:`passages`; none where they are not in English.
+        """
+        words: list[str] = []
+        word_cues: list[int] = []
+        for number, cue in enumerate(cues):
+            if number and cue.start_s - cues[number - 1].end_s > _LONGEST_GAP_S:
+                words.append(_PAUSE)
+                word_cues.append(number - 1)
+            own = _words(cue.text)
+            words += own
+            word_cues += [number] * len(own)
+        found = tuple(passages(cues)) if len(vectors) else ()
+        return cls(name, tuple(cues), found, vectors, " ".join(["", *words, ""]), tuple(word_cues))
+
 
 class Subtitles:
     """Reads what is said in videos, and searches it.
@@ -115,7 +137,7 @@ class Subtitles:
             update={"revision": f"{text.revision}, {_REVISION}, stream {track.stream}"}
         )
         if self._cache is not None and (kept := self._cache.get_with_text(track.path, known_by)):
-            return _said(track.name, [Cue(*cue) for cue in json.loads(kept[1])], torch.from_numpy(kept[0]))
+            return Said.of(track.name, [Cue(*cue) for cue in json.loads(kept[1])], torch.from_numpy(kept[0]))
         cues = read_cues(track)
         if all(is_label(cue.text) for cue in cues):
             return None
@@ -123,7 +145,12 @@ class Subtitles:
         vectors = self._encode([passage.text for passage in passages(cues)] if english else [])
         if self._cache is not None:
             self._cache.put(track.path, known_by, vectors.numpy(), json.dumps(cues))
-        return _said(track.name, cues, vectors)
+        return Said.of(track.name, cues, vectors)
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors of passages."""
+        return self._encoder().dim
 
     def _encoder(self) -> Backbone:
         if self._text is None:
@@ -134,6 +161,10 @@ class Subtitles:
         encoder = self._encoder()
         rows = encode_sources(encoder, [text[:_MOST_LETTERS] for text in texts])
         return torch.from_numpy(np.concatenate([np.empty((0, encoder.dim), np.float32), *rows]))
+
+    def encode_queries(self, queries: Sequence[str]) -> Tensor:
+        """``(n, q)`` vectors of sentences, each put as a caption, to compare with those of passages."""
+        return self._encode([caption(query) for query in queries])
 
     def find(self, said: Said, queries: Sequence[str], duration_s: float) -> list[list[Moment]]:
         """Where each query is said, the best first; moments do not overlap.
@@ -147,7 +178,7 @@ class Subtitles:
             duration_s: of the video; what is said after its end is left out.
         """
         free = [query for query in queries if not is_quoted(query)]
-        cosines = iter(self._encode([caption(query) for query in free]) @ said.vectors.T if free else ())
+        cosines = iter(self.encode_queries(free) @ said.vectors.T if free else ())
         found = []
         for query in queries:
             moments = literal(said, query)
@@ -189,48 +220,53 @@ def reads_as_english(cues: Sequence[Cue]) -> bool:
     return sum(word in _ENGLISH for word in words) >= _LEAST_ENGLISH * len(words)
 
 
-def literal(said: Said, query: str) -> list[Moment]:
-    """Where the words of a query are said one after the other, in order of time.
+def literal_words(query: str) -> str:
+    """What :attr:`Said.words` holds where the very words of a query are said; ``""`` where they are not looked for.
 
-    They may go over cues, but not over a pause of 2 s. Upper case, marks and quotes count for nothing. Of a query of
-    fewer than four words that is not in quotes, none.
+    Upper case, marks and quotes count for nothing. Of a query of fewer than four words that is not in quotes, none are.
     """
     words = _words(query)
     if not words or (len(words) < _FEWEST_WORDS and not is_quoted(query)):
+        return ""
+    return " ".join(["", *words, ""])
+
+
+def literal(said: Said, query: str) -> list[Moment]:
+    """Where the words of a query are said one after the other, in order of time: see :func:`literal_words`.
+
+    They may go over cues, but not over a pause of 2 s.
+    """
+    phrase = literal_words(query)
+    if not phrase:
         return []
-    phrase = " ".join(["", *words, ""])
+    num_words = phrase.count(" ") - 1
     moments = []
     at = said.words.find(phrase)
     while at >= 0:
         first = said.words.count(" ", 0, at)
-        cues = said.word_cues[first : first + len(words)]
+        cues = said.word_cues[first : first + num_words]
         span = _join(said.cues[cues[0] : cues[-1] + 1])
         moments.append(Moment(span.start_s, span.end_s, 1.0, "said", span.text))
         at = said.words.find(phrase, at + 1)
     return moments
 
 
-def interleave(seen: Sequence[Moment], said: Sequence[Moment]) -> list[Moment]:
+class _Scored(Protocol):
+    @property
+    def score(self) -> float: ...
+
+
+Found = TypeVar("Found", bound=_Scored)
+"""A moment, or what has one."""
+
+
+def interleave(seen: Sequence[Found], said: Sequence[Found]) -> list[Found]:
     """Moments of both sources in one order: in turn, as their scores do not compare.
 
     One in which the very words are said comes first, else the best one that was seen.
     """
     first, second = (said, seen) if said and said[0].score >= 1 else (seen, said)
     return [moment for moment in chain.from_iterable(zip_longest(first, second)) if moment is not None]
-
-
-def _said(name: str, cues: Sequence[Cue], vectors: Tensor) -> Said:
-    words: list[str] = []
-    word_cues: list[int] = []
-    for number, cue in enumerate(cues):
-        if number and cue.start_s - cues[number - 1].end_s > _LONGEST_GAP_S:
-            words.append(_PAUSE)
-            word_cues.append(number - 1)
-        own = _words(cue.text)
-        words += own
-        word_cues += [number] * len(own)
-    text = " ".join(["", *words, ""])
-    return Said(name, tuple(cues), tuple(passages(cues)) if len(vectors) else (), vectors, text, tuple(word_cues))
 
 
 def _near(said: Said, cosines: Tensor) -> list[Moment]:

@@ -64,7 +64,24 @@ def extract_with_ray(
         return collect(sources, spec.kind, writer, lambda todo: _outcomes(ray, todo, spec, workers))
 
 
-def _outcomes(ray: Any, sources: Mapping[str, Source], spec: BackboneSpec, workers: int | None) -> Outcomes:
+def encode_with_ray(sources: Mapping[str, Source], spec: BackboneSpec, *, take_cut_off: bool = False) -> Outcomes:
+    """As :func:`mrnet.features.extraction.pipeline.encode_all`, where :func:`extract_with_ray` would.
+
+    Raises:
+        ConfigError, FeatureError: as there.
+    """
+    with _cluster() as ray:
+        yield from _outcomes(ray, sources, spec, take_cut_off=take_cut_off)
+
+
+def _outcomes(
+    ray: Any,
+    sources: Mapping[str, Source],
+    spec: BackboneSpec,
+    workers: int | None = None,
+    *,
+    take_cut_off: bool = False,
+) -> Outcomes:
     import pyarrow as pa
 
     if not sources:
@@ -81,7 +98,7 @@ def _outcomes(ray: Any, sources: Mapping[str, Source], spec: BackboneSpec, worke
     room = max(int(resources.get("GPU" if gpu else "CPU", 1)), 1)
     results = ray.data.from_arrow(blocks).map_batches(
         _Encoder,
-        fn_constructor_args=(spec, ray.remote(num_cpus=0)(_Attempts).remote()),
+        fn_constructor_args=(spec, take_cut_off, ray.remote(num_cpus=0)(_Attempts).remote()),
         batch_size=size,
         batch_format="pyarrow",
         # None queues at an actor: a video must not wait behind a long one while another actor is free.
@@ -95,7 +112,7 @@ def _outcomes(ray: Any, sources: Mapping[str, Source], spec: BackboneSpec, worke
         # Without reading ahead, for which a result would wait for the one after it.
         for table in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for result in table.to_pylist():
-                rows = np.frombuffer(result["rows"], np.float32).reshape(-1, result["dim"])
+                rows = np.frombuffer(result["rows"], np.float32).reshape(-1, result["dim"]).copy()
                 yield result["id"], result["reason"] or rows
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
@@ -105,8 +122,9 @@ def _outcomes(ray: Any, sources: Mapping[str, Source], spec: BackboneSpec, worke
 class _Encoder:
     """Encodes blocks of sources in an actor."""
 
-    def __init__(self, spec: BackboneSpec, attempts: Any) -> None:
+    def __init__(self, spec: BackboneSpec, take_cut_off: bool, attempts: Any) -> None:
         self._backbone = spec.make()
+        self._take_cut_off = take_cut_off
         self._attempts = attempts
 
     def __call__(self, block: Any) -> Any:
@@ -117,7 +135,7 @@ class _Encoder:
         if ray.get(self._attempts.begin.remote(next(iter(sources)))) > _ATTEMPTS:
             reason = f"the process that encoded it died {_ATTEMPTS} times; it may need more memory than there is"
             return pa.Table.from_pylist([_packed(source_id, reason) for source_id in sources])
-        encoded = encode_all(sources, self._backbone, workers=len(sources))
+        encoded = encode_all(sources, self._backbone, len(sources), take_cut_off=self._take_cut_off)
         return pa.Table.from_pylist([_packed(source_id, outcome) for source_id, outcome in encoded])
 
 

@@ -1,0 +1,1 @@
+"""Many videos, indexed once and searched together."""

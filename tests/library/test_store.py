@@ -1,0 +1,121 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mrnet.errors import LibraryError, OutputError
+from mrnet.library.store import Store, Video
+from mrnet.media.subtitles import Cue
+from mrnet.provenance import Provenance
+from mrnet.retrieval.said import Said
+
+PROVENANCE = Provenance(backbone="x", dim=2, rows_per_s=2.0, revision="7")
+
+
+def video(path: str, content: int = 5, said: int | None = None, num_rows: int = 3) -> Video:
+    return Video(path, content, said, "a.srt", 1.5, num_rows, "a note", "stamp", 10.0, 20.0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "library")
+    store.create(PROVENANCE, 4, 3)
+    return store
+
+
+def test_it_says_how_its_rows_are_made(store: Store, tmp_path: Path) -> None:
+    assert Store(tmp_path / "library").provenance() == PROVENANCE
+    store.create(Provenance(backbone="y", dim=2), 4, 3)
+    assert store.provenance() == PROVENANCE
+    assert Store(tmp_path / "nowhere").provenance() is None
+
+
+def test_a_library_that_was_being_made_is_none_yet(tmp_path: Path) -> None:
+    store = Store(tmp_path / "library")
+    store.create(PROVENANCE, 4, 3)
+    store._connect().drop_table("about")
+    assert store.provenance() is None
+    store.create(PROVENANCE, 4, 3)
+    assert store.provenance() == PROVENANCE
+
+
+def test_another_version_is_refused(store: Store) -> None:
+    store.table("about").update(values={"about": json.dumps({"format": 99})})
+    with pytest.raises(LibraryError, match="was made by another version of mrnet; make it anew: mrnet index"):
+        store.provenance()
+
+
+def test_damage_is_told_in_one_line(store: Store, tmp_path: Path) -> None:
+    for path in (tmp_path / "library" / "videos.lance").rglob("*.manifest"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(
+        LibraryError, match=r"library .*: cannot be read or written \(.*\); free or mend"
+    ) as caught:
+        store.videos()
+    assert "\n" not in str(caught.value)
+
+
+def test_videos_are_put_replaced_and_removed(store: Store) -> None:
+    store.put_videos([video("/b's.mp4"), video("/a.mp4", said=9)])
+    assert store.videos() == [video("/a.mp4", said=9), video("/b's.mp4")]
+    store.put_videos([video("/b's.mp4", content=6)])
+    assert store.videos() == [video("/a.mp4", said=9), video("/b's.mp4", content=6)]
+    store.remove_videos(["/b's.mp4"])
+    assert store.videos() == [video("/a.mp4", said=9)]
+
+
+def test_rows_and_subtitles_come_back_as_they_were(store: Store) -> None:
+    rows = np.array([[1.5, -2], [0.1, 4], [5, 6e5]], np.float32)
+    said = Said.of("a.srt", [Cue(0.5, 1, "It's here.")], torch.tensor([[0.1, 0.2, 0.3]]))
+    store.add_rows([(4, rows[:1], torch.ones(1, 4)), (5, rows, torch.ones(3, 4))])
+    store.add_said([(9, said), (10, Said.of("b.srt", [Cue(0, 1, "Ça va")], torch.empty(0, 3)))])
+    found = store.rows_of(video("/a.mp4"))
+    assert found is not None
+    assert found.tolist() == rows.tolist()
+    assert store.rows_of(video("/a.mp4", num_rows=4)) is None
+    back = store.said_of(video("/a.mp4", said=9))
+    assert back is not None
+    assert (back.name, back.cues, back.passages, back.words) == (said.name, said.cues, said.passages, said.words)
+    assert torch.equal(back.vectors, said.vectors)
+    assert store.said_of(video("/a.mp4")) is None
+    assert store.saying(" it's ") == {9}
+    assert store.saying(" ça va ") == {10}
+    assert store.saying(" va ça ") == set()
+
+
+def test_what_no_file_refers_to_goes(store: Store) -> None:
+    rows, said = np.zeros((3, 2), np.float32), Said.of("a.srt", [Cue(0, 1, "a")], torch.ones(1, 3))
+    store.add_rows([(key, rows, torch.zeros(3, 4)) for key in (5, 6)])
+    store.add_said([(8, said), (9, said)])
+    store.put_videos([video("/a.mp4", said=9)])
+    store.remove_unused()
+    assert (store.counts("rows"), store.counts("said"), store.counts("passages")) == ({5: 3}, {9: 1}, {9: 1})
+
+
+def test_many_small_writes_are_put_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrnet.library.store._MOST_FRAGMENTS", 4)
+
+    def fragments() -> int:
+        return int(store.table("rows").stats()["fragment_stats"]["num_fragments"])
+
+    for key in range(4):
+        store.add_rows([(key, np.zeros((3, 2), np.float32), torch.zeros(3, 4))])
+    store.compact()
+    assert fragments() == 4
+    store.add_rows([(4, np.zeros((3, 2), np.float32), torch.zeros(3, 4))])
+    store.compact()
+    assert fragments() == 1
+    assert store.counts("rows") == dict.fromkeys(range(5), 3)
+
+
+def test_one_process_at_a_time(store: Store, tmp_path: Path) -> None:
+    with (
+        store.updating(),
+        pytest.raises(OutputError, match="another process is writing here"),
+        Store(tmp_path / "library").updating(),
+    ):
+        pass
+    with store.updating():
+        pass
