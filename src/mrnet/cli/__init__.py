@@ -22,6 +22,7 @@ COMMANDS = {
     "find": "find the moments of a video that a sentence, written or said, describes",
     "index": "take a folder of videos into a library, or bring that up to date",
     "search": "find the moments of a library of videos that a sentence describes",
+    "mcp": "serve find, search and cut to programs that talk to a language model",
     "demo": "render a small synthetic benchmark, train on it, evaluate, and write a report",
     "train": "train a model from a recipe",
     "evaluate": "score a model, or predictions made elsewhere, beside the baselines",
