@@ -189,7 +189,7 @@ def test_the_card_has_figures_beside_baselines(spec: ModelSpec) -> None:
         "| baseline: best constant moment | 29.2 | 27.7 |",
         "| baseline: rank alone | 29.7 | 31.4 |",
         "| text | hashed-words | MIT | 512 | - |",
-        "| video | hf:openai/clip-vit-large-patch14 | the model's | 768 | 1.5 |",
+        "| video | hf:openai/clip-vit-large-patch14 | its own, see where it is published | 768 | 1.5 |",
         "Its scores are probabilities on the made up; a query whose best moment is below 0.40 counts as not in the "
         "video.",
     ):

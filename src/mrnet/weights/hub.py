@@ -153,6 +153,8 @@ def model_card(spec: ModelSpec, repo: str, report: Mapping[str, Any] | None = No
 def _encoder(kind: str, provenance: Provenance) -> str:
     family = "".join(provenance.backbone.partition(":")[:2])
     licence = next((e.licence for e in REGISTRY if (e.kind, e.name) == (kind, family)), "not known")
+    if licence.startswith("the "):  # "the model's", "the file's"
+        licence = "its own, see where it is published"
     rate = "-" if provenance.rows_per_s is None else f"{provenance.rows_per_s:g}"
     pca = "" if provenance.projection is None else f", {provenance.projection.dim} reduced by a PCA"
     return f"| {kind} | {_cell(provenance.backbone)} | {licence} | {provenance.dim}{pca} | {rate} |"
