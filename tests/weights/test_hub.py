@@ -197,12 +197,17 @@ def test_the_card_has_figures_beside_baselines(spec: ModelSpec) -> None:
     assert "/home" not in card
 
 
-def test_a_card_of_both_protocols_says_that_one_leaks(spec: ModelSpec) -> None:
+def test_the_card_says_what_flatters_and_what_is_not_known(spec: ModelSpec) -> None:
     both = {"metrics": {name: {"mIoU": 50.0} for name in ("single", "joint")}, "baselines": {}}
     card = model_card(spec, "ann/tiny", REPORT | both)
     assert "| this model, joint | 50.0 |" in card
     assert "in the order of their true start, which leaks that order." in card
     assert "No baselines were measured." in card
+    assert "This split chose the checkpoint" not in card
+    chosen = model_card(spec.model_copy(update={"provenances": {}}), "ann/tiny", REPORT | {"split": "val"})
+    assert "This split chose the checkpoint, so that the figures flatter it." in chosen.splitlines()
+    assert "| video | not known | not known | - | - |" in chosen.splitlines()
+    assert "| text | not known | not known | - | - |" in chosen.splitlines()
     withheld = model_card(spec, "ann/tiny", REPORT | {"metrics": {}})
     assert (
         "523 text queries of 203 videos of the test split of tiny: the answers of this split are withheld."

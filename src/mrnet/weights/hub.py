@@ -14,6 +14,7 @@ from mrnet.config import ModelSpec
 from mrnet.errors import CheckpointError, ConfigError, DataError
 from mrnet.features.registry import REGISTRY
 from mrnet.provenance import Provenance
+from mrnet.types import Modality
 from mrnet.version import __version__
 from mrnet.weights.native import (
     PCA_FILE,
@@ -114,6 +115,7 @@ def model_card(spec: ModelSpec, repo: str, report: Mapping[str, Any] | None = No
         repo: where it will be.
         report: of ``mrnet evaluate``, which the figures are from.
     """
+    kinds: list[Modality] = ["video", *spec.query_kinds]
     head = ["---", "library_name: mrnet", "pipeline_tag: other", "tags:", "- video-moment-retrieval", "---"]
     body = [
         f"# {repo.partition('/')[2]}",
@@ -132,10 +134,8 @@ def model_card(spec: ModelSpec, repo: str, report: Mapping[str, Any] | None = No
                 "",
                 "| of | encoder | licence | width | rows a second |",
                 "| --- | --- | --- | --- | --- |",
-                *(_encoder(kind, provenance) for kind, provenance in sorted(spec.provenances.items())),
+                *(_encoder(kind, spec.provenances.get(kind)) for kind in kinds),
             ]
-            if spec.provenances
-            else ["Which encoders made the features that it answers out of is not known."]
         ),
         f"Queries: {' and '.join(spec.query_kinds)}.",
         "## Figures",
@@ -150,7 +150,9 @@ def model_card(spec: ModelSpec, repo: str, report: Mapping[str, Any] | None = No
     return "\n".join(head) + "\n\n" + "\n\n".join(body) + "\n"
 
 
-def _encoder(kind: str, provenance: Provenance) -> str:
+def _encoder(kind: Modality, provenance: Provenance | None) -> str:
+    if provenance is None:
+        return f"| {kind} | not known | not known | - | - |"
     family = "".join(provenance.backbone.partition(":")[:2])
     licence = next((e.licence for e in REGISTRY if (e.kind, e.name) == (kind, family)), "not known")
     if licence.startswith("the "):  # "the model's", "the file's"
@@ -169,6 +171,8 @@ def _figures(report: Mapping[str, Any]) -> str:
             f"On {report['queries']} {report['query_kind']} queries of {report['videos']} videos of the "
             f"{report['split']} split of {report['spec']['name']}, in percent, with 95 % intervals over videos.",
         ]
+        if report["split"] == "val":
+            lines.append("This split chose the checkpoint, so that the figures flatter it.")
         if not metrics:
             return lines[0].partition(", in percent")[0] + ": the answers of this split are withheld."
         lines += [f"Protocol `{protocol}`: {_PROTOCOLS[protocol]}." for protocol in metrics]
