@@ -12,7 +12,15 @@ from mrnet.answer import Answer
 from mrnet.config import Calibration, ModelSpec, RunConfig, VideoLengths
 from mrnet.data.sources import open_source
 from mrnet.engines import TrainedEngine
-from mrnet.errors import CheckpointError, DataError, FeatureError, FeatureShapeError, MRNetError, VideoError
+from mrnet.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    FeatureError,
+    FeatureShapeError,
+    MRNetError,
+    VideoError,
+)
 from mrnet.evaluation.run import predict
 from mrnet.features.backbone import encode_sources
 from mrnet.features.encoders.color_hog_motion import ColorHogMotion
@@ -27,6 +35,7 @@ from mrnet.provenance import Provenance
 from mrnet.retrieval.trained import EncodedVideo
 from mrnet.training.loop import train
 from mrnet.types import Moment
+from mrnet.weights.onnx import export_checkpoint
 from tests.conftest import save_untrained, spec_of
 
 
@@ -55,7 +64,7 @@ def video(tmp_path: Path) -> Path:
 
 def clips(video: ReadyVideo) -> torch.Tensor:
     [window] = video.encoded
-    return window.encoded.clips[0]
+    return window.encoded.clips
 
 
 def test_answers_are_ranked_moments_of_the_video(checkpoint: Path, video: Path) -> None:
@@ -142,6 +151,24 @@ def test_features_in_place_of_a_file(checkpoint: Path, video: Path) -> None:
     by_file, by_rows = predictor.encode_video(video), predictor.encode_video(rows)
     assert by_rows.duration_s == len(rows) / 2
     torch.testing.assert_close(clips(by_file), clips(by_rows))
+
+
+def test_onnx_in_place_of_pytorch(checkpoint: Path, video: Path, tmp_path: Path) -> None:
+    export_checkpoint(checkpoint, tmp_path / "onnx")
+    by_torch = Predictor.load(checkpoint, device="cpu").find(video, "a dog jumps")
+    by_onnx = Predictor.load(tmp_path / "onnx", runtime="onnx").find(video, "a dog jumps")
+    assert [moment[:2] for moment in by_onnx] == [moment[:2] for moment in by_torch]
+    assert [moment.score for moment in by_onnx] == pytest.approx([m.score for m in by_torch], abs=1e-4)
+    assert refusal(CheckpointError, lambda: Predictor.load(tmp_path / "onnx")) == (
+        f"{tmp_path}/onnx was made by `mrnet export` for another runtime: ask it with --runtime onnx, or give the "
+        "checkpoint that it was made from"
+    )
+    assert refusal(CheckpointError, lambda: Predictor.load(checkpoint, runtime="onnx")) == (
+        f"{checkpoint}/video.onnx is not there: make it with `mrnet export CHECKPOINT --out NEW`"
+    )
+    assert refusal(ConfigError, lambda: Predictor.load(tmp_path / "onnx", "cuda", runtime="onnx")) == (
+        "runtime onnx answers on the processor: leave 'cuda' out, or use runtime torch"
+    )
 
 
 def refusal(kind: type[MRNetError], call: Callable[[], object]) -> str:
@@ -328,8 +355,8 @@ def test_what_no_query_touches_is_computed_once(attention: str, tiny: Callable[.
     found = [predictor.find_features(video, query) for query in queries]
     assert len(calls) == (1 if attention == "video" else 3)
     [window] = video.encoded
-    assert (window.encoded.proposals[0] is None) == (attention == "all")
-    bare = replace(window, encoded=EncodedVideo(window.encoded.clips, video.duration_s, (None,)))
+    assert (window.encoded.proposals is None) == (attention == "all")
+    bare = replace(window, encoded=EncodedVideo(window.encoded.clips, video.duration_s))
     for query, moments in zip(queries, found, strict=True):
         anew = predictor.find_features(ReadyVideo((bare,), video.duration_s), query)
         assert np.allclose([m[:3] for m in anew], [m[:3] for m in moments], atol=1e-6)

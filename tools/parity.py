@@ -86,9 +86,7 @@ def model_case(name: str, released: dict[str, Any], path: Path, route: Route) ->
     for video, (of_video, expected) in enumerate(
         zip(query_features, torch.split(released_fused, counts.tolist()), strict=True)
     ):
-        encoded = EncodedVideo(
-            (clips[video : video + 1],), float(tensors["input.durations_seconds"][video]), (None,)
-        )
+        encoded = EncodedVideo(clips[video : video + 1], float(tensors["input.durations_seconds"][video]))
         answered = scorer.candidates(encoded, of_video)
         reference = Candidates(answered.spans_s, expected)
         top = torch.stack(numbered(tensors, f"eval.top5_moments_seconds.{video}"))

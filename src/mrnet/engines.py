@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -11,20 +11,23 @@ from torch import Tensor
 
 from mrnet.config import Calibration, ModelSpec
 from mrnet.data.queries import fill_columns
+from mrnet.device import choose_device
 from mrnet.errors import ConfigError, FeatureError, FeatureShapeError
 from mrnet.features.backbone import Backbone, Rows, encode_sources
 from mrnet.features.registry import extraction_command, make_backbone
 from mrnet.features.store.pca import Pca
-from mrnet.model.ensemble import Network
 from mrnet.provenance import Provenance
 from mrnet.retrieval.aligned import PACKAGED_VIDEO, AlignedScorer, Untrained, make_untrained
 from mrnet.retrieval.scorer import Scorer
-from mrnet.retrieval.trained import TrainedScorer
+from mrnet.retrieval.trained import Network, TrainedScorer
 from mrnet.retrieval.windows import WindowedScorer
 from mrnet.types import Modality, QueryKind
-from mrnet.weights.native import PCA_FILE
+from mrnet.weights.native import PCA_FILE, find_pca, load_checkpoint, load_spec, resolve_checkpoint
 
 _NMS_THRESHOLD = 0.5
+
+Runtime = Literal["torch", "onnx"]
+"""What computes a trained model: PyTorch, or onnxruntime what `mrnet export` has written."""
 
 
 class Engine(Protocol):
@@ -98,7 +101,7 @@ class TrainedEngine:
     """A trained model, and the encoders of the features that it was trained on.
 
     Args:
-        model: on its device.
+        model: on its device, which is that of the encoders too.
         spec: of the model.
         pca: that the video features it was trained on went through, if any.
         trusted: encoders that may be loaded, as of :func:`mrnet.features.registry.make_backbone`.
@@ -117,6 +120,40 @@ class TrainedEngine:
         self._device, self._pca, self._trusted = model.valid.device, pca, trusted
         self._backbones: dict[Modality, Backbone] = {}
         self._lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path,
+        device: str | None = None,
+        *,
+        runtime: Runtime = "torch",
+        trusted: Collection[str] | None = None,
+        memory_budget: int | None = None,
+    ) -> "TrainedEngine":
+        """From a checkpoint folder, or the best epoch of a training run; as of :meth:`mrnet.predictor.Predictor.load`.
+
+        Raises:
+            CheckpointError: nothing there, or damaged.
+            ConfigError: the runtime is not installed, or is not of the device.
+        """
+        network: Network
+        if runtime == "onnx":
+            if device not in (None, "cpu"):
+                raise ConfigError(
+                    f"runtime onnx answers on the processor: leave {device!r} out, or use runtime torch"
+                )
+            from mrnet.weights.onnx import OnnxNetwork
+
+            folder = resolve_checkpoint(directory)
+            spec = load_spec(folder)
+            network = OnnxNetwork.load(folder, spec.model)
+        else:
+            checkpoint = load_checkpoint(directory)
+            folder, spec = checkpoint.folder, checkpoint.spec
+            network = checkpoint.build(memory_budget=memory_budget).to(choose_device(device))
+        pca = find_pca(folder)
+        return cls(network, spec, pca=None if pca is None else Pca.load(pca), trusted=trusted)
 
     def video_backbone(self) -> Backbone:
         """As of :class:`Engine`."""

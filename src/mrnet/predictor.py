@@ -16,14 +16,12 @@ from torch import Tensor
 from mrnet.answer import Answer
 from mrnet.config import Calibration
 from mrnet.data.sources import check_provenance
-from mrnet.device import choose_device
-from mrnet.engines import Engine, TrainedEngine, UntrainedEngine
+from mrnet.engines import Engine, Runtime, TrainedEngine, UntrainedEngine
 from mrnet.errors import DataError, FeatureError, FeatureShapeError, VideoError
 from mrnet.features.backbone import Backbone, Rows
 from mrnet.features.cache import FeatureCache
 from mrnet.features.extraction.pipeline import Outcomes, encode_all
 from mrnet.features.registry import make_recogniser
-from mrnet.features.store.pca import Pca
 from mrnet.media.video import falls_short, probe
 from mrnet.provenance import Provenance
 from mrnet.retrieval.aligned import PACKAGED_TEXT, PACKAGED_VIDEO, AlignedVideo
@@ -32,7 +30,6 @@ from mrnet.retrieval.rank import rank
 from mrnet.retrieval.said import Said, Subtitles, interleave, is_quoted
 from mrnet.retrieval.scorer import Candidates
 from mrnet.types import Moment, QueryKind
-from mrnet.weights.native import load_checkpoint
 
 # Each has a score for every candidate, of which a video of hours may have hundreds of thousands.
 _QUERIES_AT_ONCE = 16
@@ -128,6 +125,7 @@ class Predictor:
         directory: str | Path,
         device: str | torch.device | None = None,
         *,
+        runtime: Runtime = "torch",
         trusted: Collection[str] = (),
         memory_budget: int | None = None,
         cache: FeatureCache | None = None,
@@ -137,28 +135,46 @@ class Predictor:
         """Load a checkpoint folder, or the best epoch of a training run.
 
         Args:
-            directory: made by ``mrnet train``, ``mrnet demo`` or ``mrnet convert``.
+            directory: made by ``mrnet train``, ``demo`` or ``convert``; for runtime onnx by ``mrnet export``.
             device: where to run; the best one there is if left out.
+            runtime: what computes the model: ``torch``, or ``onnx``, which is onnxruntime on the processor.
             trusted: encoders that the checkpoint may have loaded beside the registered and well-known ones, such as
                 ``"hf:/models/clip"``, which is where the ``hf:clip`` of a checkpoint lies here.
-            memory_budget: bytes that speed may cost, see :class:`mrnet.model.head.ProposalHead`.
+            memory_budget: bytes that speed may cost, see :class:`mrnet.model.head.ProposalHead`; of runtime torch.
             cache: of encoded videos; ``None`` keeps nothing.
             recogniser: of speech, for a model that does not hear, as of :meth:`auto`.
             subtitles: as of :meth:`auto`.
 
         Raises:
             CheckpointError: nothing there, or damaged.
-            ConfigError: the recogniser cannot be made.
+            ConfigError: the recogniser cannot be made, or the runtime is not installed.
         """
-        recognise = (
-            None if recogniser is None else make_recogniser(recogniser, None if device is None else str(device))
+        where = None if device is None else str(device)
+        recognise = None if recogniser is None else make_recogniser(recogniser, where)
+        engine = TrainedEngine.load(
+            Path(directory), where, runtime=runtime, trusted=trusted, memory_budget=memory_budget
         )
-        checkpoint = load_checkpoint(Path(directory))
-        model = checkpoint.build(memory_budget=memory_budget)
-        model = model.to(choose_device(None if device is None else str(device)))
-        pca = None if checkpoint.pca is None else Pca.load(checkpoint.pca)
-        engine = TrainedEngine(model, checkpoint.spec, pca=pca, trusted=trusted)
         return cls(engine, cache, recognise, subtitles=subtitles)
+
+    @classmethod
+    def from_pretrained(cls, repo: str | Path, *, revision: str | None = None, **options: Any) -> Self:
+        """:meth:`load` a checkpoint of the Hugging Face hub, which is downloaded unless it was before.
+
+        Nothing of it runs or is unpickled. An encoder that it names is loaded as of :meth:`load`: if it is registered,
+        of a well-known publisher, or named in ``trusted``.
+
+        Args:
+            repo: ``OWNER/NAME``; or a folder, which is loaded as it is.
+            revision: branch, tag or commit; the main branch if left out. A commit stays what it is.
+            options: those of :meth:`load`.
+
+        Raises:
+            CheckpointError: there is no such model, it cannot be fetched, or is damaged.
+            ConfigError: as :meth:`load`, or huggingface_hub is not installed.
+        """
+        from mrnet.weights.hub import fetch_checkpoint
+
+        return cls.load(fetch_checkpoint(str(repo), revision), **options)
 
     def encode_video(
         self,

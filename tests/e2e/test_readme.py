@@ -158,6 +158,11 @@ def check_convert(arguments: argparse.Namespace, out: str, folder: Path) -> None
     assert (folder / arguments.out / "model.safetensors").is_file()
 
 
+def check_export(arguments: argparse.Namespace, out: str, folder: Path) -> None:
+    assert out == f"{arguments.out}\n"
+    assert (folder / arguments.out / "queries.onnx").is_file()
+
+
 def check_config(arguments: argparse.Namespace, out: str, _: Path) -> None:
     assert "{" not in out
     assert (arguments.key or "model.num_clips").split(".")[-1] in out
@@ -198,6 +203,7 @@ CHECKS: dict[str, Callable[[argparse.Namespace, str, Path], None]] = {
     "train": check_train,
     "evaluate": check_evaluate,
     "convert": check_convert,
+    "export": check_export,
     "config": check_config,
     "cache": check_cache,
     "index": check_index,

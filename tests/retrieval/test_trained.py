@@ -10,7 +10,7 @@ from torch import Tensor
 from mrnet.config import DecodeConfig, ModelConfig
 from mrnet.errors import FeatureShapeError
 from mrnet.model.clip_head import ClipOutputs
-from mrnet.model.mrnet import MRNet
+from mrnet.model.mrnet import Answers, MRNet
 from mrnet.retrieval.trained import EncodedVideo, TrainedScorer, expected_overlap, fuse_scores
 from mrnet.temporal import cell_moments, resample
 from mrnet.types import QueryProtocol
@@ -95,10 +95,10 @@ def test_proposals_that_no_query_touches_are_made_once(
     calls = heads(model)
     video = scorer.encode_video(rows(), 40.0)
     assert calls == [1]
-    assert video.proposals[0] is not None
+    assert video.proposals is not None
     given = [scorer.candidates(video, queries(20)).scores for _ in range(2)]
     assert calls == [1]
-    made = scorer.candidates(EncodedVideo(video.clips, 40.0, (None,)), queries(20)).scores
+    made = scorer.candidates(EncodedVideo(video.clips, 40.0), queries(20)).scores
     assert calls == [1, 1]
     assert torch.equal(*given)
     torch.testing.assert_close(given[0], made)
@@ -110,7 +110,7 @@ def test_maps_are_made_a_few_at_a_time(count: int, tiny_model: Make, monkeypatch
     scorer = TrainedScorer(model, DECODE)
     calls = heads(model)
     video = scorer.encode_video(rows(), 40.0)
-    assert (video.proposals, calls) == ((None,), [])
+    assert (video.proposals, calls) == (None, [])
     found = scorer.candidates(video, queries(count)).scores
     assert calls == [16] * (count // 16) + [count % 16] * (count % 16 > 0)
     monkeypatch.setattr("mrnet.retrieval.trained._MAPS_AT_ONCE", 10**6)
@@ -134,7 +134,7 @@ def test_cells_of_score_zero_are_no_candidates(tiny_model: Make, monkeypatch: py
 
     def some_zero(iou: Tensor, contrastive: Tensor, power: float) -> Tensor:
         fused = fuse_scores(iou, contrastive, power)
-        fused[0, 3] = fused[1, :2] = 0
+        fused[0, 0, 3] = fused[1, 0, :2] = 0
         return fused
 
     monkeypatch.setattr("mrnet.retrieval.trained.fuse_scores", some_zero)
@@ -184,12 +184,12 @@ def test_expected_overlap_by_hand() -> None:
     """Of moments 0-1, 0-2 and 3-4 of a video of four clips: the squared IoU of the first two is a quarter."""
     spans = torch.tensor([[0, 0.25], [0, 0.5], [0.75, 1]])
     logits = torch.tensor([[0.0, math.log(2), 0.0]])  # a quarter, a half, a quarter
-    alone = expected_overlap(logits, spans)
-    assert alone.tolist() == [pytest.approx([0.25 + 0.5 / 4, 0.5 + 0.25 / 4, 0.25])]
+    alone = expected_overlap(Answers.alone(logits, logits, None), spans)
+    assert alone[:, 0].tolist() == [pytest.approx([0.25 + 0.5 / 4, 0.5 + 0.25 / 4, 0.25])]
     # Two clips, one of which is sure: its middle is 1/4, and its moment reaches to 0 and 1/2.
     clips = ClipOutputs(torch.tensor([[0.0, -200.0]]), torch.zeros(1, 2, 2), torch.full((1, 2, 2), 0.25))
-    both = expected_overlap(logits, spans, clips)
-    assert both.tolist() == [pytest.approx([(0.375 + 0.25) / 2, (0.5625 + 1) / 2, 0.25 / 2])]
+    both = expected_overlap(Answers.alone(logits, logits, clips), spans)
+    assert both[:, 0].tolist() == [pytest.approx([(0.375 + 0.25) / 2, (0.5625 + 1) / 2, 0.25 / 2])]
 
 
 def test_a_scorer_ranks_by_expected_overlap_where_asked(tiny_model: Make) -> None:
@@ -197,8 +197,7 @@ def test_a_scorer_ranks_by_expected_overlap_where_asked(tiny_model: Make) -> Non
     scorer = TrainedScorer(model, DecodeConfig(rank_by="expected_overlap"))
     video = scorer.encode_video(rows(), 40.0)
     found = scorer.candidates(video, queries(2))
-    embeddings = model.embed(video.clips[0], queries(2)[None], torch.ones(1, 2, dtype=torch.bool), "single")
-    assert embeddings.clips is not None
-    clips = ClipOutputs(*(part[embeddings.map_of_query] for part in embeddings.clips))
-    expected = expected_overlap(embeddings.iou_logits(), found.spans_s / 40.0, clips)
+    answers = model.answer(video.clips, None, queries(2), "single")
+    assert answers.inside is not None
+    expected = expected_overlap(answers, found.spans_s / 40.0)[:, 0]
     torch.testing.assert_close(found.scores, expected)

@@ -24,6 +24,7 @@ COMMANDS = {
     "index": "take a folder of videos into a library, or bring that up to date",
     "search": "find the moments of a library of videos that a sentence describes",
     "serve": "a page and an HTTP API, to ask videos without a terminal",
+    "mcp": "serve find, search and cut to programs that talk to a language model",
     "demo": "render a small synthetic benchmark, train on it, evaluate, and write a report",
     "train": "train a model from a recipe",
     "evaluate": "score a model, or predictions made elsewhere, beside the baselines",
@@ -33,6 +34,7 @@ COMMANDS = {
     "data": "check a dataset, or make one of your own videos",
     "cache": "list or remove the encoded videos that `find` keeps",
     "convert": "turn a released checkpoint into a native one",
+    "export": "write a trained model as ONNX",
     "config": "say what the fields of the configuration mean",
 }
 """Command -> what it does; each has a module of its name, imported when it is asked for."""

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mrnet.errors import ConfigError
+
 if TYPE_CHECKING:
     from mrnet.library.library import Library
     from mrnet.predictor import Predictor
@@ -99,6 +101,12 @@ def add_answered_by(parser: argparse.ArgumentParser) -> None:
         help="encoder to answer with, without training: see `mrnet backbones` (default: the packaged one)",
     )
     with_what.add_argument(
+        "--runtime",
+        choices=["torch", "onnx"],
+        default="torch",
+        help="what computes the checkpoint: PyTorch, or onnxruntime what `mrnet export` has written (default: torch)",
+    )
+    with_what.add_argument(
         "--recogniser",
         metavar="hf:MODEL",
         help="what turns speech into a sentence where no checkpoint hears, such as hf:openai/whisper-tiny.en",
@@ -123,10 +131,13 @@ def make_predictor(arguments: argparse.Namespace) -> "Predictor":
     from mrnet.features.cache import FeatureCache
     from mrnet.predictor import Predictor
 
+    if arguments.runtime == "onnx" and arguments.checkpoint is None:
+        raise ConfigError("--runtime onnx computes what `mrnet export` has written: give it with --checkpoint DIR")
     cache = None if arguments.no_cache else FeatureCache()
     if arguments.checkpoint is not None:
         return Predictor.load(
             arguments.checkpoint,
+            runtime=arguments.runtime,
             trusted=arguments.encoders,
             memory_budget=arguments.memory_budget,
             cache=cache,

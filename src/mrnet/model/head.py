@@ -72,6 +72,8 @@ class ProposalHead(nn.Module):
             self.register_buffer(f"weight_{index}", weight, persistent=False)
         self.register_buffer("valid", valid, persistent=False)
         self.valid: Tensor
+        self.register_buffer("cells", valid.flatten().nonzero()[:, 0], persistent=False)
+        self.cells: Tensor
         self.stack = TiledStack(
             [StackLayer(*layer, weight) for layer, weight in zip(self._layers, weights, strict=True)],
             valid=valid,
@@ -98,7 +100,7 @@ class ProposalHead(nn.Module):
         """The stacked convolutions by the dense route: ``(m, d, t, t)`` to ``(m, v, hidden)``."""
         for index, (conv, norm) in enumerate(self._layers):
             x = norm(conv(x)).relu() * self.get_buffer(f"weight_{index}")
-        return x[:, :, self.valid].transpose(1, 2)
+        return _at(x, self.cells)
 
     def train(self, mode: bool = True) -> Self:
         """As of every module; the spectra of weights that will change are given up."""
@@ -149,6 +151,11 @@ def window_weights(valid: Tensor, kernel: int, layers: int) -> list[Tensor]:
         support = (count > 0).to(ones.dtype)
         weights.append((support / count.clamp(min=1))[0, 0])
     return weights
+
+
+def _at(maps: Tensor, cells: Tensor) -> Tensor:
+    """``(m, c, t, t)`` maps to the ``(m, v, c)`` values of cells, which are given by their place in a flattened map."""
+    return maps.flatten(2).index_select(2, cells).transpose(1, 2)
 
 
 def _pointwise(conv: nn.Conv2d, hidden: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """MRNet, assembled."""
 
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +73,32 @@ class Scores:
     contrastive: Tensor
 
 
+Proposals = tuple[Tensor, Tensor | None]
+"""IoU and contrastive embeddings of valid cells, both ``(m, v, d)``, the latter where there is a head for them."""
+
+
+class Answers(NamedTuple):
+    """What e networks that answer together say to n queries of one video.
+
+    Attributes:
+        iou: ``(n, e, v)`` logits of the IoU score of the valid cells, in row-major order.
+        contrastive: ``(n, e, v)`` cosines.
+        inside: ``(n, e, t)`` of :class:`ClipOutputs`, as is the next; ``None`` without a clip head.
+        reach: ``(n, e, t, 2)``
+    """
+
+    iou: Tensor
+    contrastive: Tensor
+    inside: Tensor | None
+    reach: Tensor | None
+
+    @classmethod
+    def alone(cls, iou: Tensor, contrastive: Tensor, clips: ClipOutputs | None) -> Self:
+        """Of one network, whose tensors have no axis for it."""
+        inside, reach = (None, None) if clips is None else (clips.inside[:, None], clips.reach[:, None])
+        return cls(iou[:, None], contrastive[:, None], inside, reach)
+
+
 class MRNet(nn.Module):
     """Maskable Retentive Network.
 
@@ -138,7 +165,12 @@ class MRNet(nn.Module):
         clips: Tensor = self.clip_encoder(video)
         return clips
 
-    def embed_proposals(self, clips: Tensor) -> tuple[Tensor, Tensor | None]:
+    def encode_queries(self, queries: Tensor) -> Tensor:
+        """``(..., q)`` features of queries to ``(..., d)``, which no clip has touched."""
+        text: Tensor = self.query_encoder(queries if self.query_norm is None else self.query_norm(queries))
+        return text
+
+    def embed_proposals(self, clips: Tensor) -> Proposals:
         """The part of :meth:`embed` that all queries of a video share, for models whose clips no query touches.
 
         Args:
@@ -185,10 +217,10 @@ class MRNet(nn.Module):
         queries: Tensor,
         query_mask: Tensor,
         protocol: QueryProtocol,
-        proposals: tuple[Tensor, Tensor | None] | None = None,
+        proposals: Proposals | None = None,
     ) -> Embeddings:
         """:meth:`forward` from clips that :meth:`encode_video` gave, and from what :meth:`embed_proposals` did."""
-        text = self.query_encoder(queries if self.query_norm is None else self.query_norm(queries))
+        text = self.encode_queries(queries)
         num_videos = len(clips)
         video_of_query = query_mask.nonzero()[:, 0]
         if self.config.has_own_maps(protocol):
@@ -199,13 +231,8 @@ class MRNet(nn.Module):
         else:  # one map a video, which all of its queries share
             mask_of_map, map_of_query = query_mask, video_of_query
             video_of_map = torch.arange(num_videos, device=clips.device)
-        if self.fusion is not None:
-            clips = self.fusion(clips, text[:, 0])
-        if self.transformer is not None:
-            text, clips = self.transformer(text, clips, mask_of_map)
-            sparsity = self.transformer.sparsity()
-        else:
-            sparsity = text.new_zeros(())
+        text, clips = self._meet(text, clips, mask_of_map)
+        sparsity = text.new_zeros(()) if self.transformer is None else self.transformer.sparsity()
         text = text[mask_of_map]
         iou_proposals, contrastive_proposals = self._proposals(clips) if proposals is None else proposals
         return Embeddings(
@@ -218,15 +245,78 @@ class MRNet(nn.Module):
             video_of_map=video_of_map,
             sparsity=at_least_float32(sparsity),
             num_videos=num_videos,
-            iou_scale=10.0 if self.config.iou_score == "cosine" else 1.0,
+            iou_scale=self.iou_scale,
             clips=None if self.clip_head is None else self.clip_head(clips),
         )
+
+    def encode_once(self, video: Tensor) -> tuple[Tensor, Proposals | None]:
+        """What the queries of one video share.
+
+        Args:
+            video: ``(1, p, c)`` resampled features.
+
+        Returns:
+            of :meth:`encode_video`, and of :meth:`embed_proposals` where no query touches clips; the first axis, here
+            and in :meth:`answer`, is that of the networks that answer together.
+        """
+        clips = self.encode_video(video)
+        return clips, None if self.config.video_depends_on_query else self.embed_proposals(clips)
+
+    def answer(
+        self, clips: Tensor, proposals: Proposals | None, queries: Tensor, protocol: QueryProtocol
+    ) -> Answers:
+        """What the proposals and clips of one video say to queries.
+
+        Args:
+            clips: from :meth:`encode_once`, as the next; proposals that are ``None`` are made.
+            proposals: see there.
+            queries: ``(n, q)`` features.
+            protocol: as of :meth:`forward`.
+        """
+        mask = torch.ones(1, len(queries), dtype=torch.bool, device=queries.device)
+        embeddings = self.embed(clips, queries[None], mask, protocol, proposals)
+        said = embeddings.clips
+        return Answers.alone(
+            embeddings.iou_logits(),
+            embeddings.contrastive_scores(),
+            None if said is None else ClipOutputs(*(part[embeddings.map_of_query] for part in said)),
+        )
+
+    def ask(self, clips: Tensor, proposals: Proposals | None, queries: Tensor) -> Answers:
+        """:meth:`answer` under protocol ``single``, by operations whose shapes depend on no values.
+
+        This is what can be exported, see :mod:`mrnet.weights.onnx`.
+        """
+        text = self.encode_queries(queries)[:, None]
+        if proposals is None or self.clip_head is not None:
+            clips = clips.expand(len(text), -1, -1)
+        text, clips = self._meet(text, clips, torch.ones_like(text[..., 0], dtype=torch.bool))
+        text = text[:, 0]
+        iou, contrastive = self._proposals(clips) if proposals is None else proposals
+        logits = self.iou_scale * (iou @ self._iou_queries(text)[..., None])[..., 0]
+        cosines = (
+            torch.ones_like(logits) if contrastive is None else (contrastive @ _normalise(text)[..., None])[..., 0]
+        )
+        return Answers.alone(logits, cosines, None if self.clip_head is None else self.clip_head(clips))
 
     def score(self, embeddings: Embeddings) -> Scores:
         """Scores of the embedded queries. Source: docs/method.md, section 7."""
         return Scores(embeddings.iou_logits().sigmoid(), embeddings.contrastive_scores())
 
-    def _proposals(self, clips: Tensor) -> tuple[Tensor, Tensor | None]:
+    @property
+    def iou_scale(self) -> float:
+        """From products of IoU embeddings to logits."""
+        return 10.0 if self.config.iou_score == "cosine" else 1.0
+
+    def _meet(self, text: Tensor, clips: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """``(m, s, d)`` text and the clips of each map after all that comes before the proposals."""
+        if self.fusion is not None:
+            clips = self.fusion(clips, text[:, 0])
+        if self.transformer is not None:
+            text, clips = self.transformer(text, clips, mask)
+        return text, clips
+
+    def _proposals(self, clips: Tensor) -> Proposals:
         """``(m, t, d)`` to the IoU and contrastive embeddings of the valid cells, ``(m, v, d)``."""
         if isinstance(self.proposal_head, CellHead):
             iou, contrastive = self.proposal_head(self.proposal_map.cells(clips))

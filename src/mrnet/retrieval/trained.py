@@ -1,14 +1,13 @@
 """A trained MRNet as a scorer."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from mrnet.config import DecodeConfig
-from mrnet.model.clip_head import ClipOutputs
-from mrnet.model.ensemble import Network, members_of
-from mrnet.model.mrnet import Embeddings, MRNet
+from mrnet.config import DecodeConfig, ModelConfig
+from mrnet.model.mrnet import Answers, Proposals
 from mrnet.retrieval.scorer import Candidates
 from mrnet.temporal import cell_moments, check_width, clip_middles, hull_iou, resample
 from mrnet.types import QueryProtocol
@@ -24,27 +23,27 @@ def fuse_scores(iou: Tensor, contrastive: Tensor, score_power: float) -> Tensor:
     return (contrastive * 0.5 + 0.5).clamp(min=0) ** score_power * iou  # a cosine may round to below -1
 
 
-def expected_overlap(logits: Tensor, spans: Tensor, clips: ClipOutputs | None = None) -> Tensor:
+def expected_overlap(answers: Answers, spans: Tensor) -> Tensor:
     """The squared IoU with the moment that is to be expected of proposals.
 
     Squared, as a plain IoU would prefer long moments that surely touch the right one to those that probably are it.
+    The softmax of the proposals' logits says how likely each is the moment. Where clips speak for themselves too, the
+    moment of each is as likely as a softmax over their ``inside`` says, and both expectations are averaged.
 
     Args:
-        logits: ``(n, v)`` of the proposals, whose softmax says how likely each is the moment.
-        spans: ``(v, 2)`` theirs, as fractions of the video.
-        clips: where clips speak for themselves too: the moment of each, as likely as a softmax over their ``inside``
-            says; both expectations are averaged.
+        answers: of n queries by e networks.
+        spans: ``(v, 2)`` the proposals, as fractions of the video.
 
     Returns:
-        ``(n, v)`` in [0, 1].
+        ``(n, e, v)`` in [0, 1].
     """
-    expected = logits.softmax(dim=1) @ hull_iou(spans[:, None], spans).square().to(logits.dtype)
-    if clips is None:
+    expected = answers.iou.softmax(dim=-1) @ hull_iou(spans[:, None], spans).square().to(answers.iou.dtype)
+    if answers.inside is None or answers.reach is None:
         return expected
-    middles = clip_middles(clips.inside.shape[1], logits.device)
-    moments = torch.stack([middles - clips.reach[..., 0], middles + clips.reach[..., 1]], dim=-1).clamp(0, 1)
-    overlaps = hull_iou(spans[:, None], moments[:, None]).square()  # (n, v, t)
-    by_clips = (overlaps @ clips.inside.softmax(dim=1)[..., None])[..., 0]
+    middles = clip_middles(answers.inside.shape[-1], spans.device)
+    moments = torch.stack([middles - answers.reach[..., 0], middles + answers.reach[..., 1]], dim=-1).clamp(0, 1)
+    overlaps = hull_iou(spans[:, None], moments[..., None, :, :]).square()  # (n, e, v, t)
+    by_clips = (overlaps @ answers.inside.softmax(dim=-1)[..., None])[..., 0]
     return (expected + by_clips) / 2
 
 
@@ -53,19 +52,33 @@ class EncodedVideo:
     """A video ready to be asked.
 
     Attributes:
-        clips: of each network that answers, ``(1, t, d)`` that no query has touched.
+        clips: ``(e, t, d)`` of the networks that answer, which no query has touched.
         duration_s: its length in seconds.
-        proposals: of each, the embeddings of its proposals, where no query touches its clips.
+        proposals: the embeddings of its proposals, where no query touches its clips.
     """
 
-    clips: tuple[Tensor, ...]
+    clips: Tensor
     duration_s: float
-    proposals: tuple[tuple[Tensor, Tensor | None] | None, ...]
+    proposals: Proposals | None = None
 
     @property
     def nbytes(self) -> int:
-        kept = [*self.clips, *(tensor for pair in self.proposals for tensor in pair or ())]
-        return sum(tensor.nbytes for tensor in kept if tensor is not None)
+        return sum(tensor.nbytes for tensor in (self.clips, *(self.proposals or ())) if tensor is not None)
+
+
+class Network(Protocol):
+    """A trained network, whatever computes it: :class:`mrnet.model.mrnet.MRNet`, which says what each method is,
+    :class:`mrnet.model.ensemble.Ensemble`, or :class:`mrnet.weights.onnx.OnnxNetwork`."""
+
+    config: ModelConfig
+
+    @property
+    def valid(self) -> Tensor: ...
+    def eval(self) -> Any: ...
+    def encode_once(self, video: Tensor) -> tuple[Tensor, Proposals | None]: ...
+    def answer(
+        self, clips: Tensor, proposals: Proposals | None, queries: Tensor, protocol: QueryProtocol
+    ) -> Answers: ...
 
 
 class TrainedScorer:
@@ -93,12 +106,7 @@ class TrainedScorer:
         config = self.model.config
         check_width(rows, config.video_dim, "the video", "model.video_dim")
         self.model.eval()
-        members, video = members_of(self.model), resample(rows, config.num_pre_clips).to(self.device)[None]
-        clips = tuple(member.encode_video(video) for member in members)
-        shared = tuple(
-            None if config.video_depends_on_query else member.embed_proposals(its_clips)
-            for member, its_clips in zip(members, clips, strict=True)
-        )
+        clips, shared = self.model.encode_once(resample(rows, config.num_pre_clips).to(self.device)[None])
         return EncodedVideo(clips, duration_s, shared)
 
     @torch.inference_mode()
@@ -121,20 +129,11 @@ class TrainedScorer:
 
     def _scores(self, video: EncodedVideo, queries: Tensor) -> Tensor:
         """``(n, v)``"""
-        mask = torch.ones(1, len(queries), dtype=torch.bool, device=self.device)
-        parts = zip(members_of(self.model), video.clips, video.proposals, strict=True)
-        scores = [
-            self._score(member, member.embed(clips, queries[None], mask, self.protocol, proposals))
-            for member, clips, proposals in parts
-        ]
-        return scores[0] if len(scores) == 1 else torch.stack(scores).mean(dim=0)
-
-    def _score(self, member: MRNet, embeddings: Embeddings) -> Tensor:
+        answers = self.model.answer(video.clips, video.proposals, queries, self.protocol)
         if self.decode.rank_by == "expected_overlap":
-            clips = embeddings.clips
-            if clips is not None:
-                clips = ClipOutputs(*(part[embeddings.map_of_query] for part in clips))
-            spans = cell_moments(member.valid.nonzero(), 1.0, member.config.num_clips)
-            return expected_overlap(embeddings.iou_logits(), spans, clips)
-        scores = member.score(embeddings)
-        return fuse_scores(scores.iou, scores.contrastive, self.decode.score_power)
+            scores = expected_overlap(
+                answers, cell_moments(self.model.valid.nonzero(), 1.0, self.model.config.num_clips)
+            )
+        else:
+            scores = fuse_scores(answers.iou.sigmoid(), answers.contrastive, self.decode.score_power)
+        return scores.mean(dim=1)

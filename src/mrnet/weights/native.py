@@ -33,6 +33,7 @@ WEIGHTS_FILE = "model.safetensors"
 SPEC_FILE = "mrnet.json"
 RECIPE_FILE = "recipe.yaml"
 PCA_FILE = "video.pca.safetensors"
+ONNX_FILES = ("video.onnx", "queries.onnx")
 RUN_FILE = "run.json"
 CHECKPOINTS = "checkpoints"
 FORMAT = 2
@@ -58,8 +59,7 @@ class Checkpoint:
     @property
     def pca(self) -> Path | None:
         """File of the PCA that its video features went through, if it holds one."""
-        path = self.folder / PCA_FILE
-        return path if path.is_file() else None
+        return find_pca(self.folder)
 
     def build(self, *, route: Route = "auto", memory_budget: int | None = None) -> Network:
         """The network, see :func:`build_model`."""
@@ -107,6 +107,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: nothing there, damaged, or of another format.
     """
     folder = resolve_checkpoint(path)
+    if not (folder / WEIGHTS_FILE).exists() and (folder / ONNX_FILES[0]).exists():
+        raise CheckpointError(
+            f"{folder} was made by `mrnet export` for another runtime: ask it with --runtime onnx, or give the "
+            "checkpoint that it was made from"
+        )
     return Checkpoint(folder, load_spec(folder), load_tensors(folder / WEIGHTS_FILE))
 
 
@@ -166,6 +171,12 @@ def _how_to_remake(document: Mapping[str, object]) -> str:
         files = f"{details['converted_from']} --config {details.get('released_config', 'CONFIG.yml')}"
         return f"make it anew with `mrnet convert {files} --out NEW`"
     return f"make it anew with `mrnet train --recipe {config.get('name', 'NAME')} --out NEW`"
+
+
+def find_pca(folder: Path) -> Path | None:
+    """The file of the PCA in a checkpoint folder, if it holds one."""
+    path = folder / PCA_FILE
+    return path if path.is_file() else None
 
 
 def find_run_config(path: Path) -> RunConfig:

@@ -62,6 +62,8 @@ class TiledStack:
 
     def plan(self, proposal_map: Tensor) -> Plan | None:
         """The route of ``(m, d, t, t)`` maps like these; ``None`` is the dense one."""
+        if self.route == "dense":
+            return None
         wanted = proposal_map.requires_grad or any(conv.weight.requires_grad for conv in self._convs)
         training = any(norm.training for norm in self._norms)
         learning = training or (torch.is_grad_enabled() and wanted)
