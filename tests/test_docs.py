@@ -12,7 +12,10 @@ from pydantic import BaseModel
 import mrnet.config
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 SOURCES = [
     path
     for folder in ("src", "benchmarks", "tools")
@@ -106,7 +109,7 @@ def test_fields_that_are_named_exist(document: Path) -> None:
         for name, field in _config().model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     }
-    files = "jsonl?|py|yaml|safetensors"  # train.json is no field
+    files = "jsonl?|md|py|yaml|safetensors"  # train.json is no field
     named = re.findall(
         rf"(?<![\w./])({'|'.join(sections)})\.(?!(?:{files})\b)([a-z_]+)\b(?![/(.])", read(document)
     )
