@@ -120,7 +120,7 @@ def commands_page() -> str:
     from mrnet.cli import build_parser
 
     lines = ["# Commands", "", "What `--help` prints, made from the program at every build of these pages.", ""]
-    with patch.dict("os.environ", COLUMNS="100"):
+    with patch.dict("os.environ", COLUMNS="88"):
         for parser in _parsers(build_parser()):
             lines += [f"## {parser.prog}", "", "```text", parser.format_help().rstrip(), "```", ""]
     return "\n".join(lines)
