@@ -1,5 +1,6 @@
 """What the documents and the docstrings say of each other is there."""
 
+import ast
 import re
 import string
 from importlib.util import find_spec
@@ -12,7 +13,10 @@ from pydantic import BaseModel
 import mrnet.config
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 SOURCES = [
     path
     for folder in ("src", "benchmarks", "tools")
@@ -106,7 +110,7 @@ def test_fields_that_are_named_exist(document: Path) -> None:
         for name, field in _config().model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     }
-    files = "jsonl?|py|yaml|safetensors"  # train.json is no field
+    files = "jsonl?|md|py|yaml|safetensors"  # train.json is no field
     named = re.findall(
         rf"(?<![\w./])({'|'.join(sections)})\.(?!(?:{files})\b)([a-z_]+)\b(?![/(.])", read(document)
     )
@@ -139,3 +143,24 @@ def test_every_room_is_in_the_layout() -> None:
     package = [path for path in (ROOT / "src" / "mrnet").iterdir() if path.is_dir() or path.suffix == ".py"]
     rooms = [path.name + "/" * path.is_dir() for path in package]
     assert [room for room in rooms if not room.startswith("__") and f"`{room}`" not in table] == []
+
+
+def _printed(path: Path) -> list[str]:
+    """The texts of a source file, "…" in place of what is filled in."""
+    found = []
+    for node in ast.walk(ast.parse(read(path))):
+        if isinstance(node, ast.JoinedStr):
+            found.append("".join(p.value if isinstance(p, ast.Constant) else "…" for p in node.values))  # type: ignore[misc]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(node.value)
+    return found
+
+
+def test_messages_of_troubleshooting_are_printed() -> None:
+    page = read(ROOT / "docs" / "troubleshooting.md")
+    messages = re.findall(r"^\*\*`(.*)`\*\*$", page, flags=re.MULTILINE)
+    assert len(messages) > 20
+    texts = [text for path in SOURCES if path.suffix == ".py" for text in _printed(path)]
+    for message in messages:
+        pattern = ".*".join(re.escape(part) for part in message.split("…"))
+        assert any(re.search(pattern, text, flags=re.DOTALL) for text in texts), message

@@ -5,8 +5,10 @@ import csv
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from mrnet.media.video import probe
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 NOT_RUN = {
     "--engine ray": "starts a cluster; tests/features/extraction/test_ray.py runs the job on one",
@@ -48,7 +50,7 @@ def blocks(language: str) -> list[Any]:
 def commands(block: str, program: str = "mrnet") -> list[list[str]]:
     """The words of each command of a program, that program itself aside."""
     lines = [part.strip() for line in block.splitlines() for part in line.split("&&")]
-    found = [re.fullmatch(rf"(?:\S*/)?{program}( .*|)", line) for line in lines]
+    found = [re.fullmatch(rf"(?:\$ )?(?:\S*/)?{program}( .*|)", line) for line in lines]
     return [shlex.split(match[1], comments=True) for match in found if match]
 
 
@@ -219,12 +221,47 @@ CHECKS: dict[str, Callable[[argparse.Namespace, str, Path], None]] = {
 """What the output of each command must hold, and what it must have made."""
 
 
-@pytest.mark.parametrize("block", blocks("python"))
-def test_python_runs(block: str, fill: Fill, no_network: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
-    fill(block)
+@pytest.mark.parametrize(
+    "block",
+    [param for language in ("bash", "shell", "text") for param in blocks(language) if commands(param.values[0])],
+)
+def test_commands_parse(block: str) -> None:
+    """Those too that are shown and not run."""
+    for words in commands(block):
+        assert build_parser().parse_args(words).run is not None
+
+
+@pytest.mark.parametrize("block", [param for language in ("bash", "shell", "text") for param in blocks(language)])
+def test_tools_that_are_named_exist(block: str) -> None:
+    for tool in re.findall(r"^python (tools/\S+)", block, flags=re.MULTILINE):
+        assert (ROOT / tool).is_file()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_python_runs(
+    document: Path,
+    fill: Fill,
+    no_network: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The blocks of a page in order, as a reader would; those with the name of a new file are that file."""
+    text = document.read_text(encoding="utf-8")
+    found = re.findall(r"^```python(?: title=\"([^\"]+)\")?\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    assert text.count("```python") == len(found)
+    names: dict[str, Any] = {}
+    if not found:
+        return
+    fill("".join(code for _, code in found))
     capsys.readouterr()
-    exec(compile(block, "block", "exec"), {})
-    assert re.search(r"\d", capsys.readouterr().out)
+    for title, code in found:
+        if not title:
+            exec(compile(code, document.name, "exec"), names)
+            assert re.search(r"\d", capsys.readouterr().out)
+        elif not (ROOT / title).exists():
+            module = ModuleType(".".join(Path(title).relative_to("src").with_suffix("").parts))
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+            exec(compile(code, title, "exec"), module.__dict__)
     assert no_network == []
 
 

@@ -19,17 +19,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    fields = list(_fields(RunConfig))
-    asked = [(key, field) for key, field in fields if _is_below(key, arguments.key)]
+    fields = list(described())
+    asked = [field for field in fields if _is_below(field[0], arguments.key)]
     if not asked:
-        sections = ", ".join(dict.fromkeys(key.split(".")[0] for key, _ in fields))
+        sections = ", ".join(dict.fromkeys(key.split(".")[0] for key, *_ in fields))
         raise ConfigError(f"no field or section {arguments.key!r}; the sections are {sections}")
-    for key, field in asked:
-        default = (
-            "" if field.get_default(call_default_factory=True) is PydanticUndefined else f" = {_shown(field)}"
-        )
-        print(f"{key}{default}\n    {field.description}")
+    for key, default, description in asked:
+        print(f"{key}{f' = {default}' if default else ''}\n    {description}")
     return 0
+
+
+def described() -> Iterator[tuple[str, str, str]]:
+    """Dotted name of each field, its default as ``--set`` takes it (empty where it has none), and its description."""
+    for key, field in _fields(RunConfig):
+        missing = field.get_default(call_default_factory=True) is PydanticUndefined
+        yield key, "" if missing else _shown(field), field.description or ""
 
 
 def _fields(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -44,9 +44,8 @@ def cut(video: Path, moments: Sequence[Moment], folder: Path, *, exact: bool = F
 
     Raises:
         VideoError: the video is missing, is none, is damaged, or ends more than a second before a moment does.
-        OutputError: a clip cannot be written.
-
-        In both cases the clips that are complete stay, and no other file is left.
+        OutputError: a clip cannot be written. In both cases the clips that are complete stay, and no other file is
+            left.
     """
     make_directory(folder)
     suffix = video.suffix.lower() if video.suffix.lower() in _CONTAINERS else ".mkv"
