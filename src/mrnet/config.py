@@ -161,7 +161,8 @@ class ModelConfig(_Section):
     def about_weights(self) -> int:
         """How many weights the large matrices of the network have."""
         dim, hidden = self.dim, self.clip_hidden
-        clips = (self.video_dim + dim) * hidden + dim * dim
+        blocks = (self.video_dim + dim) * hidden + dim * dim
+        clips = blocks if self.clip_projection == "blocks" else self.video_dim * dim
         transformer = self.layers * (8 * dim + 2 * self.ffn_dim) * dim + self.query_dim * dim
         proposals = sum(self.pooling_counts) * 2 * dim * dim if self.proposals == "conv" else 0
         head = self.head_layers * self.head_kernel**2 * self.head_hidden * max(self.head_hidden, dim)

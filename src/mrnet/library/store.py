@@ -316,7 +316,7 @@ class Store:
         return Said.of(video.said_by, cues, torch.from_numpy(_matrix(found["vector"])[first]))
 
     def saying(self, words: str) -> set[int]:
-        """Keys of the subtitles that hold these words, written as in :attr:`mrnet.retrieval.said.Said.words`."""
+        """Keys of the subtitles that hold these words, written as those of :class:`mrnet.retrieval.said.Said`."""
         quoted = words.replace("'", "''")
         with self.errors():
             found = self.table("said").search().where(f"contains(words, '{quoted}')").select(["key"]).to_arrow()

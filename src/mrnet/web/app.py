@@ -56,7 +56,8 @@ def make_app(
     Args:
         predictor: what answers.
         data: folder of videos and records, made if need be; of one server at a time.
-        names, token: as of :class:`mrnet.web.security.Guard`.
+        names: as of :class:`mrnet.web.security.Guard`, as is the next.
+        token: that requests must bring.
         limits: on uploads.
         most_waiting: questions that may wait.
         library: to be searched too.
