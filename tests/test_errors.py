@@ -23,6 +23,7 @@ def test_what_is_short_is_quoted_as_it_is(value: object) -> None:
     ("error", "is_memory"),
     [
         (MemoryError(), True),
+        (RuntimeError("could not create a primitive"), True),
         (
             RuntimeError(
                 "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"

@@ -56,8 +56,11 @@ class TrainingError(MRNetError):
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is no memory left; torch says so in a ``RuntimeError``, for want of another."""
-    words = ("can't allocate memory", "not enough memory", "out of memory")
+    """Whether an error says that there is no memory left; torch says so in a ``RuntimeError``, for want of another.
+
+    oneDNN, which computes torch's convolutions, says no more than that it could not create its primitive.
+    """
+    words = ("can't allocate memory", "not enough memory", "out of memory", "could not create a primitive")
     told = isinstance(error, RuntimeError) and any(some in str(error) for some in words)
     return told or isinstance(error, MemoryError)
 

@@ -65,7 +65,9 @@ def test_the_rate_of_a_fixed_backbone_cannot_be_chosen() -> None:
 def test_impossible_rates(rate: float) -> None:
     with pytest.raises(ConfigError) as caught:
         make_backbone("video", "hf:any", rate=rate)
-    assert str(caught.value) == f"a rate of {rate:g} rows a second is impossible; give one above 0, and 1000 at most"
+    assert (
+        str(caught.value) == f"a rate of {rate:g} rows a second is impossible; give one above 0, and 1000 at most"
+    )
 
 
 class TestNamedByAFile:
