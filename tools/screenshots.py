@@ -9,17 +9,15 @@ import io
 import json
 import shutil
 import tempfile
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-import uvicorn
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from mrnet.predictor import Predictor
 from mrnet.web.app import make_app
+from serving import serving
 
 SCREENS = {"phone": (390, 780), "tablet": (820, 1000), "desktop": (1280, 800)}
 """Widths and heights, in pixels."""
@@ -41,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     predictor = Predictor.load(arguments.demo / "run")
     with (
         tempfile.TemporaryDirectory(prefix="mrnet-") as folder,
-        _serving(predictor, Path(folder)) as url,
+        serving(make_app(predictor, Path(folder))) as url,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -97,20 +95,6 @@ def _keep(page: Page, path: Path) -> None:
     """As a picture of few colours, which is a third of the size."""
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     picture.quantize(_COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
-
-
-@contextmanager
-def _serving(predictor: Predictor, folder: Path) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(make_app(predictor, folder), port=0, log_level="error"))
-    listening = server.config.bind_socket()
-    listening.listen()
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 if __name__ == "__main__":

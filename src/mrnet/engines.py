@@ -19,7 +19,7 @@ from mrnet.features.store.pca import Pca
 from mrnet.provenance import Provenance
 from mrnet.retrieval.aligned import PACKAGED_VIDEO, AlignedScorer, Untrained, make_untrained
 from mrnet.retrieval.scorer import Scorer
-from mrnet.retrieval.trained import Network, TrainedScorer
+from mrnet.retrieval.trained import Answering, TrainedScorer
 from mrnet.retrieval.windows import WindowedScorer
 from mrnet.types import Modality, QueryKind
 from mrnet.weights.native import PCA_FILE, find_pca, load_checkpoint, load_spec, resolve_checkpoint
@@ -108,7 +108,7 @@ class TrainedEngine:
     """
 
     def __init__(
-        self, model: Network, spec: ModelSpec, *, pca: Pca | None = None, trusted: Collection[str] | None = None
+        self, model: Answering, spec: ModelSpec, *, pca: Pca | None = None, trusted: Collection[str] | None = None
     ) -> None:
         self.scorer = WindowedScorer(TrainedScorer(model, spec.decode), spec.trained_lengths)
         self.spec = spec
@@ -137,7 +137,7 @@ class TrainedEngine:
             CheckpointError: nothing there, or damaged.
             ConfigError: the runtime is not installed, or is not of the device.
         """
-        network: Network
+        network: Answering
         if runtime == "onnx":
             if device not in (None, "cpu"):
                 raise ConfigError(

@@ -148,3 +148,12 @@ def test_members_learn_as_each_would_alone(tiny: Callable[..., RunConfig]) -> No
     for together, by_itself in zip(members_of(trainer.network), (first, second), strict=True):
         # AdamW does not see the factor.
         torch.testing.assert_close(together.query_iou.weight, by_itself.query_iou.weight, atol=1e-5, rtol=1e-4)
+
+
+def test_withheld_answers_are_said_before_anything_is_pasted(tiny: Callable[..., RunConfig]) -> None:
+    config = tiny(train={"paste": 0.5, "protocol": "single"}, loss={"contrastive_weight": 0.0})
+    trainer = make(config)
+    trainer.begin_epoch(1)
+    records = (VideoRecord("a", 10.0, (Query("q", (), "a#0"), Query("q", (), "a#1"))), batch().records[1])
+    with pytest.raises(TrainingError, match="video 'a' has a query without a moment: it cannot be trained on"):
+        trainer.step(replace(batch(), moments=None, records=records))

@@ -1,16 +1,13 @@
 """A server in the test's process, with a tiny model that answers whatever it is asked."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import uvicorn
 from httpx import Client
 from starlette.testclient import TestClient
 
@@ -70,21 +67,6 @@ def client(tmp_path: Path, predictor: Predictor) -> Iterator[TestClient]:
     app = make_app(predictor, tmp_path / "data")
     with TestClient(app, base_url="http://127.0.0.1:8000") as client:
         yield client
-
-
-@contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """A server in a thread of its own; its address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
-    listening = server.config.bind_socket()
-    listening.listen()
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
 
 
 def upload(client: Client, path: Path, name: str = "film.mp4") -> dict[str, Any]:

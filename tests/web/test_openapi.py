@@ -19,7 +19,8 @@ from schemathesis.specs.openapi.checks import (
 from mrnet.answer import AnswerJson
 from mrnet.predictor import Predictor
 from mrnet.web.app import make_app
-from tests.web.conftest import ask, finished, serving, upload
+from serving import serving
+from tests.web.conftest import ask, finished, upload
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 

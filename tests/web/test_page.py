@@ -14,7 +14,7 @@ from mrnet.media.audio import write_audio
 from mrnet.media.video import probe
 from mrnet.predictor import Predictor
 from mrnet.web.app import make_app
-from tests.web.conftest import serving
+from serving import serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

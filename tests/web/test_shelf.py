@@ -17,8 +17,9 @@ from mrnet.predictor import Predictor
 from mrnet.retrieval.aligned import AlignedScorer, SharedSpace, Untrained
 from mrnet.web.app import make_app
 from mrnet.web.shelf import Shelf, folders, id_of
+from serving import serving
 from tests.library.conftest import Colours, paint
-from tests.web.conftest import ask, finished, serving
+from tests.web.conftest import ask, finished
 from tests.web.test_page import browser as browser
 from tests.web.test_page import no_browser
 

@@ -22,7 +22,7 @@ from mrnet.features.cache import FeatureCache
 from mrnet.library.answer import Hit, SearchAnswer
 from mrnet.library.folder import is_below
 from mrnet.library.store import Store, Video
-from mrnet.library.update import Encode, UpdateReport, update
+from mrnet.library.update import Encode, Update, UpdateReport
 from mrnet.library.vectors import Vectors
 from mrnet.predictor import Predictor, ReadyVideo
 from mrnet.retrieval.aligned import PACKAGED_VIDEO
@@ -157,9 +157,8 @@ class Library:
                 text_dim = (predictor.subtitles or Subtitles()).dim
                 self._store.create(untrained.video.provenance(), empty.shape[1], text_dim)
             encode = _encoder(predictor, engine)
-            return update(
-                self._store, predictor, folder, encode, project, on_progress or (lambda _done, _total: None)
-            )
+            watch = on_progress or (lambda _done, _total: None)
+            return Update(self._store, predictor, folder, encode, project, watch).run()
 
     def search(
         self,

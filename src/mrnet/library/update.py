@@ -75,14 +75,7 @@ class UpdateReport:
         }
 
 
-def update(
-    store: Store,
-    predictor: Predictor,
-    folder: Path,
-    encode: Encode,
-    project: Callable[[Tensor], Tensor],
-    on_progress: Callable[[int, int], None],
-) -> UpdateReport:
+class Update:
     """Bring a library up to date with a folder, while no other process does.
 
     Args:
@@ -93,16 +86,7 @@ def update(
         project: turns ``(r, c)`` rows into the ``(r, e)`` vectors that are searched.
         on_progress: told how many files are encoded, and of how many; what it raises ends the update, and what is
             finished stays.
-
-    Raises:
-        DataError: there is no such folder, or it holds no videos.
-        LibraryError: the library cannot be written.
     """
-    return _Update(store, predictor, folder, encode, project, on_progress).run()
-
-
-class _Update:
-    """One run of :func:`update`."""
 
     def __init__(
         self,
@@ -124,6 +108,12 @@ class _Update:
         self._written_s = time.monotonic()
 
     def run(self) -> UpdateReport:
+        """What was done.
+
+        Raises:
+            DataError: there is no such folder, or it holds no videos.
+            LibraryError: the library cannot be written.
+        """
         started_s = time.monotonic()
         listing = list_videos(self._folder)
         self._report.failed.update(listing.failed)

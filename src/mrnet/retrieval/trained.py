@@ -66,7 +66,7 @@ class EncodedVideo:
         return sum(tensor.nbytes for tensor in (self.clips, *(self.proposals or ())) if tensor is not None)
 
 
-class Network(Protocol):
+class Answering(Protocol):
     """A trained network, whatever computes it: :class:`mrnet.model.mrnet.MRNet`, which says what each method is,
     :class:`mrnet.model.ensemble.Ensemble`, or :class:`mrnet.weights.onnx.OnnxNetwork`."""
 
@@ -90,7 +90,7 @@ class TrainedScorer:
         protocol: whether the queries of one call are asked one by one, or as one sequence in the order given.
     """
 
-    def __init__(self, model: Network, decode: DecodeConfig, protocol: QueryProtocol = "single") -> None:
+    def __init__(self, model: Answering, decode: DecodeConfig, protocol: QueryProtocol = "single") -> None:
         self.model = model
         self.decode = decode
         self.protocol = protocol
@@ -123,17 +123,17 @@ class TrainedScorer:
         self.model.eval()
         own_maps = config.has_own_maps(self.protocol)
         parts = torch.split(queries.to(self.device), _MAPS_AT_ONCE) if own_maps else [queries.to(self.device)]
-        scores = torch.cat([self._scores(video, part) for part in parts])
-        spans_s = cell_moments(self.model.valid.nonzero(), video.duration_s, config.num_clips)
+        cells = self.model.valid.nonzero()
+        spans = cell_moments(cells, 1.0, config.num_clips)
+        scores = torch.cat([self._scores(video, part, spans) for part in parts])
+        spans_s = cell_moments(cells, video.duration_s, config.num_clips)
         return Candidates(spans_s, scores.masked_fill(scores == 0, float("-inf")))
 
-    def _scores(self, video: EncodedVideo, queries: Tensor) -> Tensor:
-        """``(n, v)``"""
+    def _scores(self, video: EncodedVideo, queries: Tensor, spans: Tensor) -> Tensor:
+        """``(n, v)``, of proposals whose spans are given as fractions of the video."""
         answers = self.model.answer(video.clips, video.proposals, queries, self.protocol)
         if self.decode.rank_by == "expected_overlap":
-            scores = expected_overlap(
-                answers, cell_moments(self.model.valid.nonzero(), 1.0, self.model.config.num_clips)
-            )
+            scores = expected_overlap(answers, spans)
         else:
             scores = fuse_scores(answers.iou.sigmoid(), answers.contrastive, self.decode.score_power)
         return scores.mean(dim=1)

@@ -102,6 +102,7 @@ class Trainer:
             TrainingError: the loss or its gradient is not finite, or a query has no moment.
         """
         config, accelerator = self.config, self.accelerator
+        moments, duration_s = _ground_truth(batch), batch.duration_s
         if config.train.paste:
             batch = paste_moments(batch, config.train.paste)
         share_batch_norm(self.network, divided)
@@ -109,7 +110,6 @@ class Trainer:
             batch.video, batch.queries, batch.query_mask, config.train.protocol
         )
         members = output if isinstance(output, list) else [output]
-        moments, duration_s = _ground_truth(batch), batch.duration_s
         if divided:
             members = [gather_embeddings(embeddings) for embeddings in members]
             moments, duration_s = gather_moments(moments), gather(duration_s)
