@@ -41,7 +41,7 @@ def test_interrupted(command: Command, video: Path, monkeypatch: pytest.MonkeyPa
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mrnet.library.library.update", interrupt)
+    monkeypatch.setattr("mrnet.library.library.Update", interrupt)
     assert command("index", video.parent, "--library", "lib") == (
         130,
         "",
