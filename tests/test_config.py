@@ -45,6 +45,7 @@ COMMON: dict[str, Any] = {
     "model.bidirectional": True,
     "model.transformer": True,
     "model.doubled_diagonal": True,
+    "model.text_positions": True,
     "model.zero_linear_retention": False,
     "model.proposals": "pool",
     "model.boundary": "none",

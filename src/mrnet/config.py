@@ -115,6 +115,10 @@ class ModelConfig(_Section):
     doubled_diagonal: bool = Field(
         True, description="quirk: the decay both ways is 2 for a clip and itself; false makes it 1"
     )
+    text_positions: bool = Field(
+        True,
+        description="text attends by its number in the sequence, which joint queries have from their true order",
+    )
     softmax: bool = Field(True, description="false gives linear retention")
     zero_linear_retention: bool = Field(
         False,

@@ -40,6 +40,9 @@ QueryProtocol = Literal["single", "joint"]
 """Whether each query of a video is asked alone, or all in one sequence in order of their ground-truth start (released
 behaviour, which leaks that order)."""
 
+AskedProtocol = Literal["single", "joint", "shuffled"]
+"""How a trained model can be asked: as it is trained, or in one sequence whose order is drawn, which leaks nothing."""
+
 
 Source = Literal["seen", "said"]
 """Where a moment was found: in the pictures, or in the subtitles."""

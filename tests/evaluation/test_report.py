@@ -18,7 +18,7 @@ from mrnet.evaluation.report import Evaluation, evaluate_checkpoint, write_evalu
 from mrnet.features.store.writer import write_store
 from mrnet.model.mrnet import MRNet
 from mrnet.provenance import Provenance
-from mrnet.types import QueryKind
+from mrnet.types import AskedProtocol, QueryKind
 from mrnet.version import __version__, git_commit
 from mrnet.weights.native import save_checkpoint
 
@@ -124,6 +124,18 @@ def test_one_kind_one_protocol_another_split(checkpoint: Path, config: RunConfig
         assert found.report["metrics"] == whole[kind].report["metrics"]
     [val] = evaluate_checkpoint(checkpoint, config, "val", ["single"], ["text"], device="cpu").values()
     assert (val.report["split"], val.report["videos"], val.report["queries"]) == ("val", 4, 12)
+
+
+def test_shuffled_is_joint_in_another_order(checkpoint: Path, config: RunConfig) -> None:
+    protocols: list[AskedProtocol] = ["single", "joint", "shuffled"]
+    [found] = evaluate_checkpoint(checkpoint, config, "test", protocols, ["text"], device="cpu").values()
+    assert list(found.report["metrics"]) == protocols
+    joint, shuffled = (found.predictions[name] for name in ("joint", "shuffled"))
+    assert [one.qid for one in joint] == [one.qid for one in shuffled]
+    assert joint != shuffled
+    assert found.predictions["single"] != shuffled
+    [again] = evaluate_checkpoint(checkpoint, config, "test", ["shuffled"], ["text"], device="cpu").values()
+    assert again.predictions["shuffled"] == shuffled
 
 
 def test_decoding_is_that_of_the_configuration(checkpoint: Path, config: RunConfig) -> None:

@@ -13,7 +13,7 @@ def retention(**changes: Any) -> MaskableRetention:
     settings: dict[str, Any] = {
         "num_clips": 3, "dim": 4, "heads": 2, "projections": "modality", "tied_initialisation": False,
         "attention": "all", "mask": "both", "mask_on": "logits", "gamma": 0.5,
-        "bidirectional": True, "doubled_diagonal": True,
+        "bidirectional": True, "doubled_diagonal": True, "text_positions": True,
         "softmax": True, "zero_linear_retention": False, "dropout": 0.0,
     }  # fmt: skip
     torch.manual_seed(0)
@@ -42,6 +42,20 @@ def test_the_diagonal_of_a_layer_is_single_where_asked() -> None:
     mask = retention(num_clips=2, mask="decay", doubled_diagonal=False).video_mask()
     assert mask is not None
     assert mask.tolist() == [[1, 0.5], [0.5, 1]]
+
+
+def test_text_without_positions_is_a_set() -> None:
+    text, clips = torch.randn(1, 3, 4), torch.randn(1, 3, 4)
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    order = [2, 0, 1]
+    for placed in (True, False):
+        layer = retention(text_positions=placed)
+        said, seen = layer(text, clips, mask)
+        said_moved, seen_moved = layer(text[:, order], clips, mask)
+        is_a_set = torch.allclose(seen, seen_moved, atol=1e-6) and torch.allclose(
+            said[:, order], said_moved, atol=1e-6
+        )
+        assert is_a_set is not placed
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from mrnet.cli.common import add_data, add_encoder, add_memory_budget, add_set, data_overlay
 from mrnet.config import RunConfig, complete
 from mrnet.errors import ConfigError
-from mrnet.types import QueryKind, QueryProtocol
+from mrnet.types import AskedProtocol, QueryKind
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--split", choices=["val", "test"], default="test", help="which of data.* (default: test)")
     model.add_argument(
         "--protocol",
-        choices=["single", "joint", "both"],
+        choices=["single", "joint", "both", "shuffled"],
         default="both",
-        help="single: every query alone; joint: all queries of a video together, which leaks their order "
-        "(default: both)",
+        help="single: every query alone; joint: all queries of a video together, which leaks their order; both "
+        "(default); shuffled: together in an order that is drawn, which shows what the leak was worth",
     )
     model.add_argument(
         "--queries",
@@ -87,7 +87,7 @@ def _evaluate_untrained(arguments: argparse.Namespace) -> int:
 
 def _evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     config = _settings(arguments)
-    protocols: list[QueryProtocol] = ["single", "joint"] if arguments.protocol == "both" else [arguments.protocol]
+    protocols: list[AskedProtocol] = ["single", "joint"] if arguments.protocol == "both" else [arguments.protocol]
     from mrnet.evaluation.report import evaluate_checkpoint, write_evaluation
 
     evaluations = evaluate_checkpoint(
@@ -173,7 +173,7 @@ def _titled(baselines: dict[str, dict[str, float]], protocol: str) -> dict[str, 
         "rank_only": "rank only (for joint)",
         "random_segment": "random segment",
     }
-    shown = [name for name in baselines if name != "rank_only" or protocol != "single"]
+    shown = [name for name in baselines if name != "rank_only" or protocol in ("joint", "both")]
     return {titles[name]: baselines[name] for name in shown}
 
 

@@ -12,13 +12,15 @@ from mrnet.data.sources import DataSource, open_source
 from mrnet.device import choose_device
 from mrnet.errors import ConfigError
 from mrnet.evaluation.absence import report_absence
+from mrnet.evaluation.order import Shuffled
 from mrnet.evaluation.predictions import Prediction, write_predictions
 from mrnet.evaluation.run import evaluate
 from mrnet.files import make_directory, write_text
 from mrnet.model.ensemble import Network
+from mrnet.retrieval.scorer import Scorer
 from mrnet.retrieval.trained import EncodedVideo, TrainedScorer
 from mrnet.retrieval.windows import WindowedScorer
-from mrnet.types import QueryKind, QueryProtocol, VideoRecord
+from mrnet.types import AskedProtocol, QueryKind, QueryProtocol, VideoRecord
 from mrnet.version import __version__, git_commit
 from mrnet.weights.native import Checkpoint, load_checkpoint
 
@@ -36,7 +38,7 @@ class Evaluation:
     """
 
     report: dict[str, Any]
-    predictions: dict[QueryProtocol, list[Prediction]]
+    predictions: dict[AskedProtocol, list[Prediction]]
     records: Sequence[VideoRecord]
 
 
@@ -44,14 +46,14 @@ def evaluate_checkpoint(
     path: Path,
     config: RunConfig,
     split: Literal["val", "test"] = "test",
-    protocols: Sequence[QueryProtocol] = ("single", "joint"),
+    protocols: Sequence[AskedProtocol] = ("single", "joint"),
     kinds: Sequence[QueryKind] | None = None,
     *,
     trusted: Collection[str] | None = None,
     device: str | None = None,
     memory_budget: int | None = None,
 ) -> dict[QueryKind, Evaluation]:
-    """Evaluate a checkpoint under one or both protocols, beside the baselines.
+    """Evaluate a checkpoint under some protocols, beside the baselines.
 
     Args:
         path: a checkpoint folder, or a training run.
@@ -88,7 +90,7 @@ def _evaluate_kind(
     source: DataSource,
     config: RunConfig,
     split: Literal["val", "test"],
-    protocols: Sequence[QueryProtocol],
+    protocols: Sequence[AskedProtocol],
     kind: QueryKind,
 ) -> Evaluation:
     spec = checkpoint.spec
@@ -100,7 +102,11 @@ def _evaluate_kind(
         scorer = TrainedScorer(model, config.decode, protocol)
         return WindowedScorer(scorer, spec.trained_lengths)
 
-    report, predictions = evaluate({protocol: asked(protocol) for protocol in protocols}, dataset, train, config)
+    scorers: dict[str, Scorer[Any]] = {
+        protocol: Shuffled(asked("joint"), config.train.seed) if protocol == "shuffled" else asked(protocol)
+        for protocol in protocols
+    }
+    report, predictions = evaluate(scorers, dataset, train, config)
     if spec.calibration is not None and report["metrics"]:
         nms_threshold = config.decode.nms_threshold
         report["absence"] = report_absence(asked("single"), dataset, nms_threshold, spec.calibration)

@@ -19,7 +19,7 @@ from mrnet.experiments.plot import Row, draw
 from mrnet.experiments.result import RESULT_FILE, Result, Scored, read_results
 from mrnet.experiments.run import EXPERIMENT_FILE
 from mrnet.files import make_directory, write_text
-from mrnet.types import QueryProtocol
+from mrnet.types import AskedProtocol
 
 Array = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ class Line:
     """
 
     variant: str
-    protocol: QueryProtocol
+    protocol: AskedProtocol
     results: Sequence[Result]
     metrics: Mapping[str, Estimate]
     differences: Mapping[str, Difference]
@@ -130,7 +130,7 @@ def compare(results: Sequence[Result], split: str) -> list[Line]:
     return lines
 
 
-def _estimates(scored: Sequence[Scored], protocol: QueryProtocol) -> dict[str, Estimate]:
+def _estimates(scored: Sequence[Scored], protocol: AskedProtocol) -> dict[str, Estimate]:
     tables = [one.metrics[protocol] for one in scored]
     return {name: _estimate([table[name] for table in tables]) for name in tables[0]}
 

@@ -14,7 +14,7 @@ from mrnet.evaluation.metrics import per_query_hits
 from mrnet.evaluation.predictions import Prediction, align
 from mrnet.experiments.definition import Network
 from mrnet.files import write_text
-from mrnet.types import QueryProtocol, VideoRecord
+from mrnet.types import AskedProtocol, VideoRecord
 
 RESULT_FILE = "result.json"
 
@@ -33,7 +33,7 @@ class Scored(_Record):
         queries: how many of them each video has.
     """
 
-    metrics: dict[QueryProtocol, dict[str, float]]
+    metrics: dict[AskedProtocol, dict[str, float]]
     tiou: list[float]
     queries: list[int]
 
@@ -89,7 +89,7 @@ class Result(_Record):
 
 
 def score(
-    predictions: Mapping[QueryProtocol, Sequence[Prediction]],
+    predictions: Mapping[AskedProtocol, Sequence[Prediction]],
     records: Sequence[VideoRecord],
     config: EvaluationConfig,
 ) -> Scored:
@@ -103,7 +103,7 @@ def score(
     Raises:
         DataError: the answers of the split are withheld.
     """
-    metrics: dict[QueryProtocol, dict[str, float]] = {}
+    metrics: dict[AskedProtocol, dict[str, float]] = {}
     tiou: list[float] = []
     for protocol, ranked in predictions.items():
         aligned = align(ranked, records)

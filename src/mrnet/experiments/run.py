@@ -37,7 +37,7 @@ from mrnet.provenance import Provenance
 from mrnet.retrieval.trained import TrainedScorer
 from mrnet.training.loop import train
 from mrnet.training.state import load_run_config, refuse_changes
-from mrnet.types import QueryProtocol
+from mrnet.types import AskedProtocol
 from mrnet.version import __version__, git_commit
 from mrnet.weights.native import RUN_FILE, build_model, load_checkpoint
 
@@ -260,9 +260,11 @@ def _train_mrnet(work: _Work) -> Trained:
     plain = build_model(spec.model, checkpoint.weights, str(checkpoint.folder), route="dense").requires_grad_(
         False
     )
-    protocols: list[QueryProtocol] = ["single"] if config.train.protocol == "single" else ["single", "joint"]
+    protocols: list[AskedProtocol] = ["single"]
+    if config.train.protocol == "joint":
+        protocols += ["joint", "shuffled"]
 
-    def answers(split: SplitName) -> Mapping[QueryProtocol, list[Prediction]]:
+    def answers(split: SplitName) -> Mapping[AskedProtocol, list[Prediction]]:
         (evaluation,) = evaluate_checkpoint(work.folder, config, split, protocols, device="cpu").values()
         return evaluation.predictions
 

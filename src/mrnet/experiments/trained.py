@@ -17,7 +17,7 @@ from mrnet.evaluation.run import MOMENTS_PER_QUERY, Questions
 from mrnet.experiments.result import Cost
 from mrnet.retrieval.rank import rank
 from mrnet.retrieval.scorer import Scorer
-from mrnet.types import QueryProtocol
+from mrnet.types import AskedProtocol
 
 SplitName = Literal["val", "test"]
 
@@ -42,7 +42,7 @@ class Trained:
     network: nn.Module
     scorer: Scorer[Any]
     counted: Scorer[Any]
-    answers: Callable[[SplitName], Mapping[QueryProtocol, list[Prediction]]]
+    answers: Callable[[SplitName], Mapping[AskedProtocol, list[Prediction]]]
     seconds: float
     epochs: int
     best_epoch: int

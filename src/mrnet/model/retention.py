@@ -89,6 +89,7 @@ class MaskableRetention(nn.Module):
         gamma: decay per clip of distance.
         bidirectional: decay both ways in time.
         doubled_diagonal: released quirk, see :func:`decay_mask`.
+        text_positions: whether text attends by its number in the sequence too.
         softmax: false gives linear retention.
         zero_linear_retention: released quirk, see :class:`mrnet.config.ModelConfig`.
         dropout: on attention weights.
@@ -110,6 +111,7 @@ class MaskableRetention(nn.Module):
         gamma: float,
         bidirectional: bool,
         doubled_diagonal: bool,
+        text_positions: bool,
         softmax: bool,
         zero_linear_retention: bool,
         dropout: float,
@@ -118,6 +120,7 @@ class MaskableRetention(nn.Module):
         self.heads = heads
         self.attention = attention
         self.mask_on = mask_on
+        self.text_positions = text_positions
         self.softmax = softmax
         self.zero_linear_retention = zero_linear_retention
         self.sparse_logits = (
@@ -190,7 +193,9 @@ class MaskableRetention(nn.Module):
             assert not isinstance(self.projections, _NoProjections)
             return self.projections.pass_text(text), mixed
         num_text = text.shape[1]
-        placed = text + sine_positions(query_mask, text.shape[-1]).to(text.dtype)
+        placed = text
+        if self.text_positions:
+            placed = text + sine_positions(query_mask, text.shape[-1]).to(text.dtype)
         mask = None if self.attention == "plain" else self.video_mask()
         if mask is not None:  # unlimited attention wherever text takes part
             mask = F.pad(mask, (num_text, 0, num_text, 0), value=1.0)

@@ -50,6 +50,7 @@ def _retention(config: ModelConfig, attention: Literal["all", "video", "plain"])
         gamma=config.gamma,
         bidirectional=config.bidirectional,
         doubled_diagonal=config.doubled_diagonal,
+        text_positions=config.text_positions,
         softmax=config.softmax,
         zero_linear_retention=config.zero_linear_retention,
         dropout=config.attention_dropout,

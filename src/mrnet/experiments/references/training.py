@@ -21,7 +21,7 @@ from mrnet.experiments.trained import SplitName, Trained
 from mrnet.retrieval.scorer import Candidates
 from mrnet.temporal import check_width, resample
 from mrnet.training.trainer import moving_average
-from mrnet.types import QueryProtocol
+from mrnet.types import AskedProtocol
 
 _BATCH = 32  # queries
 _WARM_UP = 50  # steps
@@ -128,7 +128,7 @@ def train_reference(kind: type[Reference], config: RunConfig, source: DataSource
             best, best_epoch, best_score = copy.deepcopy(average), epoch, score
     scorer = ReferenceScorer(best.requires_grad_(False))
 
-    def answers(split: SplitName) -> dict[QueryProtocol, list[Prediction]]:
+    def answers(split: SplitName) -> dict[AskedProtocol, list[Prediction]]:
         dataset = source.dataset(source.split(split), config.model, {})
         return {"single": predict(scorer, dataset, config.decode.nms_threshold)}
 
