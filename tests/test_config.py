@@ -27,7 +27,7 @@ from mrnet.provenance import Provenance
 
 ALL = {
     "activitynet", "activitynet-speech", "charades", "charades-c3d", "charades-speech", "charades-vgg",
-    "clip-small", "demo", "mrnet-plus", "qvhighlights", "tacos", "tacos-speech",
+    "clip-small", "demo", "mrnet-plus", "mrnet-small", "qvhighlights", "tacos", "tacos-speech",
 }  # fmt: skip
 
 # Spec section 9, typed in by hand: joint width, hidden, query width, temperatures, the two IoUs and heads
@@ -233,7 +233,8 @@ class TestRecipes:
     def test_unknown_recipe(self) -> None:
         assert refusal(recipe="activitnet") == (
             "unknown recipe 'activitnet': choose one of activitynet, activitynet-speech, charades, charades-c3d, "
-            "charades-speech, charades-vgg, clip-small, demo, mrnet-plus, qvhighlights, tacos, tacos-speech"
+            "charades-speech, charades-vgg, clip-small, demo, mrnet-plus, mrnet-small, qvhighlights, tacos, "
+            "tacos-speech"
         )
 
     @pytest.mark.parametrize("name", sorted(ALL))

@@ -166,14 +166,14 @@ class TestTrainRefuses:
         assert command.refuses("train", "--out", "run") == (
             "mrnet: error: say what to train with --recipe: one of activitynet, activitynet-speech, charades, "
             "charades-c3d, charades-speech, charades-vgg, "
-            "clip-small, demo, mrnet-plus, qvhighlights, tacos, tacos-speech"
+            "clip-small, demo, mrnet-plus, mrnet-small, qvhighlights, tacos, tacos-speech"
         )
 
     def test_unknown_recipe(self, command: Command) -> None:
         assert command.refuses("train", "--recipe", "demoo", "--out", "run") == (
             "mrnet: error: unknown recipe 'demoo': choose one of activitynet, activitynet-speech, charades, "
             "charades-c3d, charades-speech, charades-vgg, "
-            "clip-small, demo, mrnet-plus, qvhighlights, tacos, tacos-speech"
+            "clip-small, demo, mrnet-plus, mrnet-small, qvhighlights, tacos, tacos-speech"
         )
 
     @pytest.mark.parametrize(
