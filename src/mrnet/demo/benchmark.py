@@ -8,7 +8,6 @@ nothing about accuracy on filmed video, and its scores compare with no published
 import json
 import multiprocessing
 import random
-import signal
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from mrnet.demo.voices import TEST_VOICES, TRAIN_VOICES, VAL_VOICES, Manner, spe
 from mrnet.files import new_directory
 from mrnet.media.audio import write_audio
 from mrnet.media.video import write_video
+from mrnet.processes import begin_worker
 
 _SHORTEST_S, _LONGEST_S = 18, 36
 _EVENT_S = (2.5, 9.0)
@@ -205,9 +205,7 @@ def _render_all(plans: list[VideoPlan], directory: Path, workers: int, *, speech
         return
     # Spawned, not forked: forking a process that has threads running may hang it.
     context = multiprocessing.get_context("spawn")
-    # Ctrl-C is for this process, which then drops what is still queued.
-    ignore = (signal.SIGINT, signal.SIG_IGN)
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=ignore)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
     try:
         for future in [pool.submit(_render_one, plan, directory, speech) for plan in plans]:
             future.result()

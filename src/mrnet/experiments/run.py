@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from mrnet.experiments.result import RESULT_FILE, Result, read_results, score, w
 from mrnet.experiments.trained import SplitName, Trained
 from mrnet.features.store.writer import write_store
 from mrnet.files import make_directory, write_text
+from mrnet.processes import begin_worker
 from mrnet.provenance import Provenance
 from mrnet.retrieval.trained import TrainedScorer
 from mrnet.training.loop import train
@@ -213,7 +213,7 @@ def _in_processes(work: Sequence[_Work], jobs: int) -> Iterator[tuple[_Work, str
 
 
 def _begin_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
+    begin_worker()
     tqdm.set_lock(threading.RLock())  # its own, which all processes share, would outlive one that is ended
     torch.set_num_threads(1)
     sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for progress, of which there is one line a run
