@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mrnet.answer import Answer
-from mrnet.config import Calibration, ModelSpec, RunConfig, VideoLengths
+from mrnet.config.run import RunConfig
+from mrnet.config.spec import Calibration, ModelSpec, VideoLengths
 from mrnet.data.sources import open_source
 from mrnet.engines import TrainedEngine
 from mrnet.errors import (

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mrnet.answer import Answer
-from mrnet.config import Calibration
+from mrnet.config.spec import Calibration
 from mrnet.data.sources import check_provenance
 from mrnet.engines import Engine, Runtime, TrainedEngine, UntrainedEngine
 from mrnet.errors import DataError, FeatureError, FeatureShapeError, VideoError

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mrnet.cli import main
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.features.cache import FOLDER_VARIABLE
 from mrnet.features.registry import make_backbone
 from mrnet.media.video import write_video

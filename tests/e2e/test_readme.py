@@ -16,7 +16,7 @@ import torch
 
 import benchmarks.__main__
 from mrnet.cli import build_parser, main
-from mrnet.config import recipe_names
+from mrnet.config.recipes import recipe_names
 from mrnet.data.annotations import read_annotations
 from mrnet.features.registry import REGISTRY
 from mrnet.features.store.reader import open_store

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.data.dataset import MomentDataset
 from mrnet.data.sources import DataSource, open_source
 from mrnet.evaluation.run import evaluate, metric_table, predict

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import gelu
 
-from mrnet.config import ModelConfig, RunConfig
+from mrnet.config.model import ModelConfig
+from mrnet.config.run import RunConfig
 from mrnet.errors import ConfigError
 from mrnet.model.fusion import GatedFusion
 from mrnet.model.mrnet import MRNet

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from mrnet.config import ModelConfig
+from mrnet.config.model import ModelConfig
 from mrnet.model.fast.routes import Route
 from mrnet.model.mrnet import MRNet
 from mrnet.types import QueryProtocol

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrnet.config import DecodeConfig, ModelConfig
+from mrnet.config.model import ModelConfig
+from mrnet.config.spec import DecodeConfig
 from mrnet.errors import FeatureShapeError
 from mrnet.model.clip_head import ClipOutputs
 from mrnet.model.mrnet import Answers, MRNet

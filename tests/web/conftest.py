@@ -11,7 +11,7 @@ import torch
 from httpx import Client
 from starlette.testclient import TestClient
 
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.features.cache import FeatureCache
 from mrnet.features.registry import make_backbone
 from mrnet.media.video import write_video

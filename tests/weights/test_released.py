@@ -17,7 +17,10 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mrnet.config import DataConfig, RunConfig, parse_config, parse_yaml
+from mrnet.config.data import DataConfig
+from mrnet.config.parse import parse_config
+from mrnet.config.run import RunConfig
+from mrnet.documents import parse_yaml
 from mrnet.errors import CheckpointError, ConfigError, MRNetError, OutputError
 from mrnet.provenance import Provenance
 from mrnet.retrieval.trained import fuse_scores

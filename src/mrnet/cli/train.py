@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrnet.cli.common import add_data, add_memory_budget, add_set, data_overlay
-from mrnet.config import complete, load_recipe, recipe_names
+from mrnet.config.recipes import complete, load_recipe, recipe_names
 from mrnet.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mrnet.config import RunConfig
+    from mrnet.config.run import RunConfig
 
 _RECIPE = "demo"  # whose settings suit a small dataset
 

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mrnet.config import RunConfig, load_recipe, merge_trees, parse_section
+from mrnet.config.parse import parse_section
+from mrnet.config.recipes import load_recipe, merge_trees
+from mrnet.config.run import RunConfig
 from mrnet.documents import parse_yaml
 from mrnet.errors import ConfigError
 from mrnet.evaluation.baselines import BaselineKind
@@ -129,8 +131,8 @@ def plan(
 
     Args:
         experiment: what to do.
-        overrides: as of :func:`mrnet.config.load_recipe`, for every run; of the data in particular.
-        overlay: fields of a dataset, as of :func:`mrnet.config.load_recipe`.
+        overrides: as of :func:`mrnet.config.recipes.load_recipe`, for every run; of the data in particular.
+        overlay: fields of a dataset, as of :func:`mrnet.config.recipes.load_recipe`.
         only: variants; all of them if left out.
 
     Raises:

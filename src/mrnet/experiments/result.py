@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from mrnet.config import EvaluationConfig, parse_section
+from mrnet.config.parse import parse_section
+from mrnet.config.run import EvaluationConfig
 from mrnet.documents import parse_json
 from mrnet.errors import ConfigError, DataError
 from mrnet.evaluation.metrics import per_query_hits

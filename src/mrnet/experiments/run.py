@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mrnet.config import RunConfig, parse_config
+from mrnet.config.parse import parse_config
+from mrnet.config.run import RunConfig
 from mrnet.data.sources import DataSource, open_source
 from mrnet.engines import TrainedEngine
 from mrnet.errors import ConfigError, MRNetError, TrainingError

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrnet.config import ModelConfig
+from mrnet.config.model import ModelConfig
 from mrnet.model.clip_head import ClipHead, ClipOutputs
 from mrnet.model.clips import ClipEncoder
 from mrnet.model.fast.routes import Route

@@ -90,7 +90,7 @@ class MaskableRetention(nn.Module):
         bidirectional: decay both ways in time.
         doubled_diagonal: released quirk, see :func:`decay_mask`.
         softmax: false gives linear retention.
-        zero_linear_retention: released quirk, see :class:`mrnet.config.ModelConfig`.
+        zero_linear_retention: released quirk, see :class:`mrnet.config.model.ModelConfig`.
         dropout: on attention weights.
 
     Source: docs/method.md, section 5 and, for the quirk, 11.2.

@@ -17,7 +17,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from mrnet.config import ModelConfig, ModelSpec, RunConfig, parse_config
+from mrnet.config.model import ModelConfig
+from mrnet.config.parse import parse_config
+from mrnet.config.run import RunConfig
+from mrnet.config.spec import ModelSpec
 from mrnet.documents import parse_yaml
 from mrnet.errors import CheckpointError, ConfigError
 from mrnet.provenance import Provenance
