@@ -126,10 +126,11 @@ class TestConversion:
         counts = torch.tensor([len(rows) for rows in query_features])
         mask = torch.arange(queries.shape[1]) < counts[:, None]
         with torch.no_grad():
-            scores = model.score(model(expected["input.video_features"], queries, mask, "joint"))
-        fused = fuse_scores(scores.iou, scores.contrastive, config.decode.score_power)
+            embeddings = model(expected["input.video_features"], queries, mask, "joint")
+            iou, contrastive = embeddings.iou_logits().sigmoid(), embeddings.contrastive_scores()
+        fused = fuse_scores(iou, contrastive, config.decode.score_power)
         assert torch.equal(model.valid, expected["eval.valid_mask"].bool())
-        for name, actual in (("iou", scores.iou), ("contrastive", scores.contrastive), ("fused", fused)):
+        for name, actual in (("iou", iou), ("contrastive", contrastive), ("fused", fused)):
             wanted = torch.cat([expected[f"eval.{name}_scores.{i}"] for i in range(3)])
             torch.testing.assert_close(actual, wanted[:, model.valid], atol=1e-5, rtol=0)
             assert (wanted[:, ~model.valid] == 0).all()

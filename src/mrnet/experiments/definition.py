@@ -16,7 +16,7 @@ from mrnet.documents import parse_yaml
 from mrnet.errors import ConfigError
 from mrnet.evaluation.baselines import BaselineKind
 
-Network = Literal["mrnet", "clip-regressor", "2d-tan", "detr"]
+NetworkName = Literal["mrnet", "clip-regressor", "2d-tan", "detr"]
 """What is trained: MRNet, or one of :mod:`mrnet.experiments.references`."""
 
 BASELINES: dict[str, BaselineKind] = {"constant": "constant", "rank-only": "rank_only"}
@@ -34,7 +34,7 @@ class Variant(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     recipe: str | None = Field(None, description="another recipe than the experiment's")
-    network: Network = Field("mrnet", description="what is trained")
+    network: NetworkName = Field("mrnet", description="what is trained")
     blind: bool = Field(False, description="the features of every video are constant: only the query is seen")
     model: dict[str, Any] = {}
     loss: dict[str, Any] = {}
@@ -92,7 +92,7 @@ class PlannedRun:
     """
 
     variant: str
-    network: Network
+    network: NetworkName
     blind: bool
     config: RunConfig
 
