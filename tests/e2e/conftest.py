@@ -22,7 +22,8 @@ from mrnet.documents import parse_yaml
 from mrnet.media.audio import write_audio
 from mrnet.media.video import write_video
 from mrnet.retrieval.aligned import ClassBridge
-from mrnet.weights.released import import_config, released_names
+from mrnet.weights.released import released_names
+from mrnet.weights.released_config import import_config
 from tests.conftest import TINY, merge
 from tests.features.conftest import hub_model as hub_model
 from tests.features.conftest import no_network as no_network

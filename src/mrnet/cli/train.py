@@ -82,7 +82,7 @@ def _config(arguments: argparse.Namespace) -> "RunConfig":
     """What to train, by the one option that says so."""
     overlay = data_overlay(arguments)
     if arguments.config is not None:
-        from mrnet.weights.released import read_settings
+        from mrnet.weights.released_config import read_settings
 
         return complete(read_settings(arguments.config), str(arguments.config), arguments.overrides, overlay)
     if arguments.recipe is None and arguments.start is not None:
