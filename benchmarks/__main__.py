@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrnet.cli.common import Parser, add_memory_budget, positive
-from mrnet.config import recipe_names
+from mrnet.config.recipes import recipe_names
 from mrnet.errors import MRNetError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Figures, in_turn
-from mrnet.config import load_recipe
+from mrnet.config.recipes import load_recipe
 from mrnet.data.dataset import MomentDataset, load_batches
 from mrnet.evaluation.metrics import per_query_hits
 from mrnet.features.store.reader import open_store

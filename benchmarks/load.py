@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Figures, seconds
-from mrnet.config import load_recipe
+from mrnet.config.recipes import load_recipe
 from mrnet.model.fast.routes import Route
 from mrnet.model.head import ProposalHead
 from mrnet.temporal import valid_cells

@@ -18,7 +18,8 @@ from benchmarks.timing import (
     relative_error,
     seconds,
 )
-from mrnet.config import RunConfig, load_recipe
+from mrnet.config.recipes import load_recipe
+from mrnet.config.run import RunConfig
 from mrnet.losses import compute_losses, total_loss
 from mrnet.model.head import ProposalHead
 from mrnet.model.mrnet import Embeddings, MRNet

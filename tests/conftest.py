@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from mrnet.config import ModelConfig, ModelSpec, RunConfig, parse_config
+from mrnet.config.model import ModelConfig
+from mrnet.config.parse import parse_config
+from mrnet.config.run import RunConfig
+from mrnet.config.spec import ModelSpec
 from mrnet.features.store.writer import write_store
 from mrnet.model.mrnet import MRNet
 from mrnet.provenance import Provenance

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-import mrnet.config
+from mrnet.config.run import RunConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -107,7 +107,7 @@ def test_pages_are_linked() -> None:
 def test_fields_that_are_named_exist(document: Path) -> None:
     sections: dict[str, Any] = {
         name: field.annotation
-        for name, field in _config().model_fields.items()
+        for name, field in RunConfig.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     }
     files = "jsonl?|md|py|yaml|safetensors"  # train.json is no field
@@ -115,12 +115,6 @@ def test_fields_that_are_named_exist(document: Path) -> None:
         rf"(?<![\w./])({'|'.join(sections)})\.(?!(?:{files})\b)([a-z_]+)\b(?![/(.])", read(document)
     )
     assert [f"{name}.{key}" for name, key in named if key not in sections[name].model_fields] == []
-
-
-def _config() -> type[BaseModel]:
-    """The configuration of a run."""
-    annotation: type[BaseModel] = mrnet.config.parse_config.__annotations__["return"]
-    return annotation
 
 
 def test_modules_moved_to_exist() -> None:

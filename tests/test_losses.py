@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mrnet.config import LossConfig, RunConfig
+from mrnet.config.run import LossConfig, RunConfig
 from mrnet.losses import Losses, clip_loss, compute_losses, listwise_loss, total_loss
 from mrnet.model.clip_head import ClipOutputs
 from mrnet.model.mrnet import Embeddings, MRNet

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from mrnet.config import ModelConfig
+from mrnet.config.model import ModelConfig
 from mrnet.model.mrnet import MRNet
 from mrnet.model.retention import decay_mask
 from mrnet.precision import at_least_float32

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mrnet.answer import Answer
-from mrnet.config import Calibration, ModelSpec, RunConfig, VideoLengths
+from mrnet.config.run import RunConfig
+from mrnet.config.spec import Calibration, ModelSpec, VideoLengths
 from mrnet.data.sources import open_source
 from mrnet.engines import TrainedEngine
 from mrnet.errors import (
@@ -440,7 +441,7 @@ def test_words_in_quotes_are_looked_for_in_what_is_said_alone(
     video.with_suffix(".srt").write_text(SRT)
     ready = predictor.encode_video(video)
     with monkeypatch.context() as patch:
-        patch.setattr("mrnet.predictor.encode_all", lambda *_, **__: pytest.fail("no frame need be looked at"))
+        patch.setattr("mrnet.ready.encode_all", lambda *_, **__: pytest.fail("no frame need be looked at"))
         answer = predictor.find(video, asked, k=None)
     assert list(answer) == [Moment(2.0, 4.0, 1.0, "said", "To be, or not to be.")]
     assert (answer.best_guess, answer.answered_by, answer.video) == (None, "the words of clip.srt", video)

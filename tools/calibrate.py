@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrnet.config import Calibration, DecodeConfig
+from mrnet.config.spec import Calibration, DecodeConfig
 from mrnet.data.annotations import read_annotations
 from mrnet.evaluation.absence import (
     Outcomes,

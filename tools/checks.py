@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def _parsers(parser: Any) -> Iterator[Any]:
 def configuration_page() -> str:
     """Every field of the configuration with its default and its description, and the fields of every recipe."""
     from mrnet.cli.config import described
-    from mrnet.config import recipe_names
+    from mrnet.config.recipes import recipe_names
 
     lines = ["# Configuration", "", "What `mrnet config` prints; any field can be set, `--set train.lr=1e-4`.", ""]
     section = ""

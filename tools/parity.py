@@ -75,12 +75,13 @@ def model_case(name: str, released: dict[str, Any], path: Path, route: Route) ->
     yield check("target IoU", targets, torch.cat(numbered(tensors, "target.iou_map")))
     with torch.inference_mode():
         clips = model.encode_video(tensors["input.video_features"])
-        scores = model.score(model.embed(clips, queries, mask, "joint"))
+        evaluated = model.embed(clips, queries, mask, "joint")
+        iou, contrastive = evaluated.iou_logits().sigmoid(), evaluated.contrastive_scores()
         embeddings_iou, _ = _proposal_embeddings(model, clips, queries, mask)
     released_iou = tensors["eval.proposal_embeddings_iou"][:, :, model.valid].transpose(1, 2)
     yield check("IoU embeddings", embeddings_iou, released_iou)
-    yield check("IoU scores", scores.iou, _valid_cells(tensors, "eval.iou_scores", model))
-    yield check("contrastive scores", scores.contrastive, _valid_cells(tensors, "eval.contrastive_scores", model))
+    yield check("IoU scores", iou, _valid_cells(tensors, "eval.iou_scores", model))
+    yield check("contrastive scores", contrastive, _valid_cells(tensors, "eval.contrastive_scores", model))
     released_fused = _valid_cells(tensors, "eval.fused_scores", model)
     fused, moments_of, best_of, released_best = [], [], [], []
     for video, (of_video, expected) in enumerate(

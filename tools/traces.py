@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 
 from checks import Check, relative_difference, released_metrics, scaled_error, without_dropout
-from mrnet.config import DataConfig
+from mrnet.config.data import DataConfig
 from mrnet.data.dataset import MomentDataset, load_batches
 from mrnet.data.sources import open_source
 from mrnet.errors import CheckpointError, DataError

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrnet.config import Calibration, ModelSpec
+from mrnet.config.spec import Calibration, ModelSpec
 from mrnet.data.queries import fill_columns
 from mrnet.device import choose_device
 from mrnet.errors import ConfigError, FeatureError, FeatureShapeError

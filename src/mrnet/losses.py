@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrnet.config import LossConfig
+from mrnet.config.run import LossConfig
 from mrnet.model.mrnet import Embeddings
 from mrnet.temporal import clip_middles, hull_iou, union_iou
 

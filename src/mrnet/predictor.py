@@ -1,10 +1,8 @@
 """Ask a video when something happens."""
 
-import math
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -14,44 +12,20 @@ import torch
 from torch import Tensor
 
 from mrnet.answer import Answer
-from mrnet.config import Calibration
-from mrnet.data.sources import check_provenance
+from mrnet.answering import answer_by_words, answer_queries
 from mrnet.engines import Engine, Runtime, TrainedEngine, UntrainedEngine
-from mrnet.errors import DataError, FeatureError, FeatureShapeError, VideoError
-from mrnet.features.backbone import Backbone, Rows
+from mrnet.errors import DataError
+from mrnet.features.backbone import Backbone
 from mrnet.features.cache import FeatureCache
-from mrnet.features.extraction.pipeline import Outcomes, encode_all
 from mrnet.features.registry import make_recogniser
-from mrnet.media.video import falls_short, probe
 from mrnet.provenance import Provenance
-from mrnet.retrieval.aligned import PACKAGED_TEXT, PACKAGED_VIDEO, AlignedVideo
-from mrnet.retrieval.calibration import calibrated
-from mrnet.retrieval.rank import rank
-from mrnet.retrieval.said import Said, Subtitles, interleave, is_quoted
-from mrnet.retrieval.scorer import Candidates
+from mrnet.ready import ReadyVideo, VideoEncoder
+from mrnet.retrieval.aligned import PACKAGED_TEXT, PACKAGED_VIDEO
+from mrnet.retrieval.said import Subtitles, is_quoted
 from mrnet.types import Moment, QueryKind
 
 # Each has a score for every candidate, of which a video of hours may have hundreds of thousands.
 _QUERIES_AT_ONCE = 16
-
-
-@dataclass(frozen=True)
-class ReadyVideo:
-    """A video ready to be asked, made by :meth:`Predictor.encode_video`.
-
-    Attributes:
-        encoded: what the scorer keeps of it.
-        duration_s: its length in seconds.
-        path: the file, where it was one.
-        said: in it, by its subtitles, where there are any.
-        note: what to know about every answer out of it; empty where nothing.
-    """
-
-    encoded: Any
-    duration_s: float
-    path: Path | None = None
-    said: Said | None = None
-    note: str = ""
 
 
 class Predictor:
@@ -76,6 +50,7 @@ class Predictor:
     Attributes:
         engine: as given.
         subtitles: what searches what is said; ``None`` where nothing does.
+        videos: what makes videos ready to be asked, many of them too.
     """
 
     def __init__(
@@ -88,9 +63,9 @@ class Predictor:
     ) -> None:
         self.engine = engine
         self.subtitles = Subtitles(_packaged_text(engine), cache) if subtitles else None
-        self._cache = cache
-        self._recognise = recognise
         self._lock = threading.RLock()  # encoders and scorers work for one at a time
+        self.videos = VideoEncoder(engine, self.subtitles, cache, self._lock)
+        self._recognise = recognise
 
     @classmethod
     def auto(
@@ -200,96 +175,7 @@ class Predictor:
             FeatureError: the scorer was made for features that no registered backbone makes.
             DataError: the length is needed and not given, or not positive.
         """
-        made_for, path, said, note = self.engine.provenance, None, None, ""
-        if isinstance(video, str | Path):
-            path = Path(video)
-            array, where = self._rows(path, watch), str(path)
-            said = self.read_said(path)
-            reached_s, note = self.measure(path, array)
-            duration_s = duration_s or reached_s
-        else:
-            check_provenance(provenance, made_for, "video")
-            array, where = np.asarray(video, dtype=np.float32), "the given array"
-            if array.ndim != 2 or not len(array):
-                raise FeatureShapeError(f"{where} has shape {list(array.shape)}: give (r, c), r at least 1")
-        array = self.engine.take_rows(array, where)
-        if not np.isfinite(array).all():
-            raise FeatureError(f"{where} holds NaN or infinity: extract them again")
-        if duration_s is None:
-            rate = made_for.rows_per_s if made_for else None
-            if rate is None:
-                raise DataError("features do not say how long the video is: give duration_s")
-            duration_s = len(array) / rate
-        if not 0 < duration_s < math.inf:
-            raise DataError(f"duration_s is {duration_s}: give the video's length in seconds")
-        with self._lock:
-            rows = torch.from_numpy(np.ascontiguousarray(array))
-            return ReadyVideo(self.engine.scorer.encode_video(rows, duration_s), duration_s, path, said, note)
-
-    def encode_rows(
-        self, files: Mapping[str, Path], encode: Callable[[Mapping[str, Path]], Outcomes] | None = None
-    ) -> Outcomes:
-        """The rows of several video files, out of the cache where they were encoded before.
-
-        Questions are answered meanwhile. A file that ends before its time is taken as far as it goes.
-
-        Args:
-            files: by id.
-            encode: gives the rows of those that are not in the cache; here, if left out, one file after the other.
-
-        Yields:
-            id, and ``(r, c)`` rows or why there are none, as they come to be known.
-
-        Raises:
-            FeatureError: the scorer was made for features that no registered backbone makes.
-        """
-        provenance = self.engine.video_backbone().provenance()
-        todo = {}
-        for name, path in files.items():
-            kept = None if self._cache is None else self._cache.get(path, provenance)
-            if kept is None:
-                todo[name] = path
-            else:
-                yield name, kept
-        if not todo:
-            return
-        with closing(self.encode_here(todo, workers=1) if encode is None else encode(todo)) as outcomes:
-            for name, outcome in outcomes:
-                if self._cache is not None and not isinstance(outcome, str):
-                    self._cache.put(todo[name], provenance, outcome)
-                yield name, outcome
-
-    def encode_here(
-        self, files: Mapping[str, Path], workers: int, watch: Callable[[str, int], None] | None = None
-    ) -> Outcomes:
-        """As :meth:`encode_rows`, without the cache; so many files are decoded at a time.
-
-        ``watch`` is that of :func:`mrnet.features.extraction.pipeline.encode_all`.
-        """
-        backbone = _OneAtATime(self.engine.video_backbone(), self._lock)
-        return encode_all(files, backbone, workers, take_cut_off=True, watch=watch)
-
-    def measure(self, path: Path, rows: Rows) -> tuple[float, str]:
-        """How far the rows of a video file reach, in seconds; and what to know about it, empty where nothing.
-
-        Raises:
-            VideoError: the file does not open.
-        """
-        stated_s = probe(path).duration_s
-        rate = self.engine.video_backbone().rate
-        reached_s = stated_s if rate is None else min(stated_s, len(rows) / rate)  # nothing beyond is promised
-        if falls_short(reached_s, stated_s):
-            return reached_s, f"the video ends at {reached_s:.1f} s of {stated_s:.1f} s: the file is incomplete"
-        return reached_s, ""
-
-    def read_said(self, path: Path) -> Said | None:
-        """What is said in a video file; ``None`` where no subtitles say, or they are not searched.
-
-        Raises:
-            VideoError: the file does not open.
-        """
-        with self._lock:
-            return None if self.subtitles is None else self.subtitles.read(path)
+        return self.videos.encode(video, duration_s, provenance=provenance, watch=watch)
 
     def encode_query(self, query: str) -> Tensor:
         """``(1, q)`` features of a sentence.
@@ -390,7 +276,10 @@ class Predictor:
                 # First, as what is wrong with a query is soon known.
                 features = self.engine.encode_queries(kind, some)
                 ready = ready or self.encode_video(video)  # type: ignore[arg-type]
-                answers = self._answers(ready, features, [str(source) for source in some], kind, k, note)
+                queries = [str(source) for source in some]
+                answers = answer_queries(
+                    self.engine, self.subtitles, ready, features, queries, kind=kind, k=k, note=note
+                )
             yield from answers
 
     def find_in_each(self, videos: Iterable[ReadyVideo], query: str, k: int | None = 5) -> Iterator[Answer]:
@@ -400,8 +289,10 @@ class Predictor:
         features = self.encode_query(query)
         for video in videos:
             with self._lock:
-                by_words = self._by_words_alone(video, [query], k)
-                yield from by_words or self._answers(video, features, [query], "text", k)
+                answers = self._by_words_alone(video, [query], k) or answer_queries(
+                    self.engine, self.subtitles, video, features, [query], kind="text", k=k
+                )
+            yield from answers
 
     def find_features(self, video: ReadyVideo, query: Tensor, k: int | None = 5) -> Answer:
         """:meth:`find` with ``(1, q)`` query features in place of a sentence; what is said is not searched."""
@@ -409,71 +300,20 @@ class Predictor:
         self._check_known(k)
         with self._lock:
             silent = replace(video, said=None)
-            [answer] = self._answers(silent, query, ["(features)"], self.engine.kinds[0], k)
+            [answer] = answer_queries(
+                self.engine, None, silent, query, ["(features)"], kind=self.engine.kinds[0], k=k
+            )
         return answer
 
-    def _answers(
-        self,
-        video: ReadyVideo,
-        features: Tensor,
-        queries: Sequence[str],
-        kind: QueryKind,
-        k: int | None,
-        note: str = "",
-    ) -> list[Answer]:
-        candidates: Candidates = self.engine.scorer.candidates(video.encoded, features)
-        calibration = self.engine.calibration
-        if calibration is not None:
-            candidates = calibrated(candidates, calibration)
-        ranked = rank(candidates, k or len(candidates.spans_s), self.engine.nms_threshold)
-        said, by = video.said, self.engine.name
-        heard: list[list[Moment]] = [[] for _ in queries]
-        if said is not None and kind == "text" and self.subtitles is not None:
-            heard = self.subtitles.find(said, queries, video.duration_s)
-            by += f", and what is said by {said.name}"
-        answers = []
-        for query, seen, spoken, curve in zip(queries, ranked, heard, _curves(video, candidates), strict=True):
-            if said is not None and is_quoted(query):
-                answers.append(_quoted(query, spoken[:k], said, video.duration_s, video.path))
-                continue
-            notes = (note, video.note, _note(video, query))
-            moments = interleave(_shown(seen, calibration, every=k is None), spoken)[:k]
-            answers.append(
-                Answer(
-                    query=query,
-                    kind=kind,
-                    duration_s=video.duration_s,
-                    moments=tuple(moments),
-                    best_guess=None if moments or not seen else seen[0],
-                    score_name="score" if calibration is None else "probability",
-                    answered_by=by,
-                    video=video.path,
-                    note="; ".join(filter(None, (*notes, self.engine.query_note(kind, query)))),
-                    calibrated_on="" if calibration is None else calibration.footage,
-                    curve=curve,
-                )
-            )
-        return answers
-
     def _by_words_alone(
-        self, video: ReadyVideo | str | Path, queries: Sequence[str | Path], k: int | None
+        self, video: ReadyVideo | str | Path, sources: Sequence[str | Path], k: int | None
     ) -> list[Answer] | None:
         """Answers to queries that are all in quotes, for which no frame need be looked at; ``None`` to others."""
-        if self.subtitles is None or not all(is_quoted(str(query)) for query in queries):
+        queries = [str(source) for source in sources]
+        if self.subtitles is None or not all(is_quoted(query) for query in queries):
             return None
         with self._lock:
-            if isinstance(video, ReadyVideo):
-                said, duration_s, path = video.said, video.duration_s, video.path
-            else:
-                path = Path(video)
-                said, duration_s = self.subtitles.read(path), probe(path).duration_s
-            if said is None:
-                return None
-            found = self.subtitles.find(said, [str(query) for query in queries], duration_s)
-        return [
-            _quoted(str(query), moments[:k], said, duration_s, path)
-            for query, moments in zip(queries, found, strict=True)
-        ]
+            return answer_by_words(self.subtitles, video, queries, k)
 
     def _check_known(self, k: int | None) -> None:
         if k is None and self.engine.calibration is None:
@@ -482,73 +322,10 @@ class Predictor:
                 "probabilities: ask for a number of moments"
             )
 
-    def _rows(self, path: Path, watch: Callable[[float], None] | None) -> Rows:
-        """``(r, c)`` of a video file."""
-        num_rows = probe(path).duration_s * (self.engine.video_backbone().rate or 0.0)
-        shares = None if watch is None or not num_rows else _shares(watch, num_rows)
-        [(_, outcome)] = self.encode_rows({path.name: path}, lambda files: self.encode_here(files, 1, shares))
-        if isinstance(outcome, str):
-            raise VideoError(outcome)
-        return outcome
-
-
-def _shares(watch: Callable[[float], None], num_rows: float) -> Callable[[str, int], None]:
-    """Counts of rows, told as shares of all that there will be."""
-    return lambda _, count: watch(min(count / max(num_rows, 1.0), 1.0))
-
-
-class _OneAtATime:
-    """A backbone that waits for its turn with every batch."""
-
-    def __init__(self, backbone: Backbone, lock: AbstractContextManager[Any]) -> None:
-        self.kind, self.name, self.dim, self.rate = backbone.kind, backbone.name, backbone.dim, backbone.rate
-        self.revision, self.batch_size = backbone.revision, backbone.batch_size
-        self.prepare, self.provenance = backbone.prepare, backbone.provenance
-        self._encode, self._lock = backbone.encode, lock
-
-    def encode(self, inputs: Sequence[Any]) -> list[Rows]:
-        with self._lock:
-            return self._encode(inputs)
-
 
 def _check_count(k: int | None) -> None:
     if k is not None and k < 1:
         raise DataError(f"k is {k}: ask for at least 1 moment")
-
-
-def _shown(moments: Sequence[Moment], calibration: Calibration | None, *, every: bool) -> tuple[Moment, ...]:
-    """Of ranked moments: all of them if the best one is likely enough; of ``every`` moment, those that are."""
-    if calibration is None:
-        return tuple(moments)
-    if every:
-        return tuple(moment for moment in moments if moment.score >= calibration.threshold)
-    return tuple(moments) if moments and moments[0].score >= calibration.threshold else ()
-
-
-def _quoted(query: str, moments: Sequence[Moment], said: Said, duration_s: float, path: Path | None) -> Answer:
-    """To a query in quotes."""
-    return Answer(query, "text", duration_s, tuple(moments), None, "score", f"the words of {said.name}", path)
-
-
-def _curves(video: ReadyVideo, candidates: Candidates) -> list[npt.NDArray[np.float32]]:
-    """``(r, 2)`` times and values of each query, where the scorer has a curve."""
-    if candidates.curves is None:
-        return [np.empty((0, 2), np.float32)] * len(candidates.scores)
-    times = (torch.arange(candidates.curves.shape[1]) + 0.5) / video.encoded.rows_per_s
-    return [torch.stack([times, curve], dim=1).numpy() for curve in candidates.curves]
-
-
-def _note(video: ReadyVideo, query: str) -> str:
-    notes = []
-    if is_quoted(query) and video.said is None:
-        notes.append(
-            "no subtitles say what is said in this video, so the words in quotes were looked for by sight"
-        )
-    if video.said is not None and not video.said.passages:
-        notes.append(f"{video.said.name} is not in English: only the very words of a query are looked for in it")
-    if isinstance(video.encoded, AlignedVideo) and video.encoded.is_one_segment:
-        notes.append("nothing in this video changes enough for this encoder to tell its moments apart")
-    return "; ".join(notes)
 
 
 def _packaged_text(engine: Engine) -> Backbone | None:

@@ -14,7 +14,7 @@ from benchmarks import data, load, model
 from benchmarks.__main__ import main
 from benchmarks.features import write_benchmark_video
 from benchmarks.timing import in_turn, relative_distance, relative_error, table
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.media.video import probe, write_video
 from mrnet.model.head import ProposalHead
 

@@ -1,6 +1,6 @@
 """The command, run in an empty folder, and what its tests need there."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from mrnet.cli import main
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.features.cache import FOLDER_VARIABLE
 from mrnet.features.registry import make_backbone
 from mrnet.media.video import write_video
 from mrnet.model.mrnet import MRNet
 from mrnet.weights.native import save_checkpoint
 from tests.conftest import TINY, as_overrides, merge, spec_of
+from tests.threads import one_thread as one_thread
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
@@ -57,16 +58,6 @@ class Command:
         assert "Traceback" not in err
         assert tree(self.folder) == before
         return err.removesuffix("\n")
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Threads cost such tiny models far more than they gain, all the more on a busy machine."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of the processes started here
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

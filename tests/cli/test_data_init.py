@@ -1,12 +1,11 @@
 """From a folder of videos and moments to a model that answers: init, train, evaluate, find."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from mrnet.cli import main
 from mrnet.media.video import write_video
@@ -19,14 +18,6 @@ TINY_SET = [
 ]  # fmt: skip
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.features.registry import make_backbone
 from mrnet.media.audio import write_audio
 from mrnet.model.mrnet import MRNet

@@ -57,7 +57,7 @@ def test_json_and_the_cache(command: Command, video: Path, monkeypatch: pytest.M
     assert 0 < document["best_guess"]["probability"] < 1
     assert document["answered_by"] == "efficientnet-lite0 and minilm-l6-v2, without training"
     assert [entry.name for entry in Path("kept").iterdir()]
-    monkeypatch.setattr("mrnet.predictor.encode_all", lambda *_, **__: pytest.fail("encoded again"))
+    monkeypatch.setattr("mrnet.ready.encode_all", lambda *_, **__: pytest.fail("encoded again"))
     assert command("find", video, "when does the dog jump?", "--json")[1] == out
 
 
@@ -97,7 +97,7 @@ def test_as_many_queries_as_one_likes(command: Command, video: Path, monkeypatch
             alive.add(self)
             most = max(most, len(alive))
 
-    monkeypatch.setattr("mrnet.predictor.Answer", Counted)
+    monkeypatch.setattr("mrnet.answering.Answer", Counted)
     queries = [f"{count} dogs" for count in range(40)]
     Path("q.txt").write_text("\n".join(queries))
     for form in ("--json", "--csv", "-k1"):

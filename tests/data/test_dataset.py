@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.data import dataset as dataset_module
 from mrnet.data.dataset import (
     Batch,

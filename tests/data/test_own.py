@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrnet.config import load_recipe, parse_yaml
+from mrnet.config.recipes import load_recipe
 from mrnet.data.annotations import read_annotations
 from mrnet.data.own import init_dataset, load_dataset_overlay
+from mrnet.documents import parse_yaml
 from mrnet.errors import ConfigError, DataError, FeatureError, MRNetError, OutputError
 from mrnet.media.video import write_video
 from mrnet.types import Query, Span, VideoRecord

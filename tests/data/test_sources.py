@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrnet.config import DataConfig, RunConfig
+from mrnet.config.data import DataConfig
+from mrnet.config.run import RunConfig
 from mrnet.data.annotations import read_annotations
 from mrnet.data.sources import check_provenance, file_name, open_source
 from mrnet.errors import ConfigError, DataError, FeatureShapeError

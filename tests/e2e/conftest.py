@@ -14,14 +14,16 @@ import pytest
 import torch
 import yaml
 
-import mrnet.config
+import mrnet.config.recipes
 from mrnet.cli import main
-from mrnet.config import parse_yaml, recipe_names
+from mrnet.config.recipes import recipe_names
 from mrnet.demo import DEFAULT_RUNS
+from mrnet.documents import parse_yaml
 from mrnet.media.audio import write_audio
 from mrnet.media.video import write_video
 from mrnet.retrieval.aligned import ClassBridge
-from mrnet.weights.released import import_config, released_names
+from mrnet.weights.released import released_names
+from mrnet.weights.released_config import import_config
 from tests.conftest import TINY, merge
 from tests.features.conftest import hub_model as hub_model
 from tests.features.conftest import no_network as no_network
@@ -44,12 +46,12 @@ RELEASED = {
 
 @pytest.fixture(scope="session")
 def tiny_recipes(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """The recipes at their own feature widths, all other sizes tiny; to stand in for ``mrnet.config.resources``."""
+    """The recipes at their own feature widths, all other sizes tiny; for ``mrnet.config.recipes.resources``."""
     folder = tmp_path_factory.mktemp("package")
     (folder / "recipes").mkdir()
     for name in recipe_names():
         path = Path("recipes") / f"{name}.yaml"
-        tree = parse_yaml((mrnet.config.resources.files("mrnet") / str(path)).read_text(encoding="utf-8"))
+        tree = parse_yaml((mrnet.config.recipes.resources.files("mrnet") / str(path)).read_text(encoding="utf-8"))
         tree = merge(tree, SIZES)
         if tree["train"].get("schedule") == "cosine":  # which takes none
             del tree["train"]["milestones"]
@@ -65,7 +67,7 @@ def template(
     folder = tmp_path_factory.mktemp("template")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(mrnet.config, "resources", tiny_recipes)
+        patch.setattr(mrnet.config.recipes, "resources", tiny_recipes)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         _benchmark_features()
@@ -89,7 +91,7 @@ def fill(
         shutil.copytree(template, tmp_path, dirs_exist_ok=True, symlinks=True)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("MRNET_CACHE", str(tmp_path / ".cache"))
-        monkeypatch.setattr(mrnet.config, "resources", tiny_recipes)
+        monkeypatch.setattr(mrnet.config.recipes, "resources", tiny_recipes)
         monkeypatch.setattr("mrnet.library.library.default_uri", lambda: str(tmp_path / ".library"))
         known = ClassBridge.calibration  # nothing that an encoder knows is in these videos
         assert known is not None

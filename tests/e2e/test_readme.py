@@ -12,15 +12,15 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 
 import benchmarks.__main__
 from mrnet.cli import build_parser, main
-from mrnet.config import recipe_names
+from mrnet.config.recipes import recipe_names
 from mrnet.data.annotations import read_annotations
 from mrnet.features.registry import REGISTRY
 from mrnet.features.store.reader import open_store
 from mrnet.media.video import probe
+from tests.threads import one_thread as one_thread
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -60,15 +60,6 @@ def is_run(words: list[str]) -> bool:
 
 def blocks_of(program: str = "mrnet") -> list[Any]:
     return [param for param in blocks("bash") if commands(param.values[0], program)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Threads cost such tiny models more than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("block", blocks_of())

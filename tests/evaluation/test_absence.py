@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrnet.config import Calibration
+from mrnet.config.spec import Calibration
 from mrnet.evaluation.absence import (
     Outcomes,
     absence_report,

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from mrnet.config import ModelSpec, RunConfig
+from mrnet.config.run import RunConfig
+from mrnet.config.spec import ModelSpec
 from mrnet.errors import ConfigError, FeatureShapeError, OutputError
 from mrnet.evaluation.predictions import read_predictions
 from mrnet.evaluation.report import Evaluation, evaluate_checkpoint, write_evaluation

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.data.dataset import MomentDataset
 from mrnet.data.sources import DataSource, open_source
 from mrnet.evaluation.run import evaluate, metric_table, predict
@@ -77,8 +77,9 @@ def test_predictions_are_those_of_the_model(
     for sample in dataset:  # one video at a time, all of its queries at once
         mask = torch.ones(1, len(sample.queries), dtype=torch.bool)
         with torch.no_grad():
-            scores = model.score(model(sample.video[None], sample.queries[None], mask, protocol))
-        fused = fuse_scores(scores.iou, scores.contrastive, config.decode.score_power)
+            embeddings = model(sample.video[None], sample.queries[None], mask, protocol)
+            iou, contrastive = embeddings.iou_logits().sigmoid(), embeddings.contrastive_scores()
+        fused = fuse_scores(iou, contrastive, config.decode.score_power)
         spans = cell_moments(model.valid.nonzero(), sample.record.duration_s, 8)
         expected += rank(Candidates(spans, fused), 10, 0.5)
     assert [len(p.windows) for p in predictions] == [len(moments) for moments in expected]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mrnet.config import load_recipe
+from mrnet.config.recipes import load_recipe
 from mrnet.errors import ConfigError
 from mrnet.experiments.definition import Experiment, plan, read_experiment
 

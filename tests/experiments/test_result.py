@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mrnet.config import EvaluationConfig
+from mrnet.config.run import EvaluationConfig
 from mrnet.errors import DataError
 from mrnet.evaluation.predictions import Prediction
 from mrnet.experiments.result import Result, Scored, read_results, score, write_results

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from mrnet.cli import main
-from mrnet.config import RunConfig, parse_config
+from mrnet.config.parse import parse_config
+from mrnet.config.run import RunConfig
 from mrnet.features.registry import make_backbone
 from mrnet.features.store.pca import Pca
 from mrnet.features.store.writer import write_store

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mrnet.config import Calibration
+from mrnet.config.spec import Calibration
 from mrnet.errors import ConfigError, DataError, LibraryError
 from mrnet.library.library import Library
 from mrnet.predictor import Predictor

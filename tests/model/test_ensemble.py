@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from mrnet.config import DecodeConfig, ModelConfig
+from mrnet.config.model import ModelConfig
+from mrnet.config.spec import DecodeConfig
 from mrnet.model.ensemble import Ensemble, make_network, members_of
 from mrnet.model.mrnet import MRNet
 from mrnet.retrieval.trained import TrainedScorer

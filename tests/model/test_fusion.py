@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import gelu
 
-from mrnet.config import ModelConfig, RunConfig
+from mrnet.config.model import ModelConfig
+from mrnet.config.run import RunConfig
 from mrnet.errors import ConfigError
 from mrnet.model.fusion import GatedFusion
 from mrnet.model.mrnet import MRNet
@@ -94,8 +95,8 @@ def test_proposals_by_themselves(
     by_hand = embeddings.iou_proposals[3] @ model.readout.weight[0]
     torch.testing.assert_close(embeddings.iou_logits()[3], by_hand)
     assert embeddings.contrastive_proposals is None
-    scores = model.score(embeddings)
-    assert torch.equal(fuse_scores(scores.iou, scores.contrastive, 0.5), scores.iou)
+    iou = embeddings.iou_logits().sigmoid()
+    assert torch.equal(fuse_scores(iou, embeddings.contrastive_scores(), 0.5), iou)
 
 
 def test_a_readout_needs_proposals_that_know_the_query(tiny: Callable[..., RunConfig]) -> None:

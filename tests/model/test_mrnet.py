@@ -2,16 +2,28 @@
 
 import itertools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 import torch
 
-from mrnet.config import ModelConfig
+from mrnet.config.model import ModelConfig
 from mrnet.model.fast.routes import Route
-from mrnet.model.mrnet import MRNet
+from mrnet.model.mrnet import Embeddings, MRNet
 from mrnet.types import QueryProtocol
 
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class Scores(NamedTuple):
+    """``(n, v)`` of the valid cells."""
+
+    iou: torch.Tensor
+    contrastive: torch.Tensor
+
+
+def scores_of(embeddings: Embeddings) -> Scores:
+    return Scores(embeddings.iou_logits().sigmoid(), embeddings.contrastive_scores())
 
 
 def build(config: ModelConfig) -> MRNet:
@@ -23,11 +35,11 @@ def test_batching_and_padding_change_nothing(tiny_model: Callable[..., ModelConf
     model = build(tiny_model())
     video, queries, mask = batch_inputs
     for protocol in ("single", "joint"):
-        together = model.score(model(video, queries, mask, protocol))
+        together = scores_of(model(video, queries, mask, protocol))
         apart = []
         for i, n in enumerate([2, 1, 3]):
             all_real = torch.ones(1, n, dtype=torch.bool)
-            apart.append(model.score(model(video[i : i + 1], queries[i : i + 1, :n], all_real, protocol)))
+            apart.append(scores_of(model(video[i : i + 1], queries[i : i + 1, :n], all_real, protocol)))
         torch.testing.assert_close(together.iou, torch.cat([scores.iou for scores in apart]))
         torch.testing.assert_close(together.contrastive, torch.cat([scores.contrastive for scores in apart]))
 
@@ -39,8 +51,8 @@ def test_single_means_that_no_other_query_is_seen(
     video, queries, mask = batch_inputs
     changed = queries.clone()
     changed[2, 1:] += 1  # two of the third video's queries
-    single, single_changed = (model.score(model(video, q, mask, "single")).iou for q in (queries, changed))
-    joint, joint_changed = (model.score(model(video, q, mask, "joint")).iou for q in (queries, changed))
+    single, single_changed = (scores_of(model(video, q, mask, "single")).iou for q in (queries, changed))
+    joint, joint_changed = (scores_of(model(video, q, mask, "joint")).iou for q in (queries, changed))
     torch.testing.assert_close(single[:4], single_changed[:4])
     assert (single[4:] - single_changed[4:]).abs().max() > 1e-4
     assert (joint[3] - joint_changed[3]).abs().max() > 1e-4  # the leak
@@ -54,7 +66,7 @@ def test_protocols_agree_where_queries_do_not_meet(
     assert not config.video_depends_on_query
     model = build(config)
     torch.testing.assert_close(
-        model.score(model(*batch_inputs, "single")).iou, model.score(model(*batch_inputs, "joint")).iou
+        scores_of(model(*batch_inputs, "single")).iou, scores_of(model(*batch_inputs, "joint")).iou
     )
 
 
@@ -64,7 +76,7 @@ def test_scores_are_of_each_querys_own_valid_cells(
 ) -> None:
     model = build(tiny_model())
     embeddings = model(*batch_inputs, protocol)
-    scores = model.score(embeddings)
+    scores = scores_of(embeddings)
     cells = int(model.valid.sum())
     assert cells == 8 + 7 + 6 + 5 + 2 + 1  # the main diagonal, three of stride 1, two of stride 2
     assert scores.iou.shape == scores.contrastive.shape == (6, cells)
@@ -84,8 +96,8 @@ def test_proposals_that_no_query_touches_may_be_given(
     video, queries, mask = batch_inputs
     model = build(tiny_model(attention="video"))
     clips = model.encode_video(video)
-    made = model.score(model.embed(clips, queries, mask, "single"))
-    given = model.score(model.embed(clips, queries, mask, "single", model.embed_proposals(clips)))
+    made = scores_of(model.embed(clips, queries, mask, "single"))
+    given = scores_of(model.embed(clips, queries, mask, "single", model.embed_proposals(clips)))
     torch.testing.assert_close(given.iou, made.iou)
     torch.testing.assert_close(given.contrastive, made.contrastive)
     touched = build(tiny_model())
@@ -158,7 +170,7 @@ def test_every_variant_trains_every_weight(
     model = build(config).double().train()
     video, queries, mask = batch_inputs
     embeddings = model(video[:, : config.num_pre_clips].double(), queries.double(), mask, protocol)
-    scores = model.score(embeddings)
+    scores = scores_of(embeddings)
     (scores.iou.sum() + scores.contrastive.sum() + embeddings.sparsity).backward()
     zero = set()
     for name, parameter in model.named_parameters():
@@ -193,6 +205,6 @@ def test_route_and_budget_reach_the_head(tiny_model: Callable[..., ModelConfig])
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_cuda_agrees_with_cpu(tiny_model: Callable[..., ModelConfig], batch_inputs: Inputs) -> None:
     model = build(tiny_model())
-    expected = model.score(model(*batch_inputs, "single"))
-    found = model.cuda().score(model(*(tensor.cuda() for tensor in batch_inputs), "single"))
+    expected = scores_of(model(*batch_inputs, "single"))
+    found = scores_of(model.cuda()(*(tensor.cuda() for tensor in batch_inputs), "single"))
     torch.testing.assert_close(found.iou.cpu(), expected.iou, atol=1e-4, rtol=1e-3)

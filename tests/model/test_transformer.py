@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mrnet.config import ModelConfig
+from mrnet.config.model import ModelConfig
 from mrnet.model.transformer import RetentionLayer, RetentionTransformer
 
 TEXT = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(1))

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mrnet.config import Calibration
+from mrnet.config.spec import Calibration
 from mrnet.retrieval.calibration import calibrated, evidence, fit_logistic
 from mrnet.retrieval.rank import rank
 from mrnet.retrieval.scorer import Candidates

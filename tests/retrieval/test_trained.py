@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrnet.config import DecodeConfig, ModelConfig
+from mrnet.config.model import ModelConfig
+from mrnet.config.spec import DecodeConfig
 from mrnet.errors import FeatureShapeError
 from mrnet.model.clip_head import ClipOutputs
 from mrnet.model.mrnet import Answers, MRNet
@@ -55,10 +56,11 @@ def test_candidates_are_the_valid_cells_with_the_models_scores(
     found = scorer.candidates(scorer.encode_video(rows(), 40.0), queries(3))
     with torch.no_grad():
         mask = torch.ones(1, 3, dtype=torch.bool)
-        scores = model.score(model(resample(rows(), 16)[None], queries(3)[None], mask, protocol))
+        embeddings = model(resample(rows(), 16)[None], queries(3)[None], mask, protocol)
+        iou, contrastive = embeddings.iou_logits().sigmoid(), embeddings.contrastive_scores()
     assert torch.equal(found.spans_s, cell_moments(model.valid.nonzero(), 40.0, 8))
     assert found.spans_s[:3].tolist() == [[0.0, 5.0], [0.0, 10.0], [0.0, 15.0]]
-    torch.testing.assert_close(found.scores, fuse_scores(scores.iou, scores.contrastive, DECODE.score_power))
+    torch.testing.assert_close(found.scores, fuse_scores(iou, contrastive, DECODE.score_power))
 
 
 def test_single_asks_one_by_one(tiny_model: Make) -> None:

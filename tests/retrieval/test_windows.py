@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrnet.config import DecodeConfig, ModelConfig, VideoLengths
+from mrnet.config.model import ModelConfig
+from mrnet.config.spec import DecodeConfig, VideoLengths
 from mrnet.model.mrnet import MRNet
 from mrnet.retrieval.rank import rank
 from mrnet.retrieval.scorer import Candidates

@@ -9,7 +9,8 @@ import docs_site
 from docs_roles import Roles
 from docs_site import api_page, commands_page, configuration_page, lead_links, mathml, outside, rooms
 from mrnet.cli import COMMANDS
-from mrnet.config import RunConfig, recipe_names
+from mrnet.config.recipes import recipe_names
+from mrnet.config.run import RunConfig
 
 PACKAGE = Path(docs_site.__file__).resolve().parents[1] / "src" / "mrnet"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from draw_masks import LayerMasks, draw, masks_of_run
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.errors import CheckpointError
 from mrnet.training.loop import train
 

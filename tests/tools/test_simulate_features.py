@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrnet.config import load_recipe
+from mrnet.config.recipes import load_recipe
 from mrnet.data.own import load_dataset_overlay
 from mrnet.data.sources import open_source
 from mrnet.errors import OutputError

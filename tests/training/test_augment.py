@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.data.dataset import Batch
 from mrnet.errors import ConfigError
 from mrnet.training.augment import paste_moments

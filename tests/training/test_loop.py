@@ -19,7 +19,8 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mrnet.config import Calibration, RunConfig, VideoLengths
+from mrnet.config.run import RunConfig
+from mrnet.config.spec import Calibration, VideoLengths
 from mrnet.errors import CheckpointError, ConfigError, FeatureError, OutputError, TrainingError
 from mrnet.evaluation.absence import Outcomes
 from mrnet.files import alone_in

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from mrnet.model.mrnet import MRNet
 from mrnet.training.state import Run, load_history, load_run_config, refuse_changes

@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.data.dataset import Batch
 from mrnet.errors import ConfigError, TrainingError
 from mrnet.losses import compute_losses, total_loss

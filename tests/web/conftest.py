@@ -7,28 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from httpx import Client
 from starlette.testclient import TestClient
 
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.features.cache import FeatureCache
 from mrnet.features.registry import make_backbone
 from mrnet.media.video import write_video
 from mrnet.predictor import Predictor
 from mrnet.web.app import make_app
 from tests.conftest import save_untrained, spec_of
+from tests.threads import one_thread as one_thread
 
 JobOf = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads cost such tiny models more than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def made_video(path: Path, seconds: int = 8, seed: int = 0) -> Path:

@@ -12,7 +12,8 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 
-from mrnet.config import Calibration, ModelSpec, RunConfig
+from mrnet.config.run import RunConfig
+from mrnet.config.spec import Calibration, ModelSpec
 from mrnet.errors import CheckpointError, ConfigError, DataError, FeatureError
 from mrnet.features.encoders.color_hog_motion import ColorHogMotion
 from mrnet.features.encoders.hashed_words import HashedWords

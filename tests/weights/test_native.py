@@ -14,7 +14,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from mrnet.config import ModelSpec, RunConfig
+from mrnet.config.run import RunConfig
+from mrnet.config.spec import ModelSpec
 from mrnet.errors import CheckpointError, ConfigError, OutputError
 from mrnet.model.mrnet import MRNet
 from mrnet.provenance import Provenance

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrnet.config import ModelSpec, RunConfig, load_recipe
+from mrnet.config.recipes import load_recipe
+from mrnet.config.run import RunConfig
+from mrnet.config.spec import ModelSpec
 from mrnet.errors import CheckpointError, ConfigError, OutputError
 from mrnet.model.ensemble import make_network
 from mrnet.retrieval.trained import TrainedScorer

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.errors import ConfigError
 
 

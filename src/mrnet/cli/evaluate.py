@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mrnet.cli.common import add_data, add_encoder, add_memory_budget, add_set, data_overlay
-from mrnet.config import RunConfig, complete
+from mrnet.config.recipes import complete
+from mrnet.config.run import RunConfig
 from mrnet.errors import ConfigError
 from mrnet.types import AskedProtocol, QueryKind
 
@@ -139,7 +140,7 @@ def _settings(arguments: argparse.Namespace) -> RunConfig:
 
 
 def _score_predictions(arguments: argparse.Namespace) -> int:
-    from mrnet.config import EvaluationConfig
+    from mrnet.config.run import EvaluationConfig
     from mrnet.data.annotations import read_annotations
     from mrnet.evaluation.predictions import read_predictions
     from mrnet.evaluation.qvhighlights import qvhighlights_metrics

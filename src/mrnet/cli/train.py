@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrnet.cli.common import add_data, add_memory_budget, add_set, data_overlay
-from mrnet.config import complete, load_recipe, recipe_names
+from mrnet.config.recipes import complete, load_recipe, recipe_names
 from mrnet.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mrnet.config import RunConfig
+    from mrnet.config.run import RunConfig
 
 _RECIPE = "demo"  # whose settings suit a small dataset
 
@@ -82,7 +82,7 @@ def _config(arguments: argparse.Namespace) -> "RunConfig":
     """What to train, by the one option that says so."""
     overlay = data_overlay(arguments)
     if arguments.config is not None:
-        from mrnet.weights.released import read_settings
+        from mrnet.weights.released_config import read_settings
 
         return complete(read_settings(arguments.config), str(arguments.config), arguments.overrides, overlay)
     if arguments.recipe is None and arguments.start is not None:

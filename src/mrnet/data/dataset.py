@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from mrnet.config import ModelConfig
+from mrnet.config.model import ModelConfig
 from mrnet.data.queries import QueryFeatures
 from mrnet.errors import DataError
 from mrnet.features.store.reader import FeatureStore

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from mrnet.config import PATH_FIELDS
+from mrnet.config.data import PATH_FIELDS
 from mrnet.data.annotations import read_annotations
 from mrnet.data.check import CheckReport, check_dataset
 from mrnet.data.splits import split_videos

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from mrnet.config import DataConfig, ModelConfig
+from mrnet.config.data import DataConfig
+from mrnet.config.model import ModelConfig
 from mrnet.data.annotations import read_annotations
 from mrnet.data.dataset import MomentDataset
 from mrnet.data.queries import CombinedQueries, EncodedQueries, QueryFeatures, StoredQueries, with_kinds

@@ -18,7 +18,8 @@ import numpy as np
 import yaml
 
 from mrnet.answer import Answer
-from mrnet.config import RunConfig, load_recipe
+from mrnet.config.recipes import load_recipe
+from mrnet.config.run import RunConfig
 from mrnet.data.sources import open_source
 from mrnet.demo import DEFAULT_RUNS
 from mrnet.demo.benchmark import render_benchmark

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrnet.config import Calibration
+from mrnet.config.spec import Calibration
 from mrnet.evaluation.metrics import tiou
 from mrnet.evaluation.run import Questions
 from mrnet.retrieval.calibration import evidence, fit_logistic, probability

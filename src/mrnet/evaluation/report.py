@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.data.sources import DataSource, open_source
 from mrnet.device import choose_device
 from mrnet.errors import ConfigError

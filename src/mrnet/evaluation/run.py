@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrnet.config import EvaluationConfig, RunConfig
+from mrnet.config.run import EvaluationConfig, RunConfig
 from mrnet.data.dataset import MomentDataset
 from mrnet.evaluation.baselines import BaselineKind, baseline_predictions
 from mrnet.evaluation.metrics import bootstrap_intervals, per_query_hits

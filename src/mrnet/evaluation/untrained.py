@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrnet.config import DecodeConfig, EvaluationConfig
+from mrnet.config.run import EvaluationConfig
+from mrnet.config.spec import DecodeConfig
 from mrnet.data.annotations import read_annotations
 from mrnet.errors import DataError, FeatureShapeError
 from mrnet.evaluation.absence import report_absence

@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mrnet.config import RunConfig, load_recipe, merge_trees, parse_section
+from mrnet.config.parse import parse_section
+from mrnet.config.recipes import load_recipe, merge_trees
+from mrnet.config.run import RunConfig
 from mrnet.documents import parse_yaml
 from mrnet.errors import ConfigError
 from mrnet.evaluation.baselines import BaselineKind
 
-Network = Literal["mrnet", "clip-regressor", "2d-tan", "detr"]
+NetworkName = Literal["mrnet", "clip-regressor", "2d-tan", "detr"]
 """What is trained: MRNet, or one of :mod:`mrnet.experiments.references`."""
 
 BASELINES: dict[str, BaselineKind] = {"constant": "constant", "rank-only": "rank_only"}
@@ -32,7 +34,7 @@ class Variant(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     recipe: str | None = Field(None, description="another recipe than the experiment's")
-    network: Network = Field("mrnet", description="what is trained")
+    network: NetworkName = Field("mrnet", description="what is trained")
     blind: bool = Field(False, description="the features of every video are constant: only the query is seen")
     model: dict[str, Any] = {}
     loss: dict[str, Any] = {}
@@ -90,7 +92,7 @@ class PlannedRun:
     """
 
     variant: str
-    network: Network
+    network: NetworkName
     blind: bool
     config: RunConfig
 
@@ -129,8 +131,8 @@ def plan(
 
     Args:
         experiment: what to do.
-        overrides: as of :func:`mrnet.config.load_recipe`, for every run; of the data in particular.
-        overlay: fields of a dataset, as of :func:`mrnet.config.load_recipe`.
+        overrides: as of :func:`mrnet.config.recipes.load_recipe`, for every run; of the data in particular.
+        overlay: fields of a dataset, as of :func:`mrnet.config.recipes.load_recipe`.
         only: variants; all of them if left out.
 
     Raises:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from mrnet.config import EvaluationConfig, parse_section
+from mrnet.config.parse import parse_section
+from mrnet.config.run import EvaluationConfig
 from mrnet.documents import parse_json
 from mrnet.errors import ConfigError, DataError
 from mrnet.evaluation.metrics import per_query_hits
 from mrnet.evaluation.predictions import Prediction, align
-from mrnet.experiments.definition import Network
+from mrnet.experiments.definition import NetworkName
 from mrnet.files import write_text
 from mrnet.types import AskedProtocol, VideoRecord
 
@@ -78,7 +79,7 @@ class Result(_Record):
     experiment: str
     reference: str
     variant: str
-    network: Network | None
+    network: NetworkName | None
     blind: bool = False
     seed: int | None
     commit: str | None

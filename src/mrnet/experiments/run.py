@@ -15,14 +15,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mrnet.config import RunConfig, parse_config
+from mrnet.config.parse import parse_config
+from mrnet.config.run import RunConfig
 from mrnet.data.sources import DataSource, open_source
 from mrnet.engines import TrainedEngine
 from mrnet.errors import ConfigError, MRNetError, TrainingError
 from mrnet.evaluation.predictions import Prediction
 from mrnet.evaluation.report import evaluate_checkpoint
 from mrnet.evaluation.run import answer_baseline
-from mrnet.experiments.definition import BASELINES, Experiment, Network, PlannedRun
+from mrnet.experiments.definition import BASELINES, Experiment, NetworkName, PlannedRun
 from mrnet.experiments.references.clip_regressor import ClipRegressor
 from mrnet.experiments.references.detr import Detr
 from mrnet.experiments.references.parts import Reference
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 
 EXPERIMENT_FILE = "experiment.json"
 _BLANK_FILE = "blank.h5"
-_REFERENCES: dict[Network, type[Reference]] = {"clip-regressor": ClipRegressor, "2d-tan": Tan, "detr": Detr}
+_REFERENCES: dict[NetworkName, type[Reference]] = {"clip-regressor": ClipRegressor, "2d-tan": Tan, "detr": Detr}
 
 
 @dataclass(frozen=True)

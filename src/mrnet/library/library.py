@@ -277,7 +277,7 @@ def _engine(predictor: Predictor) -> UntrainedEngine:
 
 def _encoder(predictor: Predictor, engine: Literal["local", "ray"]) -> Encode:
     if engine == "local":
-        return lambda files: predictor.encode_here(files, os.cpu_count() or 1)
+        return lambda files: predictor.videos.encode_here(files, os.cpu_count() or 1)
     from mrnet.features.extraction.ray import BackboneSpec, encode_with_ray
 
     spec = BackboneSpec("video", _engine(predictor).backbone)

@@ -205,7 +205,7 @@ class Update:
     def _encode_all(self, todo: Mapping[int, list[File]]) -> None:
         self._on_progress(0, len(todo))
         paths = {str(content): Path(files[0].path) for content, files in todo.items()}
-        with closing(self._predictor.encode_rows(paths, self._encode)) as outcomes:
+        with closing(self._predictor.videos.encode_rows(paths, self._encode)) as outcomes:
             for done, (content, outcome) in enumerate(outcomes, start=1):
                 files = todo[int(content)]
                 try:
@@ -229,7 +229,7 @@ class Update:
         path = Path(files[0].path)
         rows = check_rows(path.name, outcome, outcome.shape[1])
         rows = self._predictor.engine.take_rows(rows, str(path))
-        duration_s, note = self._predictor.measure(path, rows)
+        duration_s, note = self._predictor.videos.measure(path, rows)
         videos = [self._describe(file, content, duration_s, len(rows), note) for file in files]
         vectors = [self._project(part) for part in torch.split(torch.from_numpy(rows), _PROJECTED_AT_ONCE)]
         self._rows.append((content, rows, torch.cat(vectors)))
@@ -244,7 +244,7 @@ class Update:
         Raises:
             VideoError: it does not open.
         """
-        said = self._predictor.read_said(Path(file.path))
+        said = self._predictor.videos.read_said(Path(file.path))
         key = None
         if said is not None:
             key = _key(hashlib.sha256(json.dumps([len(said.vectors), said.cues]).encode()).hexdigest())

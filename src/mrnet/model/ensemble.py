@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from mrnet.config import ModelConfig
+from mrnet.config.model import ModelConfig
 from mrnet.model.fast.routes import Route
 from mrnet.model.mrnet import Answers, Embeddings, MRNet, Proposals
 from mrnet.types import QueryProtocol

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrnet.config import ModelConfig
+from mrnet.config.model import ModelConfig
 from mrnet.model.clip_head import ClipHead, ClipOutputs
 from mrnet.model.clips import ClipEncoder
 from mrnet.model.fast.routes import Route
@@ -52,7 +52,10 @@ class Embeddings:
     clips: ClipOutputs | None = None
 
     def iou_logits(self) -> Tensor:
-        """``(n, v)`` logits of the IoU score. Source: docs/method.md, section 7."""
+        """``(n, v)`` logits of the IoU score of the valid cells, in row-major order.
+
+        Source: docs/method.md, section 7.
+        """
         return self.iou_scale * _products(self.iou_queries, self.iou_proposals, self.map_of_query)
 
     def contrastive_scores(self) -> Tensor:
@@ -63,14 +66,6 @@ class Embeddings:
         if self.contrastive_proposals is None:
             return torch.ones_like(self.iou_logits())
         return _products(self.contrastive_queries, self.contrastive_proposals, self.map_of_query)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of the valid cells of each query's map, in row-major order: both ``(n, v)`` float32."""
-
-    iou: Tensor
-    contrastive: Tensor
 
 
 Proposals = tuple[Tensor, Tensor | None]
@@ -298,10 +293,6 @@ class MRNet(nn.Module):
             torch.ones_like(logits) if contrastive is None else (contrastive @ _normalise(text)[..., None])[..., 0]
         )
         return Answers.alone(logits, cosines, None if self.clip_head is None else self.clip_head(clips))
-
-    def score(self, embeddings: Embeddings) -> Scores:
-        """Scores of the embedded queries. Source: docs/method.md, section 7."""
-        return Scores(embeddings.iou_logits().sigmoid(), embeddings.contrastive_scores())
 
     @property
     def iou_scale(self) -> float:

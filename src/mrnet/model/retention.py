@@ -91,7 +91,7 @@ class MaskableRetention(nn.Module):
         doubled_diagonal: released quirk, see :func:`decay_mask`.
         text_positions: whether text attends by its number in the sequence too.
         softmax: false gives linear retention.
-        zero_linear_retention: released quirk, see :class:`mrnet.config.ModelConfig`.
+        zero_linear_retention: released quirk, see :class:`mrnet.config.model.ModelConfig`.
         dropout: on attention weights.
 
     Source: docs/method.md, section 5 and, for the quirk, 11.2.

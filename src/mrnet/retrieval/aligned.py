@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from safetensors.torch import load
 from torch import Tensor
 
-from mrnet.config import Calibration
+from mrnet.config.spec import Calibration
 from mrnet.errors import ConfigError
 from mrnet.features.backbone import Backbone, encode_sources
 from mrnet.features.registry import make_backbone

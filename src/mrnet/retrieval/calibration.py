@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mrnet.config import Calibration
+from mrnet.config.spec import Calibration
 from mrnet.retrieval.scorer import Candidates
 
 _RIDGE = 1e-3

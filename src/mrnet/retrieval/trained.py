@@ -6,7 +6,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from mrnet.config import DecodeConfig, ModelConfig
+from mrnet.config.model import ModelConfig
+from mrnet.config.spec import DecodeConfig
 from mrnet.model.mrnet import Answers, Proposals
 from mrnet.retrieval.scorer import Candidates
 from mrnet.temporal import cell_moments, check_width, clip_middles, hull_iou, resample

@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from mrnet.config import VideoLengths
+from mrnet.config.spec import VideoLengths
 from mrnet.retrieval.scorer import Candidates, Scorer
 
 # So much of what windows are encoded to is kept between calls. The rest is encoded anew, lest hours fill the memory.

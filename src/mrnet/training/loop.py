@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from tensorboardX import SummaryWriter
 
-from mrnet.config import Calibration, ModelSpec, RunConfig, VideoLengths
+from mrnet.config.run import RunConfig
+from mrnet.config.spec import Calibration, ModelSpec, VideoLengths
 from mrnet.data.dataset import Batch, MomentDataset, epoch_batches, load_batches, part_of
 from mrnet.data.sources import DataSource, open_source
 from mrnet.evaluation.absence import FEWEST_VIDEOS, ask_absent, fit_calibration

@@ -23,7 +23,9 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from mrnet.config import Calibration, ModelSpec, RunConfig, first_problem, parse_config
+from mrnet.config.parse import first_problem, parse_config
+from mrnet.config.run import RunConfig
+from mrnet.config.spec import Calibration, ModelSpec
 from mrnet.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from mrnet.files import check_new, make_directory, new_directory, remove_left_in, write_text
 from mrnet.weights.native import (

@@ -11,7 +11,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mrnet.config import RunConfig, TrainConfig
+from mrnet.config.run import RunConfig, TrainConfig
 from mrnet.data.dataset import Batch
 from mrnet.errors import ConfigError, TrainingError
 from mrnet.losses import Losses, compute_losses, mean_losses, total_loss

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mrnet.config import ModelSpec
+from mrnet.config.spec import ModelSpec
 from mrnet.errors import CheckpointError, ConfigError, DataError
 from mrnet.features.registry import REGISTRY
 from mrnet.provenance import Provenance

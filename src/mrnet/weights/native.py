@@ -22,7 +22,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from mrnet.config import PATH_FIELDS, ModelConfig, ModelSpec, RunConfig, parse_config, parse_spec
+from mrnet.config.data import PATH_FIELDS
+from mrnet.config.model import ModelConfig
+from mrnet.config.parse import parse_config, parse_spec
+from mrnet.config.run import RunConfig
+from mrnet.config.spec import ModelSpec
 from mrnet.documents import parse_json, parse_yaml
 from mrnet.errors import CheckpointError
 from mrnet.files import new_directory

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mrnet.config import ModelConfig
+from mrnet.config.model import ModelConfig
 from mrnet.errors import CheckpointError, ConfigError
 from mrnet.files import new_directory
 from mrnet.model.ensemble import Ensemble

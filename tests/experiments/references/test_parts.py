@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from mrnet.config import ModelConfig
+from mrnet.config.model import ModelConfig
 from mrnet.experiments.references.parts import FusedClips, Inputs
 
 

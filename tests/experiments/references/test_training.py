@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.data.sources import open_source
 from mrnet.errors import FeatureShapeError, TrainingError
 from mrnet.evaluation.predictions import Prediction

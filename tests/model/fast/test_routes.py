@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from mrnet.config import load_recipe
+from mrnet.config.recipes import load_recipe
 from mrnet.model.fast.routes import Plan, Router, total_memory
 from mrnet.model.head import window_weights
 from mrnet.temporal import valid_cells

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrnet.config import load_recipe
+from mrnet.config.recipes import load_recipe
 from mrnet.model.fast import stack as stack_module
 from mrnet.model.fast.routes import Route
 from mrnet.model.fast.spectral import KeptKernel, Scratch

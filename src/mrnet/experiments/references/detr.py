@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrnet.config import ModelConfig
+from mrnet.config.model import ModelConfig
 from mrnet.experiments.references.parts import Answers, FusedClips, Reference, transformer_settings
 
 _SLOTS = 10

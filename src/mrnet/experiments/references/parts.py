@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrnet.config import ModelConfig
+from mrnet.config.model import ModelConfig
 
 
 class Answers(NamedTuple):

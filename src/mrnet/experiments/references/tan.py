@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrnet.config import ModelConfig
+from mrnet.config.model import ModelConfig
 from mrnet.experiments.references.parts import Answers, Inputs, Reference
 from mrnet.model.proposals import ProposalMap
 from mrnet.temporal import hull_iou

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from mrnet.config import RunConfig
+from mrnet.config.run import RunConfig
 from mrnet.data.dataset import MomentDataset
 from mrnet.data.sources import DataSource
 from mrnet.errors import TrainingError

@@ -1,0 +1,41 @@
+"""Fields of a run together."""
+
+from collections.abc import Callable
+
+import pytest
+
+from mrnet.config.recipes import load_recipe
+from mrnet.config.run import RunConfig
+from mrnet.errors import ConfigError
+
+
+def test_iou_bounds_in_order(tiny: Callable[..., RunConfig]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        tiny(loss={"min_iou": 0.7, "max_iou": 0.7})
+    assert str(caught.value) == "tiny: loss: min_iou 0.7 must be below max_iou 0.7"
+
+
+def test_select_by_is_a_reported_metric(tiny: Callable[..., RunConfig]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        tiny(evaluation={"tious": [0.1, 0.5], "ranks": [1], "select_by": "R@1,IoU=0.7"})
+    assert str(caught.value) == (
+        "tiny: evaluation: select_by 'R@1,IoU=0.7' is none of the metrics R@1,IoU=0.1, R@1,IoU=0.5, mIoU"
+    )
+    chosen = tiny(evaluation={"tious": [0.1], "ranks": [1], "select_by": "mIoU"})
+    assert chosen.evaluation.select_by == "mIoU"
+
+
+def test_select_by_of_qvhighlights(tiny: Callable[..., RunConfig]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        tiny(evaluation={"metrics": "qvhighlights"})
+    assert str(caught.value) == (
+        "tiny: evaluation: select_by 'R@1,IoU=0.5' is none of the metrics MR-full-mAP, MR-full-mAP@0.5, "
+        "MR-full-mAP@0.75, MR-full-R1@0.5, MR-full-R1@0.7"
+    )
+
+
+def test_ranks_beyond_the_moments_kept_are_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"evaluation\.ranks\.1: Input should be less than or equal to 10, got 20"
+    ):
+        load_recipe("demo", ["evaluation.ranks=[1,20]"])
