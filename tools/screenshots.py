@@ -1,6 +1,7 @@
 """Pictures of the page for docs/serve.md, at three widths, light and dark.
 
-Of the SYNTHETIC footage of the demo alone, asked of the demo's own model: `mrnet demo` makes both.
+Of the SYNTHETIC footage of the demo alone, asked of the demo's own model: `mrnet demo` makes both. The library is of
+its test videos, and searched without training.
 Run: python tools/screenshots.py mrnet-demo docs/serve
 """
 
@@ -13,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Playwright, sync_playwright
 
+from mrnet.library.library import Library
 from mrnet.predictor import Predictor
 from mrnet.web.app import make_app
 from serving import serving
@@ -22,6 +24,7 @@ from serving import serving
 SCREENS = {"phone": (390, 780), "tablet": (820, 1000), "desktop": (1280, 800)}
 """Widths and heights, in pixels."""
 
+_SEARCHED = "a red ball"
 _COLORS = 256
 _SETTLED_MS = 700
 
@@ -33,29 +36,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="folder for the pictures")
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
     name, queries = _asked(arguments.demo / "benchmark")
     film = arguments.demo / "benchmark" / "videos" / f"{name}.mp4"
     predictor = Predictor.load(arguments.demo / "run")
-    with (
-        tempfile.TemporaryDirectory(prefix="mrnet-") as folder,
-        serving(make_app(predictor, Path(folder))) as url,
-        sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        _ask(browser.new_page(), url, film, queries)
-        for scheme in ("light", "dark"):
-            for screen, (width, height) in SCREENS.items():
-                page = browser.new_page(
-                    viewport={"width": width, "height": height},
-                    color_scheme="dark" if scheme == "dark" else "light",
-                )
-                for part in ("start", "watch"):
-                    _open(page, url, part)
-                    _keep(page, arguments.out / f"{part}-{screen}-{scheme}.png")
-                page.close()
-        browser.close()
+    with tempfile.TemporaryDirectory(prefix="mrnet-") as folder, sync_playwright() as playwright:
+        library = _index(arguments.demo / "benchmark" / "videos", Path(folder))
+        with serving(make_app(predictor, Path(folder) / "server", library=library)) as url:
+            _picture_all(playwright, url, film, queries, arguments.out)
     return 0
+
+
+def _index(videos: Path, folder: Path) -> Library:
+    """A library of the test videos, copied into a folder."""
+    copies = folder / "videos"
+    copies.mkdir()
+    for film in videos.glob("test_*.mp4"):
+        shutil.copy(film, copies)
+    library = Library.open(folder / "library")
+    library.update(copies)
+    return library
+
+
+def _picture_all(playwright: Playwright, url: str, film: Path, queries: Sequence[str], out: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    _ask(browser.new_page(), url, film, queries)
+    for scheme in ("light", "dark"):
+        for screen, (width, height) in SCREENS.items():
+            page = browser.new_page(
+                viewport={"width": width, "height": height},
+                color_scheme="dark" if scheme == "dark" else "light",
+            )
+            for part in ("start", "watch", "library"):
+                _open(page, url, part)
+                _keep(page, out / f"{part}-{screen}-{scheme}.png")
+            page.close()
+    browser.close()
 
 
 def _asked(benchmark: Path) -> tuple[str, list[str]]:
@@ -79,6 +95,11 @@ def _ask(page: Page, url: str, film: Path, queries: Sequence[str]) -> None:
 def _open(page: Page, url: str, part: str) -> None:
     page.goto(url)
     page.wait_for_selector("#start:not([hidden])")
+    if part == "library":
+        page.get_by_role("link", name="Library").click()
+        page.fill("#library-query", _SEARCHED)
+        page.keyboard.press("Enter")
+        page.locator("#hits .video").first.wait_for()
     if part == "watch":
         page.locator(".video .cover").first.click()
         page.wait_for_selector(".answer .moments")

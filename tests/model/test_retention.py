@@ -155,3 +155,21 @@ def test_a_mask_on_weights_takes_attention_away_and_one_on_logits_evens_it_out()
             layer.projections.video["q"].weight.zero_()  # type: ignore[union-attr, operator]
             _, mixed = layer(text, clips + values, torch.ones(1, 0, dtype=torch.bool))
         assert mixed[0, 0, :3].tolist() == pytest.approx(expected)
+
+
+def test_a_causal_mask_on_weights_can_be_trained() -> None:
+    """What it takes away has no weight, and no gradient that is not finite."""
+    layer = retention(attention="video", mask="both", mask_on="weights", bidirectional=False)
+    text, clips = torch.randn(1, 0, 4), torch.randn(1, 3, 4)
+    _, mixed = layer(text, clips, torch.ones(1, 0, dtype=torch.bool))
+    later = clips.clone()
+    later[0, 1:] += 1.0
+    _, other = layer(text, later, torch.ones(1, 0, dtype=torch.bool))
+    torch.testing.assert_close(mixed[0, 0], other[0, 0])  # the first clip looks at itself alone
+    mixed.square().sum().backward()
+    assert layer.sparse_logits is not None
+    grad = layer.sparse_logits.grad
+    assert grad is not None
+    assert grad.isfinite().all()
+    assert (grad.tril(-1) != 0).sum() == 3
+    assert (grad.triu() == 0).all()

@@ -213,7 +213,7 @@ class MaskableRetention(nn.Module):
         q, k, v = (x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2) for x in (q, k, v))
         logits = (q / q.shape[-1] ** 0.5) @ k.transpose(-1, -2)
         if mask is not None:
-            logits = logits * mask if self.mask_on == "logits" else logits + mask.log()
+            logits = logits * mask if self.mask_on == "logits" else logits + _log(mask)
         if key_mask is not None:
             padding = ~key_mask[:, None, None]
             logits = logits.masked_fill(padding, float("-inf") if self.softmax else 0.0)
@@ -226,3 +226,9 @@ class MaskableRetention(nn.Module):
         mixed = (self.dropout(weights) @ v).transpose(1, 2).flatten(-2)
         output: Tensor = self.output(mixed)
         return output
+
+
+def _log(mask: Tensor) -> Tensor:
+    """Minus infinity where the mask is 0, without the infinite gradient that ``log`` has there."""
+    nothing = mask == 0
+    return mask.masked_fill(nothing, 1.0).log().masked_fill(nothing, float("-inf"))

@@ -135,7 +135,7 @@ class Trainer:
 
     def _non_finite(self, what: str, batch: Batch, losses: Losses) -> str:
         parts = ", ".join(f"{name} {value.item():g}" for name, value in vars(losses).items())
-        videos = ", ".join(record.video_id for record in batch.records)
+        videos = ", ".join(dict.fromkeys(record.video_id for record in batch.records))  # pasting repeats them
         return (
             f"the {what} is not finite in epoch {self._epoch} ({parts}) on the batch of videos {videos}: the last "
             "checkpoint, if an epoch was finished, is kept; check those features, or lower train.lr"
