@@ -36,6 +36,7 @@ _BENCHES = {
     "evaluate": _Bench("17,031 queries: suppression and metrics", 3),
     "batches": _Bench("an epoch's features, read and mapped into memory", 5),
     "library": _Bench("10 to 1,000 made videos indexed and searched", 1),
+    "recall": _Bench("what a library's search finds of what asking every video finds, on footage of yours", 1),
     "vectors": _Bench("10,000 to 1,000,000 rows searched one by one, and by an index", 1),
     "features": _Bench("videos to features: decoding, encoding, and both together", 5),
 }
@@ -86,6 +87,9 @@ def _add_arguments(parser: argparse.ArgumentParser, name: str, bench: _Bench) ->
         parser.add_argument(
             "--counts", type=positive, nargs="+", default=_COUNTS[name], metavar="N", help="how many, rising"
         )
+    if name == "recall":
+        parser.add_argument("videos", type=Path, metavar="DIR", help="folder of videos")
+        parser.add_argument("--annotations", type=Path, nargs="+", required=True, metavar="FILE", help="queries")
     if name == "features":
         parser.add_argument("--video", type=Path, help="file to measure on, in place of a simulated one")
         parser.add_argument(
@@ -114,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _measure(arguments: argparse.Namespace) -> "list[Figures]":
     from benchmarks.data import bench_batches, bench_evaluate
     from benchmarks.features import bench_features
-    from benchmarks.library import bench_library, bench_vectors
+    from benchmarks.library import bench_library, bench_recall, bench_vectors
     from benchmarks.load import bench_load
     from benchmarks.model import bench_predict, bench_proposal_head, bench_train_step
     from mrnet.device import choose_device
@@ -126,6 +130,8 @@ def _measure(arguments: argparse.Namespace) -> "list[Figures]":
         return [bench_batches(repeats)]
     if arguments.what == "library":
         return bench_library(arguments.counts)
+    if arguments.what == "recall":
+        return bench_recall(arguments.videos, arguments.annotations)
     if arguments.what == "vectors":
         return bench_vectors(arguments.counts)
     if arguments.what == "features":

@@ -1,4 +1,4 @@
-"""How a library grows: real encoders on MADE videos, and vectors of SIMULATED rows.
+"""How a library grows: real encoders on MADE videos, and vectors of SIMULATED rows; and what a search misses.
 
 MADE videos are a few seconds of drifting noise, each of its own colours and grain: they cost what real ones of their
 size cost, and show nothing. SIMULATED rows are class probabilities drawn as those of real footage are spread: segments
@@ -19,6 +19,8 @@ from safetensors.torch import load
 from torch import Tensor
 
 from benchmarks.timing import Figures, seconds
+from mrnet.data.annotations import read_annotations
+from mrnet.features.cache import FeatureCache
 from mrnet.library.answer import Hit
 from mrnet.library.library import Library
 from mrnet.library.store import Store
@@ -26,7 +28,7 @@ from mrnet.library.vectors import Vectors
 from mrnet.media.video import write_video
 from mrnet.predictor import Predictor
 from mrnet.provenance import Provenance
-from mrnet.retrieval.aligned import ClassBridge
+from mrnet.retrieval.aligned import ClassBridge, packaged_bridge
 
 _QUERIES = (
     "a dog runs on the beach", "a bowl of soup", "someone plays the guitar", "a red car", "waves on the sea",
@@ -35,6 +37,7 @@ _QUERIES = (
 _VIDEO_S, _FPS, _SIZE = 4, 8, 96
 _ROWS_A_VIDEO, _ROWS_A_SEGMENT = 500, 10
 _AT_ONCE = 50_000
+_ASKED = (1, 4, 8, 16)
 
 
 def bench_library(counts: Sequence[int]) -> list[Figures]:
@@ -71,6 +74,60 @@ def bench_library(counts: Sequence[int]) -> list[Figures]:
                 }
             )
     return rows
+
+
+def bench_recall(videos: Path, annotations: Sequence[Path]) -> list[Figures]:
+    """What a search finds of what asking every video finds: on real footage, as made videos show nothing.
+
+    Asking every video as ``mrnet find`` does, the best moment is that of the highest probability, likely enough or not.
+
+    Args:
+        videos: a folder, whose videos are encoded unless they are in the cache.
+        annotations: whose queries are asked; which moments they mean is not looked at.
+    """
+    queries = [query.text for path in annotations for record in read_annotations(path) for query in record.queries]
+    predictor = Predictor.auto(cache=FeatureCache())
+    with tempfile.TemporaryDirectory() as folder:
+        library = Library.open(Path(folder) / "library", predictor)
+        library.update(videos)
+        files = {video.content: video for video in library.videos()}
+        ready = [predictor.encode_video(video.path) for video in files.values()]
+        rows = Vectors(Store(library.uri), "rows", averaged=4)
+        bridge = packaged_bridge()
+        ranks: dict[str, list[int]] = {"search": [], "every": [], "rows": []}
+        for query in queries:
+            every = [
+                Hit(str(answer.video), answer.duration_s, answer.best)
+                for answer in predictor.find_in_each(ready, query, 1)
+                if answer.best is not None
+            ]
+            every.sort(key=lambda hit: -hit.score)
+            answer = library.search(query, len(files))
+            found = list(dict.fromkeys(hit.video for hit in answer or [answer.best_guess] if hit is not None))
+            direction = bridge.directions(predictor.encode_query(query))[0]
+            by_rows = [files[key].path for key in rows.best(direction, files.keys(), len(files))[0]]
+            ranks["search"].append(_rank(found, every[0].video))
+            ranks["every"].append(_rank([hit.video for hit in every], found[0]))
+            ranks["rows"].append(_rank(by_rows, every[0].video))
+    return [
+        {
+            "videos": len(files),
+            "queries": len(queries),
+            "best_of_every_is_first": _within(ranks["search"], 1),
+            "best_of_every_among_5": _within(ranks["search"], 5),
+            "first_is_among_5_of_every": _within(ranks["every"], 5),
+            **{f"kept_where_{count}_are_asked": _within(ranks["rows"], count) for count in _ASKED},
+        }
+    ]
+
+
+def _rank(ordered: Sequence[str], wanted: str) -> int:
+    """From 1; of what is not there, one more than all."""
+    return ordered.index(wanted) + 1 if wanted in ordered else len(ordered) + 1000
+
+
+def _within(ranks: Sequence[int], count: int) -> float:
+    return sum(rank <= count for rank in ranks) / len(ranks)
 
 
 def bench_vectors(counts: Sequence[int], queries: int = 200, asked: int = 32) -> list[Figures]:

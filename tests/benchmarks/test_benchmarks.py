@@ -13,6 +13,7 @@ import torch
 from benchmarks import data, load, model
 from benchmarks.__main__ import main
 from benchmarks.features import write_benchmark_video
+from benchmarks.library import _make_video
 from benchmarks.timing import in_turn, relative_distance, relative_error, table
 from mrnet.config.run import RunConfig
 from mrnet.media.video import probe, write_video
@@ -202,6 +203,19 @@ def test_library(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
         assert row["same_best_as_all"] == 1.0
         assert 0 < row["disk_mb"] < 10
         assert all(0 < value < 60 for name, value in row.items() if "seconds" in name)
+
+
+def test_recall(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MRNET_CACHE", str(tmp_path / "cache"))
+    for number in range(2):
+        _make_video(tmp_path / f"v{number}.mp4", number)
+    row = {"video": "v0.mp4", "start": 0.0, "end": 2.0, "query": "a dog", "duration": 4.0}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    assert main(["recall", str(tmp_path), "--annotations", str(tmp_path / "a.jsonl"), "--json"]) == 0
+    [found] = json.loads(capsys.readouterr().out)["rows"]
+    assert (found["videos"], found["queries"]) == (2, 1)
+    assert found["first_is_among_5_of_every"] == found["kept_where_4_are_asked"] == 1.0
+    assert found["best_of_every_is_first"] in (0.0, 1.0)  # noise holds no dog, and one guess is all that there is
 
 
 def test_vectors(capsys: pytest.CaptureFixture[str]) -> None:

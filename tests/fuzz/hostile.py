@@ -1,8 +1,13 @@
 """What is done to sound input: to values, to trees of values, to text, to bytes. All of it by chance, from a seed."""
 
 import copy
+import json
+from pathlib import Path
 from random import Random
 from typing import Any
+
+from mrnet.errors import VideoError
+from mrnet.media.video import probe
 
 VALUES: list[Any] = [
     None, True, False, "", " ", "x", "0", "1_0", "nan", "true", "\0", "\ud800", "\u202e", "é", "../../etc/passwd",
@@ -75,3 +80,43 @@ def change_bytes(content: bytes, random: Random, head: int | None = None) -> byt
         else:
             changed[at:at] = changed[at : at + random.choice([1, 4, 100])] * random.choice([1, 3])
     return bytes(changed)
+
+
+def spoil_text(source: Path, target: Path, random: Random) -> None:
+    """Write a text file with something hostile in it: in its values, where it is JSON, or in its letters."""
+    text = source.read_text(encoding="utf-8")
+    if source.suffix == ".json" and random.random() < 0.6:
+        text = json.dumps(change_tree(json.loads(text), random))
+    elif source.suffix == ".jsonl" and random.random() < 0.6:
+        lines = text.splitlines()
+        number = random.randrange(len(lines))
+        lines[number] = json.dumps(change_tree(json.loads(lines[number]), random))
+        text = "\n".join(lines) + "\n"
+    elif random.random() < 0.2:
+        target.write_bytes(change_bytes(text.encode(), random))
+        return
+    else:
+        text = change_text(text, random)
+    target.write_text(text, encoding="utf-8", errors="surrogatepass")
+
+
+def spoil_media(source: Path, target: Path, random: Random) -> None:
+    """Write a video, a sound, or subtitles with something hostile in it."""
+    content = source.read_bytes()
+    if source.suffix in (".srt", ".vtt", ".ass"):
+        target.write_text(change_text(content.decode(), random), encoding="utf-8", errors="surrogatepass")
+        return
+    head = 1500 if random.random() < 0.6 else None
+    spoilt = change_bytes(content, random, head)
+    if source.suffix == ".mp4" and random.random() < 0.6:  # where an MP4 file says what it holds
+        at = content.rindex(b"moov")
+        spoilt = content[:at] + change_bytes(content[at:], random)
+    target.write_bytes(spoilt)
+
+
+def lasts_long(video: Path) -> bool:
+    """Whether it does, which may be so, and takes as long as any video of that length."""
+    try:
+        return probe(video).duration_s > 60
+    except VideoError:
+        return False

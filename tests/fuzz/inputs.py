@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 import wave
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,12 +58,13 @@ class Inputs:
         spec = spec_of(raw, video=video.provenance(), text=text.provenance())
         save_untrained(folder / "model", raw, spec)
         _released(folder)
-        # In this process, so that what it imports is at hand for all that are forked off it.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             words = ["--config", str(folder / "config.yaml"), "--cpu", "--out", str(folder / "run")]
             assert main(["train", *words]) == 0
             words = ["a dog", "--checkpoint", str(folder / "model"), "--no-cache", "--json"]
             assert main(["find", str(folder / "v.mp4"), *words]) == 0
+            _shelve(folder)
+            assert main(["index", str(folder / "videos"), "--library", str(folder / "library")]) == 0
         return cls(folder, config, as_overrides(tree))
 
 
@@ -184,6 +186,14 @@ def _media(folder: Path) -> None:
         "Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
         "Dialogue: 0,0:00:00.00,0:00:02.00,Default,,0,0,0,,{\\i1}the dog{\\i0}\\Nthat you know\n"
     )
+
+
+def _shelve(folder: Path) -> None:
+    """A folder of videos for a library, one of them with subtitles."""
+    (folder / "videos" / "trip").mkdir(parents=True)
+    for name in ("v.mp4", "v.srt"):
+        shutil.copy(folder / name, folder / "videos" / name)
+    shutil.copy(folder / "v.mkv", folder / "videos" / "trip" / "w.mkv")
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -14,12 +14,21 @@ import torch
 from safetensors.torch import load_file, save
 
 from mrnet.data.annotations import read_annotations
-from mrnet.errors import VideoError
 from mrnet.features.store.reader import open_store
-from mrnet.media.video import probe
-from tests.fuzz.hostile import TOKENS, VALUES, change_bytes, change_text, change_tree
+from tests.fuzz.hostile import (
+    TOKENS,
+    VALUES,
+    change_bytes,
+    change_text,
+    change_tree,
+    lasts_long,
+    spoil_media,
+    spoil_text,
+)  # fmt: skip
 from tests.fuzz.inputs import DIM, IDS, LENGTH_S, Inputs
 from tests.fuzz.judge import Case, all_finite
+from tests.fuzz.libraries import libraries
+from tests.fuzz.requests import requests
 
 Kind = Callable[[Inputs, Path, Random], Case]
 
@@ -153,14 +162,16 @@ def configurations(inputs: Inputs, folder: Path, random: Random) -> Case:
     words = ["train", "--config", "c.yaml", "--cpu", "--out", "out"]
     if random.random() < 0.5:
         text = json.dumps(tree, indent=random.choice([None, 1]))
-        changed = change_text(text, random) if random.random() < 0.4 else dump(change_tree(tree, random))
+        changed = change_text(text, random) if random.random() < 0.4 else json.dumps(change_tree(tree, random))
         (folder / "c.yaml").write_text(changed, encoding="utf-8", errors="surrogatepass")
     else:
         (folder / "c.yaml").write_text(json.dumps(tree))
         section = random.choice(list(tree))
         key = section if not isinstance(tree[section], dict) else f"{section}.{random.choice(list(tree[section]))}"
         value = (
-            dump(change_tree([1], random)[0:1])[1:-1] if random.random() < 0.7 else change_text("[1, 2]", random)
+            json.dumps(change_tree([1], random)[0:1])[1:-1]
+            if random.random() < 0.7
+            else change_text("[1, 2]", random)
         )
         words += ["--set", f"{key}={value}"]
     # What is right is trained, and not for long.
@@ -172,19 +183,11 @@ def media(inputs: Inputs, folder: Path, random: Random) -> Case:
     name = random.choice(
         ["v.mp4", "v.mp4", "v.mkv", "v.avi", "v.mpg", "v.gif", "v.srt", "v.vtt", "v.ass", "s.wav"]
     )
-    content = (inputs.folder / name).read_bytes()
-    if name.startswith("v.") and name[2:] in ("srt", "vtt", "ass"):
-        (folder / name).write_text(change_text(content.decode(), random), encoding="utf-8", errors="surrogatepass")
+    spoil_media(inputs.folder / name, folder / name, random)
+    video = name
+    if video.endswith((".srt", ".vtt", ".ass")):
         video = "v.mp4"
         shutil.copy(inputs.folder / video, folder / video)
-    else:
-        head = 1500 if random.random() < 0.6 else None
-        spoilt = change_bytes(content, random, head)
-        if name == "v.mp4" and random.random() < 0.6:  # where an MP4 file says what it holds
-            at = content.rindex(b"moov")
-            spoilt = content[:at] + change_bytes(content[at:], random)
-        (folder / name).write_bytes(spoilt)
-        video = name
     if name == "s.wav":
         words = ["features", "speech", name, "--backbone", "speech-embedding", "--out", "out.h5"]
         return Case(words, ("out.h5",))
@@ -231,38 +234,10 @@ def questions(inputs: Inputs, folder: Path, random: Random) -> Case:
 
 KINDS: dict[str, Kind] = {
     kind.__name__: kind
-    for kind in (annotations, predictions, stores, checkpoints, configurations, media, questions)
-}
-
-
-def lasts_long(video: Path) -> bool:
-    try:
-        return probe(video).duration_s > 60
-    except VideoError:
-        return False
-
-
-def spoil_text(source: Path, target: Path, random: Random) -> None:
-    """Write a text file with something hostile in it: in its values, where it is JSON, or in its letters."""
-    text = source.read_text(encoding="utf-8")
-    if source.suffix == ".json" and random.random() < 0.6:
-        text = dump(change_tree(json.loads(text), random))
-    elif source.suffix == ".jsonl" and random.random() < 0.6:
-        lines = text.splitlines()
-        number = random.randrange(len(lines))
-        lines[number] = dump(change_tree(json.loads(lines[number]), random))
-        text = "\n".join(lines) + "\n"
-    elif random.random() < 0.2:
-        target.write_bytes(change_bytes(text.encode(), random))
-        return
-    else:
-        text = change_text(text, random)
-    target.write_text(text, encoding="utf-8", errors="surrogatepass")
-
-
-def dump(tree: Any) -> str:
-    """JSON, with what Python adds to it."""
-    return json.dumps(tree)
+    for kind in (
+        annotations, predictions, stores, checkpoints, configurations, media, questions, libraries, requests,
+    )
+}  # fmt: skip
 
 
 def spoil_weights(path: Path, random: Random) -> bool:

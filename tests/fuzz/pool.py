@@ -6,20 +6,20 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 
 import torch
 
+from mrnet.features.cache import FOLDER_VARIABLE
+from tests.forks import FORKS
 from tests.fuzz.inputs import Inputs
 from tests.fuzz.judge import LIMIT_S, judge
 from tests.fuzz.kinds import KINDS
 
 # Of address space; a command of these tests needs less than half.
 _MEMORY = 12 * 2**30
-_FORK = get_context("fork")
 
 Numbered = tuple[str, int]
 """Kind and number of a case."""
@@ -35,8 +35,9 @@ def faults(inputs: Inputs, cases: Sequence[Numbered], seed: int) -> Iterator[tup
     """
     left = list(cases)
     while left:
-        ours, theirs = _FORK.Pipe(duplex=False)
-        process = _FORK.Process(target=_work, args=(theirs, inputs, left, seed), daemon=True)
+        ours, theirs = FORKS.Pipe(duplex=False)
+        cache = os.environ[FOLDER_VARIABLE]
+        process = FORKS.Process(target=_work, args=(theirs, inputs, left, seed, cache), daemon=True)
         process.start()
         theirs.close()
         while left:
@@ -73,7 +74,8 @@ def one(inputs: Inputs, case: Numbered, seed: int) -> str:
             os.chdir(before)
 
 
-def _work(told: Connection, inputs: Inputs, cases: Sequence[Numbered], seed: int) -> None:
+def _work(told: Connection, inputs: Inputs, cases: Sequence[Numbered], seed: int, cache: str) -> None:
+    os.environ[FOLDER_VARIABLE] = cache
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     torch.set_num_threads(1)

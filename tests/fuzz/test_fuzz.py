@@ -1,4 +1,4 @@
-"""Hostile input of every kind, about a minute of it; ``python -m tests.fuzz --cases 10000`` is the longer run.
+"""Hostile input of every kind, about two minutes of it; ``python -m tests.fuzz --cases 10000`` is the longer run.
 
 No traceback, no hang, nothing lost, nothing wrongly accepted. The seed is fixed: what fails here fails everywhere.
 """
@@ -22,7 +22,7 @@ SEED = 0
 # By how long a case takes.
 CASES = {
     "annotations": 200, "predictions": 250, "stores": 250, "checkpoints": 80, "configurations": 80, "media": 50,
-    "questions": 50,
+    "questions": 50, "libraries": 20, "requests": 10,
 }  # fmt: skip
 
 
@@ -60,9 +60,13 @@ class TestJudge:
         def check(_: str) -> None:
             raise ValueError("NaN")
 
-        assert self.outcome(monkeypatch, tmp_path, lambda: 0, check=check) == (
-            "accepted, and yet ValueError: 'NaN'"
-        )
+        accepted = "accepted, and yet ValueError: 'NaN'"
+        assert self.outcome(monkeypatch, tmp_path, lambda: 0, check=check) == accepted
+        assert self.outcome(monkeypatch, tmp_path, lambda: 1, check=check) == ""
+        assert self.outcome(monkeypatch, tmp_path, lambda: 1, check=check, partly=True) == accepted
+
+    def test_in_place_of_a_command(self, tmp_path: Path) -> None:
+        assert judge(Case([], run=lambda: 3), tmp_path) == "status 3"
 
     def test_traceback(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         assert self.outcome(monkeypatch, tmp_path, lambda: 1 // 0).startswith("traceback: ZeroDivisionError at ")

@@ -62,6 +62,12 @@ def paint(path: Path, *colours: str, seconds: int = 4) -> Path:
     return path
 
 
+def answering(encoder: Colours) -> Predictor:
+    """What answers with it."""
+    untrained = Untrained(encoder, Colours("text"), AlignedScorer(SharedSpace(3), 2.0))
+    return Predictor(UntrainedEngine(untrained, "colours"))
+
+
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "kept"))
@@ -75,8 +81,7 @@ def encoder() -> Colours:
 
 @pytest.fixture
 def predictor(encoder: Colours) -> Predictor:
-    untrained = Untrained(encoder, Colours("text"), AlignedScorer(SharedSpace(3), 2.0))
-    return Predictor(UntrainedEngine(untrained, "colours"))
+    return answering(encoder)
 
 
 @pytest.fixture

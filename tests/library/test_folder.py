@@ -57,3 +57,14 @@ def test_is_below() -> None:
     assert is_below("/a/b/c.mp4", Path("/a/b"))
     assert is_below("/a/b", "/a/b")
     assert not is_below("/a/bc/d.mp4", Path("/a/b"))
+
+
+def test_what_is_no_file_is_told_and_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "device.mp4").symlink_to("/dev/zero")
+    (tmp_path / "nowhere.mp4").symlink_to("nothing")
+    assert list_videos(tmp_path).failed == {
+        str(tmp_path / "pipe.mp4"): "is no file",
+        str(tmp_path / "device.mp4"): "is no file",
+        str(tmp_path / "nowhere.mp4"): "cannot be read (No such file or directory)",
+    }

@@ -1,4 +1,7 @@
 import json
+import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +58,38 @@ def test_damage_is_told_in_one_line(store: Store, tmp_path: Path) -> None:
     ) as caught:
         store.videos()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "about", ["[]", "[" * 3000, "{}", '{"format": 1}', '{"format": 1, "provenance": {"dim": 0}}']
+)
+def test_what_it_says_of_itself_may_be_damaged(store: Store, about: str) -> None:
+    store.table("about").update(values={"about": about})
+    with pytest.raises(LibraryError, match=r"library .*: cannot be read or written \(.*\); free or mend"):
+        store.provenance()
+
+
+def test_a_table_in_the_place_of_another(store: Store, tmp_path: Path) -> None:
+    store.put_videos([video("/a.mp4")])
+    shutil.rmtree(tmp_path / "library" / "videos.lance")
+    store.add_said([(9, Said.of("a.srt", [Cue(0, 1, "Hello")], torch.empty(0, 3)))])
+    shutil.copytree(tmp_path / "library" / "said.lance", tmp_path / "library" / "videos.lance")
+    with pytest.raises(LibraryError, match="cannot be read or written"):
+        Store(tmp_path / "library").videos()
+
+
+def test_what_cannot_be_is_left_out(store: Store) -> None:
+    said = Said.of("a.srt", [Cue(0.5, 1, "It's here.")], torch.tensor([[0.1, 0.2, 0.3]]))
+    store.put_videos([replace(video("/b.mp4"), duration_s=math.nan), video("/c.mp4", num_rows=0), video("/a.mp4")])
+    assert store.videos() == [video("/a.mp4")]
+    rows = np.array([[1, np.inf], [1, 2]], np.float32)
+    store.add_rows([(5, rows, torch.ones(2, 4))])
+    assert store.rows_of(video("/a.mp4", num_rows=2)) is None
+    store.add_said([(9, said), (10, replace(said, vectors=torch.ones(2, 3)))])
+    assert store.said_of(video("/a.mp4", said=9)) is not None
+    assert store.said_of(video("/a.mp4", said=10)) is None  # a passage, and two vectors
+    store.table("said").update(values={"cues": '[["", null]]'})
+    assert store.said_of(video("/a.mp4", said=9)) is None
 
 
 def test_videos_are_put_replaced_and_removed(store: Store) -> None:

@@ -1,4 +1,5 @@
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -10,13 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from mrnet.errors import DataError, OutputError
+from mrnet.errors import DataError, LibraryError, OutputError
 from mrnet.files import lock
 from mrnet.library.library import Library
 from mrnet.library.store import Store
 from mrnet.library.update import UpdateReport
 from mrnet.media.subtitles import SUBTITLE_SUFFIXES
-from tests.library.conftest import Colours, paint
+from tests.forks import FORKS
+from tests.library.conftest import Colours, answering, paint
 from tests.media.test_video import noise, write_faststart
 
 
@@ -109,6 +111,26 @@ def test_an_empty_folder_deletes_nothing(library: Library, videos: Path) -> None
     paint(videos.parent / "other.mp4", "red")
     assert told(library.update(videos.parent)) == only(added=["other.mp4"], deleted=["a.mp4", "b.mp4", "c.mp4"])
     assert leaves_nothing(library)
+
+
+def test_a_lost_table_comes_anew_and_a_wrong_one_is_refused(
+    library: Library, open_library: Callable[[], Library], videos: Path, tmp_path: Path
+) -> None:
+    expected, tables = content(library), tmp_path / "library"
+    shutil.rmtree(tables / "rows.lance")
+    assert told(open_library().update(videos)) == only(unchanged=3)
+    assert content(open_library()) == expected
+    shutil.rmtree(tables / "said.lance")
+    shutil.copytree(tables / "rows.lance", tables / "said.lance")
+    with pytest.raises(LibraryError, match=r"cannot be read or written \(.*[Ss]chema"):
+        open_library().update(videos)
+
+
+def test_a_refused_folder_makes_no_library(open_library: Callable[[], Library], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no videos; give a folder of videos"):
+        open_library().update(tmp_path / "empty")
+    assert not (tmp_path / "library").exists()
 
 
 def test_what_cannot_be_taken_in(open_library: Callable[[], Library], videos: Path) -> None:
@@ -236,6 +258,29 @@ Library.open({str(tmp_path / "library")!r}, predictor).update({str(videos)!r}, k
     assert told(library.update(videos))["unchanged"] == 2
     assert len(encoder.prepared) == 1
     assert leaves_nothing(library)
+
+
+@pytest.mark.parametrize("most_bytes", [0, 300, 1500])
+def test_a_full_disk_is_told_and_it_goes_on(
+    open_library: Callable[[], Library], videos: Path, tmp_path: Path, most_bytes: int
+) -> None:
+    """No file grows beyond so many bytes, LanceDB's own neither."""
+    process = FORKS.Process(target=_update_within, args=(most_bytes, tmp_path / "library", videos))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 2
+    library = open_library()
+    library.update(videos)
+    assert content(library).keys() == {"a.mp4", "b.mp4", "c.mp4"}
+    assert leaves_nothing(library)
+
+
+def _update_within(most_bytes: int, library: Path, videos: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    try:
+        Library.open(library, answering(Colours("video"))).update(videos)
+    except (LibraryError, OutputError):
+        os._exit(2)
 
 
 def test_interrupted_it_keeps_what_is_finished(open_library: Callable[[], Library], videos: Path) -> None:

@@ -13,10 +13,12 @@ from starlette.testclient import TestClient
 from mrnet.config.run import RunConfig
 from mrnet.features.cache import FeatureCache
 from mrnet.features.registry import make_backbone
+from mrnet.library.library import Library
 from mrnet.media.video import write_video
 from mrnet.predictor import Predictor
 from mrnet.web.app import make_app
 from tests.conftest import save_untrained, spec_of
+from tests.library.conftest import Colours, answering, paint
 from tests.threads import one_thread as one_thread
 
 JobOf = Callable[..., dict[str, Any]]
@@ -50,6 +52,22 @@ def predictor(tmp_path: Path, tiny: Callable[..., RunConfig]) -> Predictor:
 def hearing(tmp_path: Path, predictor: Predictor) -> Predictor:
     """The same with a recogniser that always hears one sentence."""
     return Predictor(predictor.engine, FeatureCache(tmp_path / "cache"), lambda _: "a red square")
+
+
+@pytest.fixture
+def colours() -> Predictor:
+    """Aligned encoders, which a library can be searched by."""
+    return answering(Colours("video"))
+
+
+@pytest.fixture
+def library(tmp_path: Path, colours: Predictor) -> Library:
+    """Two videos, one in a folder of its own."""
+    paint(tmp_path / "videos" / "a.mp4", "red", "green", "blue")
+    paint(tmp_path / "videos" / "trip" / "b.mp4", "white", "yellow")
+    library = Library.open(tmp_path / "library", colours)
+    library.update(tmp_path / "videos")
+    return library
 
 
 @pytest.fixture

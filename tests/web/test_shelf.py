@@ -10,34 +10,15 @@ import pytest
 from playwright.sync_api import expect
 from starlette.testclient import TestClient
 
-from mrnet.engines import UntrainedEngine
 from mrnet.errors import LibraryError
 from mrnet.library.library import Library
 from mrnet.predictor import Predictor
-from mrnet.retrieval.aligned import AlignedScorer, SharedSpace, Untrained
 from mrnet.web.app import make_app
 from mrnet.web.shelf import Shelf, folders, id_of
 from serving import serving
-from tests.library.conftest import Colours, paint
 from tests.web.conftest import ask, finished
 from tests.web.test_page import browser as browser
 from tests.web.test_page import no_browser
-
-
-@pytest.fixture
-def colours() -> Predictor:
-    untrained = Untrained(Colours("video"), Colours("text"), AlignedScorer(SharedSpace(3), 2.0))
-    return Predictor(UntrainedEngine(untrained, "colours"))
-
-
-@pytest.fixture
-def library(tmp_path: Path, colours: Predictor) -> Library:
-    """Two videos, one in a folder of its own."""
-    paint(tmp_path / "videos" / "a.mp4", "red", "green", "blue")
-    paint(tmp_path / "videos" / "trip" / "b.mp4", "white", "yellow")
-    library = Library.open(tmp_path / "library", colours)
-    library.update(tmp_path / "videos")
-    return library
 
 
 @pytest.fixture

@@ -64,6 +64,9 @@ def list_videos(folder: Path) -> Listing:
             path = Path(parent, name)
             try:
                 str(path).encode()
+                if not path.is_file() and path.exists():  # a pipe, say, which would be waited for
+                    listing.failed[str(path)] = "is no file"
+                    continue
                 stem = path.stem
                 files = [path, *(path.parent / other for other in subtitles if other.startswith(stem))]
                 listing.files[str(path)] = File(str(path), _stamp(files), path.stat().st_mtime)

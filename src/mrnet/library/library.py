@@ -20,7 +20,7 @@ from mrnet.engines import UntrainedEngine
 from mrnet.errors import ConfigError, DataError, LibraryError
 from mrnet.features.cache import FeatureCache
 from mrnet.library.answer import Hit, SearchAnswer
-from mrnet.library.folder import is_below
+from mrnet.library.folder import is_below, list_videos
 from mrnet.library.store import Store, Video
 from mrnet.library.update import Encode, Update, UpdateReport
 from mrnet.library.vectors import Vectors
@@ -140,9 +140,15 @@ class Library:
             ConfigError: there is no Ray cluster.
         """
         folder = Path(folder).expanduser().resolve()
-        if not folder.is_dir():
+        listing = list_videos(folder)
+        if not listing.files and not listing.failed:
+            known = [] if self._store.provenance() is None else self._store.videos()
+            below = [video for video in known if is_below(video.path, folder)]
             raise DataError(
-                f"{folder}: {'is a file' if folder.exists() else 'no such folder'}; give a folder of videos"
+                f"{folder}: holds no videos, of the {len(below)} that the library has from there; if it is empty "
+                "for good, index the folder above it"
+                if below
+                else f"{folder}: holds no videos; give a folder of videos"
             )
         predictor = self.predictor
         untrained = _engine(predictor).untrained
@@ -152,13 +158,12 @@ class Library:
             return alignment.project(rows)[0]
 
         with self._store.updating():
-            if self._store.provenance() is None:
-                empty = project(torch.zeros(1, alignment.video_dim))
-                text_dim = (predictor.subtitles or Subtitles()).dim
-                self._store.create(untrained.video.provenance(), empty.shape[1], text_dim)
+            empty = project(torch.zeros(1, alignment.video_dim))
+            text_dim = (predictor.subtitles or Subtitles()).dim
+            self._store.create(untrained.video.provenance(), empty.shape[1], text_dim)
             encode = _encoder(predictor, engine)
             watch = on_progress or (lambda _done, _total: None)
-            return Update(self._store, predictor, folder, encode, project, watch).run()
+            return Update(self._store, predictor, folder, listing, encode, project, watch).run()
 
     def search(
         self,

@@ -27,8 +27,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from torch import Tensor
 
+from mrnet.documents import parse_json
 from mrnet.errors import ConfigError, LibraryError
 from mrnet.features.backbone import Rows
 from mrnet.files import lock, make_directory, writing
@@ -52,6 +54,7 @@ _MOST_FRAGMENTS = 64
 _KEPT_VERSIONS = timedelta(hours=1)
 # Rows that have come since an index was made are all looked at; when they are more than this part, they come into it.
 _MOST_UNINDEXED = 0.1
+_CUES = TypeAdapter(list[tuple[FiniteFloat, FiniteFloat, str]])
 # Keys in one condition.
 _KEYS_AT_ONCE = 2000
 
@@ -107,14 +110,15 @@ class Store:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turns LanceDB's errors, which are no kind of their own, into one line.
+        """Turns LanceDB's errors, which are no kind of their own, into one line, and those of tables that hold
+        something else than they should.
 
         Raises:
             LibraryError: the library cannot be read or written.
         """
         try:
             yield
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, TypeError, LookupError) as error:
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise LibraryError(
                 f"library {self.uri}: cannot be read or written ({reason}); free or mend its place, or make another"
@@ -140,12 +144,14 @@ class Store:
                 if not is_new:
                     raise LibraryError(f"{self.uri}: is no library; name another place, or a new one")
                 return None
-            about = json.loads(self.table("about").search().to_arrow()["about"][0].as_py())
-        if about["format"] != FORMAT:
+            about = parse_json(self.table("about").search().to_arrow()["about"][0].as_py())
+            version = about["format"]
+        if version != FORMAT:
             raise LibraryError(
                 f"library {self.uri}: was made by another version of mrnet; make it anew: mrnet index DIR --library NEW"
             )
-        return Provenance.model_validate(about["provenance"])
+        with self.errors():
+            return Provenance.model_validate(about["provenance"])
 
     def create(self, provenance: Provenance, dim: int, text_dim: int) -> None:
         """Make its tables, empty; those that are there already stay.
@@ -156,7 +162,7 @@ class Store:
             text_dim: width of the vectors of passages.
 
         Raises:
-            LibraryError, OutputError: it cannot be made.
+            LibraryError, OutputError: it cannot be made, or a table is there that is none of it.
         """
         import pyarrow as pa
 
@@ -214,10 +220,10 @@ class Store:
             return int(self.table(name).version)
 
     def videos(self) -> list[Video]:
-        """Every file, in order of path."""
+        """Every file, in order of path; what cannot be is left out, and comes anew with the next update."""
         with self.errors():
-            rows = self.table("videos").search().to_arrow().to_pylist()
-        return sorted((Video(**row) for row in rows), key=lambda video: video.path)
+            videos = [Video(**row) for row in self.table("videos").search().to_arrow().to_pylist()]
+            return sorted(filter(_can_be, videos), key=lambda video: video.path)
 
     def counts(self, name: str) -> Counter[int]:
         """How many rows of a table each key has."""
@@ -287,7 +293,8 @@ class Store:
         self._delete(name, "key", [str(key) for key in keys])
 
     def rows_of(self, video: Video) -> Rows | None:
-        """``(r, c)`` features; ``None`` where they are not all here, as two processes may have changed the library."""
+        """``(r, c)`` features; ``None`` where they are not all here, as two processes may have changed the library, or
+        are damaged."""
         with self.errors():
             found = (
                 self.table("rows")
@@ -299,10 +306,11 @@ class Store:
         numbers, first = np.unique(found["number"].to_numpy(), return_index=True)
         if len(numbers) != video.num_rows:
             return None
-        return _matrix(found["features"])[first]
+        features = _matrix(found["features"])[first]
+        return features if np.isfinite(features).all() else None
 
     def said_of(self, video: Video) -> Said | None:
-        """What is said in a video."""
+        """What is said in a video; ``None`` where nothing is, or it is damaged."""
         if video.said is None:
             return None
         condition = f"key = {video.said}"
@@ -312,8 +320,12 @@ class Store:
         if not len(texts):
             return None
         _, first = np.unique(found["number"].to_numpy(), return_index=True)
-        cues = [Cue(*cue) for cue in json.loads(texts["cues"][0].as_py())]
-        return Said.of(video.said_by, cues, torch.from_numpy(_matrix(found["vector"])[first]))
+        try:
+            cues = [Cue(*cue) for cue in _CUES.validate_json(texts["cues"][0].as_py())]
+        except ValidationError:
+            return None
+        said = Said.of(video.said_by, cues, torch.from_numpy(_matrix(found["vector"])[first]))
+        return said if len(said.passages) == len(said.vectors) else None
 
     def saying(self, words: str) -> set[int]:
         """Keys of the subtitles that hold these words, written as those of :class:`mrnet.retrieval.said.Said`."""
@@ -391,3 +403,18 @@ def _matrix(column: "pa.ChunkedArray") -> Rows:
     width = column.type.list_size
     values: Rows = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return values.reshape(-1, width)
+
+
+def _can_be(video: Video) -> bool:
+    """Whether a row of the table can be of a file."""
+    numbers = (video.duration_s, video.modified_s, video.indexed_s)
+    known = None not in (
+        video.path,
+        video.content,
+        video.num_rows,
+        video.stamp,
+        video.note,
+        video.said_by,
+        *numbers,
+    )
+    return known and all(map(math.isfinite, numbers)) and video.duration_s > 0 and video.num_rows > 0

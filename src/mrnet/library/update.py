@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrnet.errors import DataError, FeatureError, LibraryError, VideoError
+from mrnet.errors import FeatureError, LibraryError, VideoError
 from mrnet.features.backbone import Rows
 from mrnet.features.cache import fingerprint
 from mrnet.features.extraction.pipeline import Outcomes
 from mrnet.features.store.writer import check_rows
-from mrnet.library.folder import File, is_below, list_videos
+from mrnet.library.folder import File, Listing, is_below
 from mrnet.library.store import Store, Video
 from mrnet.library.vectors import EXACT_ROWS
 from mrnet.predictor import Predictor
@@ -82,6 +82,7 @@ class Update:
         store: the library, made.
         predictor: that answers from it.
         folder: absolute.
+        listing: of what it holds.
         encode: gives the rows of files that are not in the cache.
         project: turns ``(r, c)`` rows into the ``(r, e)`` vectors that are searched.
         on_progress: told how many files are encoded, and of how many; what it raises ends the update, and what is
@@ -93,11 +94,13 @@ class Update:
         store: Store,
         predictor: Predictor,
         folder: Path,
+        listing: Listing,
         encode: Encode,
         project: Callable[[Tensor], Tensor],
         on_progress: Callable[[int, int], None],
     ) -> None:
         self._store, self._predictor, self._folder = store, predictor, folder
+        self._listing = listing
         self._encode, self._project, self._on_progress = encode, project, on_progress
         self._report = UpdateReport()
         self._known = {video.path: video for video in store.videos()}
@@ -111,20 +114,12 @@ class Update:
         """What was done.
 
         Raises:
-            DataError: there is no such folder, or it holds no videos.
             LibraryError: the library cannot be written.
         """
         started_s = time.monotonic()
-        listing = list_videos(self._folder)
+        listing = self._listing
         self._report.failed.update(listing.failed)
         below = [path for path in self._known if is_below(path, self._folder)]
-        if not listing.files and not listing.failed:
-            raise DataError(
-                f"{self._folder}: holds no videos, of the {len(below)} that the library has from there; if it is empty "
-                "for good, index the folder above it"
-                if below
-                else f"{self._folder}: holds no videos; give a folder of videos"
-            )
         self._store.remove_unused()
         counts = self._store.counts("rows")
         by_content = {video.content: video for video in self._known.values()}

@@ -20,6 +20,7 @@ COOKIE = "mrnet"
 
 _SHORTEST_TOKEN = 16
 _MOST_BODY_BYTES = 64 * 1024
+_MOST_DIGITS = 20
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _METHODS_THAT_READ = ("GET", "HEAD", "OPTIONS")
 # What a person without a token may have: the page, which asks for it, and its check.
@@ -100,14 +101,17 @@ class Guard:
         if not self._is_ours(_hostname(host)):
             return 421, "this server does not go by that name"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _place(origin) != host.lower():
             return 403, "another page asks; open this server's own"
         is_api = not _OPEN.fullmatch(scope["path"])
         if is_api and headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return 403, "another page asks; open this server's own"
         if is_api and self._token is not None and not self._is_known(headers):
             return 401, "give the token that the server printed when it started"
-        if not _STREAMED.fullmatch(scope["path"]) and _length(headers) > _MOST_BODY_BYTES:
+        length = headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit() and len(length) < _MOST_DIGITS):
+            return 400, "the length of the body is to be a number"
+        if not _STREAMED.fullmatch(scope["path"]) and int(length) > _MOST_BODY_BYTES:
             return 413, f"a request may have {_MOST_BODY_BYTES // 1024} KB"
         return None
 
@@ -140,9 +144,12 @@ def _hostname(host: str) -> str:
         return ""
 
 
-def _length(headers: Headers) -> int:
-    stated = headers.get("content-length", "0")
-    return int(stated) if stated.isdigit() and len(stated) < 20 else _MOST_BODY_BYTES + 1
+def _place(origin: str) -> str:
+    """``127.0.0.1:8000`` of ``http://127.0.0.1:8000``; empty where it is no origin."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _bounded(receive: Receive) -> Receive:
