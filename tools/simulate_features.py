@@ -119,12 +119,12 @@ def simulate(
     happening += [_distractor(record, others, rng) for _ in range(settings.distractors)]
     content, count = np.zeros((num_rows, width)), np.zeros((num_rows, 1))
     for text, (start_s, end_s) in happening:
-        looks = embeddings[text] + settings.gap * _vectors(rng, 1, width)[0]
+        looks = embeddings[text] + settings.gap * vectors(rng, 1, width)[0]
         covered = (middle_s >= start_s) & (middle_s <= end_s)
         content[covered] += looks
         count[covered] += 1
     rows = content / count.clip(min=1)
-    rows += settings.background * _vectors(rng, 1, width) + settings.noise * _vectors(rng, num_rows, width)
+    rows += settings.background * vectors(rng, 1, width) + settings.noise * vectors(rng, num_rows, width)
     projected: Rows = (rows @ projection).astype(np.float32)
     return projected
 
@@ -140,7 +140,7 @@ def _distractor(record: VideoRecord, others: Sequence[VideoRecord], rng: np.rand
     return query.text, Span(begin_s, begin_s + length_s)
 
 
-def _vectors(rng: np.random.Generator, count: int, width: int) -> npt.NDArray[np.float64]:
+def vectors(rng: np.random.Generator, count: int, width: int) -> npt.NDArray[np.float64]:
     """``(count, width)`` random vectors of about unit length."""
     vectors: npt.NDArray[np.float64] = rng.standard_normal((count, width)) / np.sqrt(width)
     return vectors
@@ -154,7 +154,7 @@ def write_simulated(
     text_provenance: Provenance,
     settings: Simulation,
 ) -> None:
-    """Write ``videos.h5``, ``text.h5``, an annotation file a split, and the ``dataset.yaml`` that names them.
+    """Make the videos and write the dataset of :func:`write_dataset`.
 
     Args:
         folder: a new one.
@@ -169,7 +169,7 @@ def write_simulated(
     """
     width = text_provenance.dim
     rng = np.random.default_rng((settings.seed, 2))
-    projection = _vectors(rng, width, settings.dim).astype(np.float32)
+    projection = vectors(rng, width, settings.dim).astype(np.float32)
     videos = {
         record.video_id: simulate(record, of_split, embeddings, projection, settings, rng)
         for of_split in chosen.values()
@@ -182,6 +182,30 @@ def write_simulated(
         rows_per_s=settings.rows_per_s,
         details=details | {"of": PACKAGED_TEXT},
     )
+    write_dataset(folder, videos, made, asked, embeddings, text_provenance)
+
+
+def write_dataset(
+    folder: Path,
+    videos: Mapping[str, Rows],
+    made: Provenance,
+    asked: Mapping[str, Sequence[VideoRecord]],
+    embeddings: Embeddings,
+    text_provenance: Provenance,
+) -> None:
+    """Write ``videos.h5``, ``text.h5``, an annotation file a split, and the ``dataset.yaml`` that names them.
+
+    Args:
+        folder: a new one.
+        videos: SIMULATED rows by the id of their video.
+        made: how they were made.
+        asked: split -> its videos, with the queries that are asked.
+        embeddings: of their sentences.
+        text_provenance: of these.
+
+    Raises:
+        OutputError: the folder is there already, or cannot be written.
+    """
     with new_directory(folder) as temporary:
         write_store(temporary / "videos.h5", videos.items(), made)
         texts = {
@@ -195,13 +219,11 @@ def write_simulated(
             write_text(temporary / f"{split}.json", _annotations(of_split))
         tree = {
             "name": f"simulated-{folder.name}",
-            "model": {"video_dim": settings.dim, "query_dim": width},
-            "data": {split: f"{split}.json" for split in chosen}
+            "model": {"video_dim": made.dim, "query_dim": text_provenance.dim},
+            "data": {split: f"{split}.json" for split in asked}
             | {"video_features": "videos.h5", "text_features": "text.h5", "text_backbone": PACKAGED_TEXT},
         }
-        write_text(
-            temporary / SETTINGS, "# SIMULATED features, see tools/simulate_features.py\n" + yaml.safe_dump(tree)
-        )
+        write_text(temporary / SETTINGS, f"# SIMULATED features\n{yaml.safe_dump(tree)}")
 
 
 def _annotations(records: Sequence[VideoRecord]) -> str:
@@ -217,10 +239,10 @@ def _annotations(records: Sequence[VideoRecord]) -> str:
     return json.dumps(tree) + "\n"
 
 
-def embed(records: Sequence[VideoRecord]) -> tuple[Embeddings, Provenance]:
-    """Embeddings of all sentences, and how they were made."""
+def embed(sentences: Sequence[str]) -> tuple[Embeddings, Provenance]:
+    """Embeddings of sentences, and how they were made."""
     backbone = make_backbone("text", PACKAGED_TEXT, device="cpu")
-    texts = sorted({query.text for record in records for query in record.queries})
+    texts = sorted(set(sentences), key=lambda text: (len(text.split()), text))  # those of one length go together
     return dict(
         zip(texts, (rows[0] for rows in encode_sources(backbone, texts)), strict=True)
     ), backbone.provenance()
@@ -243,7 +265,8 @@ def main() -> None:
     counts = dict(zip(SPLITS, arguments.videos, strict=True))
     chosen = choose(records, counts, settings.seed)
     asked = ask(chosen, arguments.queries, settings.seed)
-    embeddings, provenance = embed([record for of_split in chosen.values() for record in of_split])
+    texts = [query.text for of_split in chosen.values() for record in of_split for query in record.queries]
+    embeddings, provenance = embed(texts)
     write_simulated(arguments.out, chosen, asked, embeddings, provenance, settings)
     for split, of_split in asked.items():
         print(
