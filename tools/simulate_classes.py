@@ -38,7 +38,8 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor
 
-from mrnet.config import ModelSpec, load_recipe
+from mrnet.config.recipes import load_recipe
+from mrnet.config.spec import ModelSpec
 from mrnet.data.annotations import read_annotations
 from mrnet.data.own import load_dataset_overlay
 from mrnet.data.sources import open_source

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mrnet.config import load_recipe
+from mrnet.config.recipes import load_recipe
 from mrnet.data.own import load_dataset_overlay
 from mrnet.data.sources import open_source
 from mrnet.features.store.reader import open_store
