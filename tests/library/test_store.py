@@ -69,6 +69,15 @@ def test_what_it_says_of_itself_may_be_damaged(store: Store, about: str) -> None
         store.provenance()
 
 
+def test_where_lancedb_panics_that_is_one_line(tmp_path: Path) -> None:
+    Store(tmp_path / "library").create(PROVENANCE, 4, 3)
+    for path in (tmp_path / "library" / "videos.lance" / "_versions").iterdir():
+        content = path.read_bytes()
+        path.write_bytes(content[:-16] + (10**6).to_bytes(8, "little") + content[-8:])
+    with pytest.raises(LibraryError, match="cannot be read or written"):
+        Store(tmp_path / "library").videos()
+
+
 def test_a_table_in_the_place_of_another(store: Store, tmp_path: Path) -> None:
     store.put_videos([video("/a.mp4")])
     shutil.rmtree(tmp_path / "library" / "videos.lance")

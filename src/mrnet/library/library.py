@@ -18,6 +18,7 @@ from torch import Tensor
 from mrnet.answer import Answer
 from mrnet.engines import UntrainedEngine
 from mrnet.errors import ConfigError, DataError, LibraryError
+from mrnet.features.backbone import check_sentence
 from mrnet.features.cache import FeatureCache
 from mrnet.library.answer import Hit, SearchAnswer
 from mrnet.library.folder import is_below, list_videos
@@ -194,10 +195,11 @@ class Library:
         """
         if k < 1:
             raise DataError(f"k is {k}: ask for at least 1 moment")
+        text = check_sentence(query)
         videos = self.videos()
         wanted = list(_passing(videos, folder, name, since, until))
         predictor = self.predictor
-        chosen, exact = self._choose(predictor, wanted, query, max(_ASKED, k))
+        chosen, exact = self._choose(predictor, wanted, text, max(_ASKED, k))
         answers = list(predictor.find_in_each(self._ready(predictor, chosen, query), query, k))
         calibration = predictor.engine.calibration
         hits, best_guess = _hits(answers)

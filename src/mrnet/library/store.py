@@ -55,6 +55,9 @@ _KEPT_VERSIONS = timedelta(hours=1)
 # Rows that have come since an index was made are all looked at; when they are more than this part, they come into it.
 _MOST_UNINDEXED = 0.1
 _CUES = TypeAdapter(list[tuple[FiniteFloat, FiniteFloat, str]])
+_ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError)
+# What LanceDB raises where it finds what it thinks impossible, of a module that cannot be imported.
+_PANIC = "RustPanic"
 # Keys in one condition.
 _KEYS_AT_ONCE = 2000
 
@@ -118,7 +121,9 @@ class Store:
         """
         try:
             yield
-        except (OSError, RuntimeError, ValueError, TypeError, LookupError) as error:
+        except Exception as error:
+            if not isinstance(error, _ERRORS) and type(error).__name__ != _PANIC:
+                raise
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise LibraryError(
                 f"library {self.uri}: cannot be read or written ({reason}); free or mend its place, or make another"
