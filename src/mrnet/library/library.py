@@ -140,7 +140,7 @@ class Library:
             LibraryError, OutputError: the library cannot be written, or another process is writing it.
             ConfigError: there is no Ray cluster.
         """
-        folder = Path(folder).expanduser().resolve()
+        folder = _resolved(folder)
         listing = list_videos(folder)
         if not listing.files and not listing.failed:
             known = [] if self._store.provenance() is None else self._store.videos()
@@ -190,7 +190,7 @@ class Library:
             until: or earlier.
 
         Raises:
-            DataError: the query is empty, k not positive, or a date none.
+            DataError: the query is empty, k not positive, a date or a folder none.
             LibraryError: there is no such library, or it cannot be read.
         """
         if k < 1:
@@ -328,7 +328,7 @@ def _passing(
     until: str | date | None,
 ) -> Iterator[Video]:
     """Videos that pass the filters of :meth:`Library.search`."""
-    below = None if folder is None else Path(folder).expanduser().resolve()
+    below = None if folder is None else _resolved(folder)
     first = -inf if since is None else _time_s(since)
     last = inf if until is None else _time_s(until, end=True)
     for video in videos:
@@ -338,6 +338,22 @@ def _passing(
             continue
         if first <= video.modified_s <= last:
             yield video
+
+
+def _resolved(folder: str | Path) -> Path:
+    """An absolute path.
+
+    Raises:
+        DataError: no folder can have this name.
+    """
+    try:
+        return Path(folder).expanduser().resolve()
+    except (
+        ValueError,
+        RuntimeError,
+        OSError,
+    ):  # half a character, a NUL, somebody unknown's home, a circle of links
+        raise DataError(f"{str(folder)!r} is the name of no folder; give another") from None
 
 
 def _time_s(when: str | date, *, end: bool = False) -> float:
