@@ -2,7 +2,7 @@
 
 import pytest
 
-from mrnet.errors import brief, ran_out_of_memory
+from mrnet.errors import brief, in_a_line, ran_out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,9 @@ def test_what_is_short_is_quoted_as_it_is(value: object) -> None:
 )
 def test_no_memory(error: Exception, is_memory: bool) -> None:
     assert ran_out_of_memory(error) == is_memory
+
+
+def test_a_message_is_one_line_of_bearable_length() -> None:
+    assert in_a_line("one\n  two ") == "one two"
+    long = in_a_line("start " + "x" * 5000 + " end")
+    assert (long[:6], long[-4:], len(long)) == ("start ", " end", 1003)

@@ -84,7 +84,7 @@ def _asked(benchmark: Path) -> tuple[str, list[str]]:
 def _ask(page: Page, url: str, film: Path, queries: Sequence[str]) -> None:
     page.goto(url)
     page.set_input_files("#pick", film)
-    page.wait_for_selector("#watch:not([hidden])")
+    page.wait_for_selector("#watch:not([hidden])", timeout=120_000)
     for number, query in enumerate(queries, start=1):
         page.fill("#query", query)
         page.keyboard.press("Enter")

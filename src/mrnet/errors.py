@@ -73,3 +73,12 @@ _BRIEF.maxlong, _BRIEF.maxstring, _BRIEF.maxother = 40, 100, 60
 def brief(value: object) -> str:
     """A value as Python writes it, shortened to fit the line of a message."""
     return " ".join(_BRIEF.repr(value).split())
+
+
+_LONGEST_LINE = 1000  # letters
+
+
+def in_a_line(text: str) -> str:
+    """A message on one line of bearable length, whatever it quotes: of a longer one, start and end."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 300]} … {line[-300:]}"

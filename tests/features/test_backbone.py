@@ -51,6 +51,10 @@ def test_sentences_are_kept_as_they_are() -> None:
     assert check_sentence("a", words=["a"]) == "a"
 
 
+def test_half_a_character_is_a_question_mark() -> None:
+    assert check_sentence("a \udcff dög") == "a ? dög"
+
+
 def test_empty_sentences() -> None:
     for empty in ("", " \t\n"):
         with pytest.raises(DataError) as caught:

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -48,7 +47,7 @@ def libraries(inputs: Inputs, folder: Path, random: Random) -> Case:
         _spoil_table(library, random)
     if random.random() < 0.5:
         words = ["index", str(inputs.folder / "videos"), "--library", "library"]
-        return Case(words, ("library",), check=lambda _: _is_whole(library), partly=True)
+        return Case(words, ("library",), mended=True)
     query = random.choice(["a dog", "the dog", '"the dog"'])
     return _search(["--", query], check=_plausible)
 
@@ -124,17 +123,14 @@ def _search(words: list[str], check: Callable[[str], None]) -> Case:
 def _spoil_files(library: Path, random: Random) -> None:
     """What a broken disk does, or a person who copies."""
     files = sorted(path for path in library.rglob("*") if path.is_file())
-    for _ in range(random.choice([1, 1, 3])):
-        path = random.choice(files)
+    for path in random.sample(files, random.choice([1, 1, 3])):
         how = random.random()
         if how < 0.5:
-            spoilt = change_bytes(path.read_bytes() if path.is_file() else b"", random, 300)
-            path.unlink(missing_ok=True)
-            path.write_bytes(spoilt)
+            path.write_bytes(change_bytes(path.read_bytes(), random, 300))
         elif how < 0.65:
-            path.unlink(missing_ok=True)
+            path.unlink()
         elif how < 0.75:
-            path.unlink(missing_ok=True)
+            path.unlink()
             path.mkdir()
         elif how < 0.9:
             one, other = random.sample(_TABLES, 2)
@@ -181,7 +177,6 @@ def _plausible(printed: str) -> None:
     assert all_finite(answer)
     for hit in [*answer["hits"], *([answer["best_guess"]] if answer["best_guess"] else [])]:
         assert 0 <= hit["start_s"] < hit["end_s"] <= hit["duration_s"] + 1e-3
-        assert fnmatchcase(Path(hit["video"]).name, "*.*")
     assert answer["library"]["num_searched"] <= answer["library"]["num_videos"]
 
 
@@ -193,6 +188,7 @@ def _is_whole(folder: Path) -> None:
     assert set(counts) == {video.content for video in videos}
     for video in videos:
         rows = store.rows_of(video)
-        assert rows is None or np.isfinite(rows).all()  # of what is damaged, a search takes nothing
+        assert rows is not None
+        assert np.isfinite(rows).all()
         assert 0 < video.duration_s < 20_000
         store.said_of(video)

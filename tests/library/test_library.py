@@ -74,6 +74,9 @@ def test_filters(library: Library, videos: Path) -> None:
 def test_what_is_refused(library: Library, tmp_path: Path, predictor: Predictor) -> None:
     with pytest.raises(DataError, match="k is 0: ask for at least 1 moment"):
         library.search("red", k=0)
+    for folder in ("a\0b", "a\ud800b", "~nobody-of-this-name/x"):
+        with pytest.raises(DataError, match="is the name of no folder; give another"):
+            library.search("red", folder=folder)
     with pytest.raises(DataError, match="'soon' is no date: write one as 2026-11-26"):
         library.search("red", since="soon")
     with pytest.raises(DataError, match="the query is empty"):

@@ -69,6 +69,15 @@ def test_what_it_says_of_itself_may_be_damaged(store: Store, about: str) -> None
         store.provenance()
 
 
+def test_where_lancedb_panics_that_is_one_line(tmp_path: Path) -> None:
+    Store(tmp_path / "library").create(PROVENANCE, 4, 3)
+    for path in (tmp_path / "library" / "videos.lance" / "_versions").iterdir():
+        content = path.read_bytes()
+        path.write_bytes(content[:-16] + (10**6).to_bytes(8, "little") + content[-8:])
+    with pytest.raises(LibraryError, match="cannot be read or written"):
+        Store(tmp_path / "library").videos()
+
+
 def test_a_table_in_the_place_of_another(store: Store, tmp_path: Path) -> None:
     store.put_videos([video("/a.mp4")])
     shutil.rmtree(tmp_path / "library" / "videos.lance")
@@ -76,6 +85,10 @@ def test_a_table_in_the_place_of_another(store: Store, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "library" / "said.lance", tmp_path / "library" / "videos.lance")
     with pytest.raises(LibraryError, match="cannot be read or written"):
         Store(tmp_path / "library").videos()
+    shutil.rmtree(tmp_path / "library" / "passages.lance")
+    shutil.copytree(tmp_path / "library" / "rows.lance", tmp_path / "library" / "passages.lance")
+    with pytest.raises(LibraryError, match=r"cannot be read or written \(passages is another table\)"):
+        Store(tmp_path / "library").said_of(video("/a.mp4", said=9))
 
 
 def test_what_cannot_be_is_left_out(store: Store) -> None:
@@ -88,8 +101,9 @@ def test_what_cannot_be_is_left_out(store: Store) -> None:
     store.add_said([(9, said), (10, replace(said, vectors=torch.ones(2, 3)))])
     assert store.said_of(video("/a.mp4", said=9)) is not None
     assert store.said_of(video("/a.mp4", said=10)) is None  # a passage, and two vectors
-    store.table("said").update(values={"cues": '[["", null]]'})
-    assert store.said_of(video("/a.mp4", said=9)) is None
+    for cues in ('[["", null]]', '[[1, 1, "x"]]', '[[1, 1e999, "x"]]'):
+        store.table("said").update(values={"cues": cues})
+        assert store.said_of(video("/a.mp4", said=9)) is None
 
 
 def test_videos_are_put_replaced_and_removed(store: Store) -> None:

@@ -59,6 +59,10 @@ def test_every_failure_is_one_line(client: TestClient, film: Path) -> None:
     for status, words, body in cases:
         response = client.post("/api/jobs", json=body)
         assert (response.status_code, response.json()["detail"][: len(words)]) == (status, words)
+    endless = client.post("/api/jobs", json={"video": video["id"], "query": "a", "x" * 5000: 1}).json()["detail"]
+    assert endless.startswith("xxx")
+    assert endless.endswith("Extra inputs are not permitted")
+    assert len(endless) < 1100
     for path in (
         f"/api/jobs/{NOBODY}",
         f"/api/videos/{NOWHERE}",

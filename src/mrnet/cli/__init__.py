@@ -15,8 +15,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from mrnet.cli.common import Parser, in_a_line
-from mrnet.errors import MRNetError, ran_out_of_memory
+from mrnet.cli.common import Parser
+from mrnet.errors import MRNetError, in_a_line, ran_out_of_memory
 from mrnet.version import __version__
 
 COMMANDS = {

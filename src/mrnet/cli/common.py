@@ -5,21 +5,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mrnet.errors import ConfigError
+from mrnet.errors import ConfigError, in_a_line
 
 if TYPE_CHECKING:
     from mrnet.library.library import Library
     from mrnet.predictor import Predictor
 
-_LONGEST_LINE = 1000  # letters
-
 Subparsers = Any  # argparse's own type is private
-
-
-def in_a_line(text: str) -> str:
-    """A message on one line of bearable length, whatever it quotes: of a longer one, start and end."""
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 300]} … {line[-300:]}"
 
 
 class Parser(argparse.ArgumentParser):

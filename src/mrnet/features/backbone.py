@@ -69,12 +69,18 @@ def check_sentence(source: str | Path, words: Sequence[str] | None = None) -> st
     Raises:
         DataError: it is empty, or holds no words.
     """
-    sentence = str(source)
+    sentence = whole_letters(str(source))
     if words is not None and not words:
         raise DataError(f"the query is empty or holds no words (got {sentence!r}); describe the moment to find")
     if not sentence.strip():
         raise DataError(f"the query is empty (got {sentence!r}); describe the moment to find")
     return sentence
+
+
+def whole_letters(sentence: str) -> str:
+    """A sentence with ? in the place of halves of characters, as bytes become that are no UTF-8: tokenizers fail on
+    them."""
+    return sentence.encode(errors="replace").decode()
 
 
 def check_rate(rate: float) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from mrnet.answer import Answer
 from mrnet.engines import UntrainedEngine
 from mrnet.errors import ConfigError, DataError, LibraryError
+from mrnet.features.backbone import check_sentence
 from mrnet.features.cache import FeatureCache
 from mrnet.library.answer import Hit, SearchAnswer
 from mrnet.library.folder import is_below, list_videos
@@ -139,7 +140,7 @@ class Library:
             LibraryError, OutputError: the library cannot be written, or another process is writing it.
             ConfigError: there is no Ray cluster.
         """
-        folder = Path(folder).expanduser().resolve()
+        folder = _resolved(folder)
         listing = list_videos(folder)
         if not listing.files and not listing.failed:
             known = [] if self._store.provenance() is None else self._store.videos()
@@ -189,15 +190,16 @@ class Library:
             until: or earlier.
 
         Raises:
-            DataError: the query is empty, k not positive, or a date none.
+            DataError: the query is empty, k not positive, a date or a folder none.
             LibraryError: there is no such library, or it cannot be read.
         """
         if k < 1:
             raise DataError(f"k is {k}: ask for at least 1 moment")
+        text = check_sentence(query)
         videos = self.videos()
         wanted = list(_passing(videos, folder, name, since, until))
         predictor = self.predictor
-        chosen, exact = self._choose(predictor, wanted, query, max(_ASKED, k))
+        chosen, exact = self._choose(predictor, wanted, text, max(_ASKED, k))
         answers = list(predictor.find_in_each(self._ready(predictor, chosen, query), query, k))
         calibration = predictor.engine.calibration
         hits, best_guess = _hits(answers)
@@ -326,7 +328,7 @@ def _passing(
     until: str | date | None,
 ) -> Iterator[Video]:
     """Videos that pass the filters of :meth:`Library.search`."""
-    below = None if folder is None else Path(folder).expanduser().resolve()
+    below = None if folder is None else _resolved(folder)
     first = -inf if since is None else _time_s(since)
     last = inf if until is None else _time_s(until, end=True)
     for video in videos:
@@ -336,6 +338,22 @@ def _passing(
             continue
         if first <= video.modified_s <= last:
             yield video
+
+
+def _resolved(folder: str | Path) -> Path:
+    """An absolute path.
+
+    Raises:
+        DataError: no folder can have this name.
+    """
+    try:
+        return Path(folder).expanduser().resolve()
+    except (
+        ValueError,
+        RuntimeError,
+        OSError,
+    ):  # half a character, a NUL, somebody unknown's home, a circle of links
+        raise DataError(f"{str(folder)!r} is the name of no folder; give another") from None
 
 
 def _time_s(when: str | date, *, end: bool = False) -> float:

@@ -55,6 +55,9 @@ _KEPT_VERSIONS = timedelta(hours=1)
 # Rows that have come since an index was made are all looked at; when they are more than this part, they come into it.
 _MOST_UNINDEXED = 0.1
 _CUES = TypeAdapter(list[tuple[FiniteFloat, FiniteFloat, str]])
+_ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError)
+# What LanceDB raises where it finds what it thinks impossible, of a module that cannot be imported.
+_PANIC = "RustPanic"
 # Keys in one condition.
 _KEYS_AT_ONCE = 2000
 
@@ -118,7 +121,9 @@ class Store:
         """
         try:
             yield
-        except (OSError, RuntimeError, ValueError, TypeError, LookupError) as error:
+        except Exception as error:
+            if not isinstance(error, _ERRORS) and type(error).__name__ != _PANIC:
+                raise
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise LibraryError(
                 f"library {self.uri}: cannot be read or written ({reason}); free or mend its place, or make another"
@@ -166,28 +171,9 @@ class Store:
         """
         import pyarrow as pa
 
-        kinds = {"str": pa.string(), "int": pa.int64(), "int | None": pa.int64(), "float": pa.float64()}
-        schemas = {
-            "videos": [
-                (field.name, kinds[str(getattr(field.type, "__name__", field.type))]) for field in fields(Video)
-            ],
-            "rows": [
-                ("key", pa.int64()),
-                ("number", pa.int32()),
-                ("features", pa.list_(pa.float32(), provenance.dim)),
-                ("vector", pa.list_(pa.float32(), dim)),
-            ],
-            "said": [("key", pa.int64()), ("cues", pa.string()), ("words", pa.string())],
-            "passages": [
-                ("key", pa.int64()),
-                ("number", pa.int32()),
-                ("vector", pa.list_(pa.float32(), text_dim)),
-            ],
-            "about": [("about", pa.string())],
-        }
         with self.errors():
             connection = self._connect()
-            for name, columns in schemas.items():
+            for name, columns in _columns(provenance.dim, dim, text_dim).items():
                 table = connection.create_table(name, schema=pa.schema(columns), exist_ok=True)
             if not table.count_rows():
                 about = {"format": FORMAT, "provenance": provenance.model_dump(mode="json")}
@@ -211,8 +197,15 @@ class Store:
             yield
 
     def table(self, name: str) -> Any:
-        """A LanceDB table, by the newest version there is."""
-        return self._connect().open_table(name)
+        """A LanceDB table, by the newest version there is.
+
+        Raises:
+            Exception: to be told by :meth:`errors`.
+        """
+        table = self._connect().open_table(name)
+        if table.schema.names != [column for column, _ in _columns(1, 1, 1)[name]]:
+            raise ValueError(f"{name} is another table")
+        return table
 
     def version(self, name: str) -> int:
         """Changes whenever a table does."""
@@ -325,7 +318,8 @@ class Store:
         except ValidationError:
             return None
         said = Said.of(video.said_by, cues, torch.from_numpy(_matrix(found["vector"])[first]))
-        return said if len(said.passages) == len(said.vectors) else None
+        in_time = all(0 <= cue.start_s < cue.end_s for cue in cues)
+        return said if in_time and len(said.passages) == len(said.vectors) else None
 
     def saying(self, words: str) -> set[int]:
         """Keys of the subtitles that hold these words, written as those of :class:`mrnet.retrieval.said.Said`."""
@@ -396,6 +390,31 @@ class Store:
             # Whatever another process has written is seen at once.
             self._connection = self._lancedb.connect(where, read_consistency_interval=timedelta(0))
         return self._connection
+
+
+def _columns(features_dim: int, dim: int, text_dim: int) -> dict[str, list[tuple[str, Any]]]:
+    """Name and type of the columns of each table."""
+    import pyarrow as pa
+
+    kinds = {"str": pa.string(), "int": pa.int64(), "int | None": pa.int64(), "float": pa.float64()}
+    return {
+        "videos": [
+            (field.name, kinds[str(getattr(field.type, "__name__", field.type))]) for field in fields(Video)
+        ],
+        "rows": [
+            ("key", pa.int64()),
+            ("number", pa.int32()),
+            ("features", pa.list_(pa.float32(), features_dim)),
+            ("vector", pa.list_(pa.float32(), dim)),
+        ],
+        "said": [("key", pa.int64()), ("cues", pa.string()), ("words", pa.string())],
+        "passages": [
+            ("key", pa.int64()),
+            ("number", pa.int32()),
+            ("vector", pa.list_(pa.float32(), text_dim)),
+        ],
+        "about": [("about", pa.string())],
+    }
 
 
 def _matrix(column: "pa.ChunkedArray") -> Rows:

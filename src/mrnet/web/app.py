@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from mrnet.errors import FeatureError, MRNetError
+from mrnet.errors import FeatureError, MRNetError, in_a_line
 from mrnet.files import lock, make_directory
 from mrnet.library.library import Library
 from mrnet.predictor import Predictor
@@ -152,11 +152,11 @@ def _handle_errors(app: FastAPI) -> None:
         found = (
             f"{'.'.join(map(str, each['loc'][1:])) or each['loc'][0]}: {each['msg']}" for each in error.errors()
         )
-        return JSONResponse({"detail": "; ".join(found)}, 422)
+        return JSONResponse({"detail": in_a_line("; ".join(found))}, 422)
 
     @app.exception_handler(MRNetError)
     async def failed(_: Request, error: MRNetError) -> JSONResponse:
-        return JSONResponse({"detail": " ".join(str(error).split())}, 422)
+        return JSONResponse({"detail": in_a_line(str(error))}, 422)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> JSONResponse:

@@ -54,9 +54,14 @@ def test_sentences_that_are_refused(minilm: Backbone) -> None:
     assert fails(minilm, " ") == "the query is empty (got ' '); describe the moment to find"
 
 
+def test_half_a_character_is_read_as_a_question_mark(minilm: Any) -> None:
+    assert next(minilm.prepare("a dog \udcff")).tolist() == next(minilm.prepare("a dog ?")).tolist()
+
+
 @pytest.mark.parametrize(
     ("sentence", "is_known"),
     [
+        ("a dog \ud800", True),
         ("a dog jumps into the water", True),
         ("when does the skateboarder somersault?", True),
         ("Zoë", True),

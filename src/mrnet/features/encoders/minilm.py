@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mrnet.device import choose_device
 from mrnet.errors import ConfigError, DataError
-from mrnet.features.backbone import Rows, check_sentence
+from mrnet.features.backbone import Rows, check_sentence, whole_letters
 from mrnet.features.encoders.networks import encode_alike, weights_revision
 from mrnet.provenance import Provenance
 from mrnet.types import Modality
@@ -95,6 +95,7 @@ class MiniLM:
         It does not where most letters are of another script, or where it has no little word of English and of three
         words or more many are not in the vocabulary: of 2,218 English queries 2 do not, of 47 in 17 other languages 42.
         """
+        sentence = whole_letters(sentence)
         letters = [letter for letter in sentence if letter.isalpha()]
         if 2 * sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters) < len(letters):
             return False
