@@ -40,13 +40,17 @@ class LayerMasks(NamedTuple):
     @property
     def likeness(self) -> float:
         """Correlation of the first and the learnt mask, off the diagonal."""
-        off = ~np.eye(len(self.first), dtype=bool)
-        return float(np.corrcoef(self.first[off], self.learnt[off])[0, 1])
+        first, learnt = _off_diagonal(self.first), _off_diagonal(self.learnt)
+        return float(np.corrcoef(first, learnt)[0, 1])
 
     def means(self) -> tuple[float, float]:
         """Of the first and of the learnt mask, off the diagonal."""
-        off = ~np.eye(len(self.first), dtype=bool)
-        return float(self.first[off].mean()), float(self.learnt[off].mean())
+        return float(_off_diagonal(self.first).mean()), float(_off_diagonal(self.learnt).mean())
+
+
+def _off_diagonal(mask: Mask) -> Mask:
+    """``(t · (t - 1),)``"""
+    return mask[~np.eye(len(mask), dtype=bool)]
 
 
 def masks_of_run(run: Path) -> list[LayerMasks]:

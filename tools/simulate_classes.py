@@ -51,7 +51,7 @@ from mrnet.provenance import Provenance
 from mrnet.retrieval.aligned import packaged_bridge
 from mrnet.types import Query, Span, VideoRecord
 from mrnet.weights.native import save_checkpoint
-from simulate_features import Embeddings, Rows, ask, embed, vectors, write_dataset
+from simulate_features import Embeddings, Rows, add_settings, ask, embed, vectors, write_dataset
 
 Array = npt.NDArray[np.float64]
 Item = TypeVar("Item")
@@ -215,10 +215,8 @@ def follow(name: str, record: VideoRecord, embeddings: Embeddings, camera: Camer
     middles_s = (np.arange(num_rows) + 0.5) * duration_s / num_rows
     said = np.mean([embeddings[query.text] for query in queries], axis=0)
     scene = 1.5 * camera.scene()
-    happening, count = (
-        np.zeros_like(background := camera.film(0.5 * said, scene, num_rows)),
-        np.zeros((num_rows, 1)),
-    )
+    background = camera.film(0.5 * said, scene, num_rows)
+    happening, count = np.zeros_like(background), np.zeros((num_rows, 1))
     for query in queries:
         for start_s, end_s in query.moments:
             covered = (middles_s >= start_s) & (middles_s <= end_s)
@@ -384,10 +382,7 @@ def main() -> None:
     )
     simulate.add_argument("--annotated", type=int, default=600, help="videos of each of these, at most (600)")
     simulate.add_argument("--videos", type=int, nargs=2, required=True, metavar="N", help="of train and val")
-    for name, default in asdict(Simulation()).items():
-        simulate.add_argument(
-            f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"({default})"
-        )
+    add_settings(simulate, asdict(Simulation()))
     simulate.set_defaults(run=write_videos)
     start = commands.add_parser(
         "start", help="a network whose clips and queries begin in one space, to train from"

@@ -248,6 +248,14 @@ def embed(sentences: Sequence[str]) -> tuple[Embeddings, Provenance]:
     ), backbone.provenance()
 
 
+def add_settings(parser: argparse.ArgumentParser, defaults: Mapping[str, int | float]) -> None:
+    """An option for each setting of a simulation."""
+    for name, default in defaults.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"({default})"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for split in SPLITS:
@@ -255,10 +263,7 @@ def main() -> None:
     parser.add_argument("--videos", type=int, nargs=3, required=True, metavar="N", help="of train, val and test")
     parser.add_argument("--queries", type=int, help="asked of a video, at most (default: all)")
     parser.add_argument("--out", type=Path, required=True, help="new folder")
-    for name, default in asdict(Simulation()).items():
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"({default})"
-        )
+    add_settings(parser, asdict(Simulation()))
     arguments = parser.parse_args()
     settings = Simulation(**{name: getattr(arguments, name) for name in asdict(Simulation())})
     records = {split: read_annotations(getattr(arguments, split)) for split in SPLITS}
