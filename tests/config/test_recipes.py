@@ -276,7 +276,7 @@ class TestOverrides:
             ),
             (
                 "decode.nms=0.5",
-                "recipe activitynet: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by",
+                "recipe activitynet: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by, sharpness",
             ),
             (
                 "model.layers=four",

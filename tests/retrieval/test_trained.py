@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from mrnet.config.model import ModelConfig
-from mrnet.config.spec import DecodeConfig
+from mrnet.config.spec import DecodeConfig, RankBy
 from mrnet.errors import FeatureShapeError
 from mrnet.model.clip_head import ClipOutputs
 from mrnet.model.mrnet import Answers, MRNet
-from mrnet.retrieval.trained import EncodedVideo, TrainedScorer, expected_overlap, fuse_scores
+from mrnet.retrieval.trained import EncodedVideo, TrainedScorer, expected_worth, fuse_scores
 from mrnet.temporal import cell_moments, resample
 from mrnet.types import QueryProtocol
 
@@ -182,24 +182,42 @@ def test_training_mode_is_left(tiny_model: Make) -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+SPANS = torch.tensor([[0, 0.25], [0, 0.5], [0.75, 1]])
+"""Moments 0-1, 0-2 and 3-4 of a video of four clips: the IoU of the first two is a half."""
+SURE = ClipOutputs(torch.tensor([[0.0, -200.0]]), torch.zeros(1, 2, 2), torch.full((1, 2, 2), 0.25))
+"""Two clips, one of which is sure: its middle is 1/4, and its moment reaches to 0 and 1/2."""
+
+
 def test_expected_overlap_by_hand() -> None:
-    """Of moments 0-1, 0-2 and 3-4 of a video of four clips: the squared IoU of the first two is a quarter."""
-    spans = torch.tensor([[0, 0.25], [0, 0.5], [0.75, 1]])
+    decode = DecodeConfig(rank_by="expected_overlap")
     logits = torch.tensor([[0.0, math.log(2), 0.0]])  # a quarter, a half, a quarter
-    alone = expected_overlap(Answers.alone(logits, logits, None), spans)
+    alone = expected_worth(Answers.alone(logits, logits, None), SPANS, decode)
     assert alone[:, 0].tolist() == [pytest.approx([0.25 + 0.5 / 4, 0.5 + 0.25 / 4, 0.25])]
-    # Two clips, one of which is sure: its middle is 1/4, and its moment reaches to 0 and 1/2.
-    clips = ClipOutputs(torch.tensor([[0.0, -200.0]]), torch.zeros(1, 2, 2), torch.full((1, 2, 2), 0.25))
-    both = expected_overlap(Answers.alone(logits, logits, clips), spans)
+    both = expected_worth(Answers.alone(logits, logits, SURE), SPANS, decode)
     assert both[:, 0].tolist() == [pytest.approx([(0.375 + 0.25) / 2, (0.5625 + 1) / 2, 0.25 / 2])]
 
 
-def test_a_scorer_ranks_by_expected_overlap_where_asked(tiny_model: Make) -> None:
+def test_clear_overlap_by_hand() -> None:
+    """Of an IoU of a half, half is clear; of 1 nearly all, of 0 nearly nothing. Twice as sharp: 1/6, 2/3, 1/6."""
+    decode = DecodeConfig(rank_by="clear_overlap", sharpness=2.0)
+    logits = torch.tensor([[0.0, math.log(2), 0.0]])
+    all_, none = 1 / (1 + math.exp(-5)), 1 / (1 + math.exp(5))
+    alone = expected_worth(Answers.alone(logits, logits, None), SPANS, decode)
+    by_map = [(all_ + 2 + none) / 6, (0.5 + 4 * all_ + none) / 6, (5 * none + all_) / 6]
+    assert alone[:, 0].tolist() == [pytest.approx(by_map)]
+    both = expected_worth(Answers.alone(logits, logits, SURE), SPANS, decode)
+    assert both[:, 0].tolist() == [
+        pytest.approx([(a + b) / 2 for a, b in zip(by_map, [0.5, all_, none], strict=True)])
+    ]
+
+
+@pytest.mark.parametrize("rank_by", ["expected_overlap", "clear_overlap"])
+def test_a_scorer_ranks_by_what_is_to_be_expected_where_asked(tiny_model: Make, rank_by: RankBy) -> None:
     model = build(tiny_model().model_copy(update={"clip_head": True}))
-    scorer = TrainedScorer(model, DecodeConfig(rank_by="expected_overlap"))
+    scorer = TrainedScorer(model, DecodeConfig(rank_by=rank_by, sharpness=1.5))
     video = scorer.encode_video(rows(), 40.0)
     found = scorer.candidates(video, queries(2))
     answers = model.answer(video.clips, None, queries(2), "single")
     assert answers.inside is not None
-    expected = expected_overlap(answers, found.spans_s / 40.0)[:, 0]
+    expected = expected_worth(answers, found.spans_s / 40.0, scorer.decode)[:, 0]
     torch.testing.assert_close(found.scores, expected)

@@ -9,16 +9,26 @@ from mrnet.config.section import Fraction, Seconds, Section, Width
 from mrnet.provenance import Provenance
 from mrnet.types import Modality, QueryKind
 
+RankBy = Literal["score", "expected_overlap", "clear_overlap"]
+
 
 class DecodeConfig(Section):
     """From score maps to ranked moments. Source: docs/method.md, sections 7 and 9."""
 
     nms_threshold: Fraction = Field(0.5, description="moments overlapping a better one by more are dropped")
     score_power: float = Field(0.5, ge=0, description="p: power of the contrastive score")
-    rank_by: Literal["score", "expected_overlap"] = Field(
+    rank_by: RankBy = Field(
         "score",
         description="score: of the proposal itself, as released; expected_overlap: the squared IoU to be expected of "
-        "it, where scores are a distribution, as loss.proposal_loss listwise trains them, and by model.clip_head",
+        "it, where scores are a distribution, as loss.proposal_loss listwise trains them, and by model.clip_head; "
+        "clear_overlap: likewise, how far an IoU of 0.5 or more is to be expected",
+    )
+    sharpness: float = Field(
+        1.0,
+        gt=0,
+        le=100,
+        description="what logits are multiplied with before they are read as a distribution, of expected_overlap and "
+        "clear_overlap",
     )
 
 

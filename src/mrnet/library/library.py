@@ -348,11 +348,7 @@ def _resolved(folder: str | Path) -> Path:
     """
     try:
         return Path(folder).expanduser().resolve()
-    except (
-        ValueError,
-        RuntimeError,
-        OSError,
-    ):  # half a character, a NUL, somebody unknown's home, a circle of links
+    except (ValueError, RuntimeError, OSError):  # half a character, a NUL, no one's home, a circle of links
         raise DataError(f"{str(folder)!r} is the name of no folder; give another") from None
 
 

@@ -1,5 +1,6 @@
 """A trained MRNet as a scorer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -7,13 +8,18 @@ import torch
 from torch import Tensor
 
 from mrnet.config.model import ModelConfig
-from mrnet.config.spec import DecodeConfig
+from mrnet.config.spec import DecodeConfig, RankBy
 from mrnet.model.mrnet import Answers, Proposals
 from mrnet.retrieval.scorer import Candidates
 from mrnet.temporal import cell_moments, check_width, clip_middles, hull_iou, resample
 from mrnet.types import QueryProtocol
 
 _MAPS_AT_ONCE = 16
+# Of an IoU, by `decode.rank_by`.
+_WORTH: dict[RankBy, Callable[[Tensor], Tensor]] = {
+    "expected_overlap": torch.square,
+    "clear_overlap": lambda iou: torch.sigmoid((iou - 0.5) / 0.1),
+}
 
 
 def fuse_scores(iou: Tensor, contrastive: Tensor, score_power: float) -> Tensor:
@@ -24,27 +30,31 @@ def fuse_scores(iou: Tensor, contrastive: Tensor, score_power: float) -> Tensor:
     return (contrastive * 0.5 + 0.5).clamp(min=0) ** score_power * iou  # a cosine may round to below -1
 
 
-def expected_overlap(answers: Answers, spans: Tensor) -> Tensor:
-    """The squared IoU with the moment that is to be expected of proposals.
+def expected_worth(answers: Answers, spans: Tensor, decode: DecodeConfig) -> Tensor:
+    """What is to be expected of proposals, by a measure of their IoU with the moment.
 
-    Squared, as a plain IoU would prefer long moments that surely touch the right one to those that probably are it.
-    The softmax of the proposals' logits says how likely each is the moment. Where clips speak for themselves too, the
-    moment of each is as likely as a softmax over their ``inside`` says, and both expectations are averaged.
+    A plain IoU would prefer long moments that surely touch the right one to those that probably are it; so it is
+    squared (``expected_overlap``), or counts by how clearly it is above a half (``clear_overlap``). The softmax of the
+    proposals' logits says how likely each is the moment. Where clips speak for themselves too, the moment of each is
+    as likely as a softmax over their ``inside`` says, and both expectations are averaged.
 
     Args:
         answers: of n queries by e networks.
         spans: ``(v, 2)`` the proposals, as fractions of the video.
+        decode: ``rank_by`` names the measure, ``sharpness`` multiplies the logits.
 
     Returns:
         ``(n, e, v)`` in [0, 1].
     """
-    expected = answers.iou.softmax(dim=-1) @ hull_iou(spans[:, None], spans).square().to(answers.iou.dtype)
+    worth = _WORTH[decode.rank_by]
+    likely = (decode.sharpness * answers.iou).softmax(dim=-1)
+    expected = likely @ worth(hull_iou(spans[:, None], spans)).to(likely.dtype)
     if answers.inside is None or answers.reach is None:
         return expected
     middles = clip_middles(answers.inside.shape[-1], spans.device)
     moments = torch.stack([middles - answers.reach[..., 0], middles + answers.reach[..., 1]], dim=-1).clamp(0, 1)
-    overlaps = hull_iou(spans[:, None], moments[..., None, :, :]).square()  # (n, e, v, t)
-    by_clips = (overlaps @ answers.inside.softmax(dim=-1)[..., None])[..., 0]
+    worths = worth(hull_iou(spans[:, None], moments[..., None, :, :]))  # (n, e, v, t)
+    by_clips = (worths @ (decode.sharpness * answers.inside).softmax(dim=-1)[..., None])[..., 0]
     return (expected + by_clips) / 2
 
 
@@ -133,8 +143,8 @@ class TrainedScorer:
     def _scores(self, video: EncodedVideo, queries: Tensor, spans: Tensor) -> Tensor:
         """``(n, v)``, of proposals whose spans are given as fractions of the video."""
         answers = self.model.answer(video.clips, video.proposals, queries, self.protocol)
-        if self.decode.rank_by == "expected_overlap":
-            scores = expected_overlap(answers, spans)
-        else:
+        if self.decode.rank_by == "score":
             scores = fuse_scores(answers.iou.sigmoid(), answers.contrastive, self.decode.score_power)
+        else:
+            scores = expected_worth(answers, spans, self.decode)
         return scores.mean(dim=1)
