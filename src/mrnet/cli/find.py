@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrnet.cli.common import Parser, add_answered_by, make_predictor, positive
-from mrnet.errors import ConfigError, DataError
+from mrnet.errors import ConfigError, DataError, visible
 from mrnet.progress import track
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _print(answers: "Iterable[Answer]", arguments: argparse.Namespace, several: 
         answers = track(answers, several, "asking", "line")
     print(_put(_noted(answers, notes), arguments, several=several > 0))
     for note, count in notes.items():
-        print(f"{note} ({count} of {several} queries)" if several else note, file=sys.stderr)
+        print(visible(f"{note} ({count} of {several} queries)" if several else note), file=sys.stderr)
 
 
 def _noted(answers: "Iterable[Answer]", notes: Counter[str]) -> "Iterator[Answer]":
@@ -162,7 +162,7 @@ def _put(answers: "Iterator[Answer]", arguments: argparse.Namespace, *, several:
     lines = []
     for answer in answers:
         if several:
-            lines.append(f"\n{answer.query}")
+            lines.append(f"\n{visible(answer.query)}")
         if answer.moments:
             lines.append(to_table(answer.moments, answer.duration_s, answer.score_name, encoding))
         else:
@@ -183,7 +183,7 @@ def _export(answer: "Answer", arguments: argparse.Namespace) -> None:
             print(f"--{name}: nothing is written, as no moment is likely enough to be meant", file=sys.stderr)
             continue
         for path in write(answer, arguments):
-            print(f"written: {path}", file=sys.stderr)
+            print(visible(f"written: {path}"), file=sys.stderr)
 
 
 def _plot(answer: "Answer", arguments: argparse.Namespace) -> list[Path]:
