@@ -2,7 +2,7 @@
 
 import pytest
 
-from mrnet.errors import brief, in_a_line, ran_out_of_memory
+from mrnet.errors import brief, in_a_line, ran_out_of_memory, visible
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,18 @@ def test_a_message_is_one_line_of_bearable_length() -> None:
     assert in_a_line("one\n  two ") == "one two"
     long = in_a_line("start " + "x" * 5000 + " end")
     assert (long[:6], long[-4:], len(long)) == ("start ", " end", 1003)
+    assert in_a_line("\x1b[2J\n gone") == r"\x1b[2J gone"
+
+
+def test_what_would_steer_a_terminal_is_shown() -> None:
+    assert visible("\x1b]0;mine\x07a\n\tb\r\x9b2J\x7f\u202efdp.exe") == (
+        r"\x1b]0;mine\x07a\n\tb\r\x9b2J\x7f\u202efdp.exe"
+    )
+    for name in (
+        r"C:\new\film.mp4",
+        "плёнка  2.mp4",
+        "می\u200cروم 👩\u200d🍳.mp4",
+        "at\u202f3.41 PM.mov",
+        "caf\udce9",
+    ):
+        assert visible(name) == name

@@ -4,6 +4,7 @@ Every message says what was found, where, and what to do about it. The command l
 it on one line and exits with status 2; library users catch :class:`MRNetError`.
 """
 
+import re
 import reprlib
 
 
@@ -80,5 +81,14 @@ _LONGEST_LINE = 1000  # letters
 
 def in_a_line(text: str) -> str:
     """A message on one line of bearable length, whatever it quotes: of a longer one, start and end."""
-    line = " ".join(text.split())
+    line = visible(" ".join(text.split()))
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 300]} … {line[-300:]}"
+
+
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters, ends of lines, and what turns the direction of writing."""
+
+
+def visible(text: object) -> str:
+    r"""A name or a text of a stranger's, to be shown: what would steer a terminal stands as an escape, ``\x1b``."""
+    return _STEERING.sub(lambda letter: letter[0].encode("unicode_escape").decode(), str(text))

@@ -272,8 +272,21 @@ def test_refusals(command: Command, video: Path) -> None:
     assert command.refuses("find", video, "--record", "a dog") == one_thing
     assert command.refuses("find", video, "--json") == one_thing
     assert command.refuses("find", video, "--json", "a dog", "a cat").startswith(
-        "mrnet: error: unrecognized arguments: a dog a cat"
+        "mrnet find: error: unrecognized arguments: a dog a cat"
     )
+
+
+def test_what_would_not_be_written_is_refused_before_the_video_is_looked_at(command: Command) -> None:
+    Path("film.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nLook!\n")
+    Path("taken").touch()
+    for option, target, reason in (
+        ("--plot", "a.jpg", "the picture is written as .png"),
+        ("--subtitles", "film.srt", "holds subtitles of another kind"),
+        ("--edl", "a.xml", "edits are written as .edl"),
+        ("--cut", "taken", "is a file, where a folder of clips should be"),
+    ):
+        line = command.refuses("find", "no such film.mp4", "a dog", option, target)
+        assert line.startswith(f"mrnet: error: {target}: {reason}")
 
 
 @pytest.mark.parametrize("words", [["find", "--csv", "VIDEO", "a dog"], ["find", "VIDEO", "--csv", "a dog"]])

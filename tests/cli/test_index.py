@@ -16,7 +16,7 @@ def test_index_and_index_again(command: Command, video: Path) -> None:
     assert status == 1
     assert out.startswith("1 added, 1 failed (")
     assert out.endswith("x real time): lib\n")
-    assert err.startswith(f"{folder.resolve() / 'b.mp4'}: ")
+    assert err.startswith(f"{folder.resolve() / 'b.mp4'}: cannot be opened as a video file")
     (folder / "b.mp4").unlink()
     (folder / "a.mp4").rename(folder / "c.mp4")
     status, out, err = command("index", folder, "--library", "lib")

@@ -38,7 +38,12 @@ class TestUsage:
             ),
             (
                 ["find", "a.mp4", "a dog", "--nonsense"],
-                "mrnet: error: unrecognized arguments: --nonsense (see mrnet --help)",
+                "mrnet find: error: unrecognized arguments: --nonsense (see mrnet find --help)",
+            ),
+            (
+                ["find", "a.mp4", "a", "dog"],
+                "mrnet find: error: unrecognized arguments: dog: what holds spaces stands in quotes "
+                "(see mrnet find --help)",
             ),
             ([], "mrnet: error: the following arguments are required: COMMAND (see mrnet --help)"),
             (
@@ -60,7 +65,7 @@ class TestUsage:
             ),
             (
                 ["find", "a.mp4", "a dog", "-k", "many"],
-                "mrnet find: error: argument -k: invalid positive value: 'many' (see mrnet find --help)",
+                "mrnet find: error: argument -k: 'many' is no whole number (see mrnet find --help)",
             ),
             (
                 ["train", "--recipe", "tacos"],
@@ -255,3 +260,15 @@ class TestInterruption:
 
         monkeypatch.setattr("importlib.import_module", import_module)
         assert command("find", "a.mp4", "a dog") == (130, "", "mrnet: interrupted\n")
+
+    def test_ctrl_c_that_became_another_error(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Interrupts:
+            def __set_name__(self, *_: object) -> None:  # Python 3.11 makes a RuntimeError of what comes out of it
+                raise KeyboardInterrupt
+
+        def run(_: object) -> int:
+            type("Library", (), {"field": Interrupts()})
+            return 0
+
+        monkeypatch.setattr("mrnet.cli.cache.run", run)
+        assert command("cache") == (130, "", "mrnet: interrupted\n")

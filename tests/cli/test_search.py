@@ -1,6 +1,7 @@
 """``mrnet search`` with the packaged encoders, on a rendered video: that it runs, not that it is right."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,29 @@ def test_table(command: Command, indexed: Path, monkeypatch: pytest.MonkeyPatch)
     lines = command("search", "a dog", "--library", "lib")[1].splitlines()
     assert lines[:2] == ["not in these videos, as far as can be told", "best guess:"]
     assert lines[2].endswith(str(indexed))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such names")
+def test_names_and_words_do_not_steer_the_terminal(command: Command, video: Path) -> None:
+    film = video.rename(video.with_name("\x1b[2Jb\n1.  mine\t.mp4"))
+    film.with_suffix(".srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nLook at the sea\x9b2J\x1b[2J.\n")
+    film.with_name("\x1b[31mno.mp4").write_text("not a video")
+    status, out, err = command("index", film.parent, "--library", "lib")
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert err.startswith(f"{film.parent}/\\x1b[31mno.mp4: ")
+    assert out.removesuffix("\n").isprintable()
+    status, out, err = command("search", '"look at the sea"', "--library", "lib")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == (
+        f'1.  0:00:01.0 - 0:00:02.0  said  {film.parent}/\\x1b[2Jb\\n1.  mine\\t.mp4  "Look at the sea\\x9b2J\\x1b[2J."'
+    )
+    document = json.loads(command("search", '"look at the sea"', "--library", "lib", "--json")[1])
+    assert document["hits"][0]["video"] == str(film)
+    found = command("find", film, '"look at the sea"')[1]
+    assert found.splitlines()[1].endswith('"Look at the sea\\x9b2J\\x1b[2J."')
+    film.rename(film.with_name("\x1b[32mc.mp4"))
+    err = command("index", film.parent, "--library", "lib")[2]
+    assert f"{film.parent}/\\x1b[2Jb\\n1.  mine\\t.mp4: is now {film.parent}/\\x1b[32mc.mp4\n" in err
 
 
 @pytest.mark.usefixtures("indexed")

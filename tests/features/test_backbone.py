@@ -56,7 +56,7 @@ def test_half_a_character_is_a_question_mark() -> None:
 
 
 def test_empty_sentences() -> None:
-    for empty in ("", " \t\n"):
+    for empty in ("", " \t\n", '""', "“ ”"):
         with pytest.raises(DataError) as caught:
             check_sentence(empty)
         assert str(caught.value) == f"the query is empty (got {empty!r}); describe the moment to find"

@@ -90,7 +90,7 @@ def test_the_page_searches_and_opens(browser: Any, tmp_path: Path, colours: Pred
         page.set_default_timeout(20_000)
         page.goto(url)
         page.get_by_role("link", name="Library").click()
-        expect(page.get_by_text("2 videos, 0 minutes")).to_be_visible()
+        expect(page.get_by_text("2 videos, less than a minute")).to_be_visible()
         page.get_by_role("textbox", name="What are you looking for?").fill("something yellow")
         page.keyboard.press("Enter")
         hit = page.locator("#hits .video").first

@@ -46,7 +46,7 @@ class _ProgressAwareHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(self.format(record), file=sys.stderr)
+        tqdm.write(in_a_line(self.format(record)), file=sys.stderr)
 
 
 def build_parser(commands: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
@@ -93,7 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mrnet: error: {in_a_line(str(error))}", file=sys.stderr)
         _discard_output()
         return 2
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
+        if _was_interrupted(error):
+            print("mrnet: interrupted", file=sys.stderr)
+            return 130
         if not ran_out_of_memory(error):
             raise
         print("mrnet: error: there is not enough memory for this: free some, or ask for less", file=sys.stderr)
@@ -106,6 +109,13 @@ def _let_all_letters_pass() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether a Ctrl-C is behind an error: Python 3.11 makes another of it where a class of a library is defined."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import argparse
 import time
 
+from mrnet.errors import visible
 from mrnet.features.cache import MOST_BYTES, FeatureCache
 
 
@@ -23,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     entries = cache.entries()
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used_s))
-        print(f"{used}  {entry.num_bytes / 2**20:8.1f} MB  {entry.backbone}  {entry.name}")
+        print(f"{used}  {entry.num_bytes / 2**20:8.1f} MB  {entry.backbone}  {visible(entry.name)}")
     total = sum(entry.num_bytes for entry in entries)
     print(f"{len(entries)} video{'' if len(entries) == 1 else 's'}, {total / 2**20:.1f} MB in {cache.folder}")
     return 0

@@ -29,6 +29,10 @@ class Parser(argparse.ArgumentParser):
         found, rest = super().parse_known_args(args, namespace)
         if self.late and getattr(found, self.late) is None and len(rest) == 1 and not rest[0].startswith("-"):
             setattr(found, self.late, rest.pop())
+        if rest:
+            words = not any(word.startswith("-") for word in rest)
+            hint = ": what holds spaces stands in quotes" if words else ""
+            self.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
         return found, rest
 
     def error(self, message: str) -> NoReturn:
@@ -181,7 +185,10 @@ def memory_size(text: str) -> int:
 
 def positive(text: str) -> int:
     """A whole number of at least 1, for argparse."""
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast, get_args
 
 from mrnet.cli import features_pca
 from mrnet.cli.common import Subparsers, positive
-from mrnet.errors import DataError, FeatureError
+from mrnet.errors import DataError, FeatureError, visible
 from mrnet.features.backbone import Modality
 from mrnet.features.registry import make_backbone
 
@@ -84,7 +84,7 @@ def run_extraction(arguments: argparse.Namespace) -> int:
         raise
     failed = faults | report.failed
     for name, reason in sorted(failed.items()):
-        print(f"{name}: {reason}", file=sys.stderr)
+        print(visible(f"{name}: {reason}"), file=sys.stderr)
     speed = f" ({report.speed})" if report.done else ""
     stored = arguments.out if arguments.out.exists() else "nothing is stored"
     print(

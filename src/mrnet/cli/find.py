@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrnet.cli.common import Parser, add_answered_by, make_predictor, positive
-from mrnet.errors import ConfigError, DataError
+from mrnet.errors import ConfigError, DataError, OutputError, visible
 from mrnet.progress import track
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{given[0]} is for the moments of one query: give it alone, not --queries")
     if arguments.recogniser is not None and arguments.speech is None and not arguments.record:
         raise ConfigError("--recogniser says what hears a query: give --speech FILE or --record too")
+    _check_outputs(arguments)
     predictor = make_predictor(arguments)
     if queries is not None:
         _print(predictor.find_each(arguments.video, queries, arguments.k), arguments, len(queries))
@@ -136,7 +137,7 @@ def _print(answers: "Iterable[Answer]", arguments: argparse.Namespace, several: 
         answers = track(answers, several, "asking", "line")
     print(_put(_noted(answers, notes), arguments, several=several > 0))
     for note, count in notes.items():
-        print(f"{note} ({count} of {several} queries)" if several else note, file=sys.stderr)
+        print(visible(f"{note} ({count} of {several} queries)" if several else note), file=sys.stderr)
 
 
 def _noted(answers: "Iterable[Answer]", notes: Counter[str]) -> "Iterator[Answer]":
@@ -162,7 +163,7 @@ def _put(answers: "Iterator[Answer]", arguments: argparse.Namespace, *, several:
     lines = []
     for answer in answers:
         if several:
-            lines.append(f"\n{answer.query}")
+            lines.append(f"\n{visible(answer.query)}")
         if answer.moments:
             lines.append(to_table(answer.moments, answer.duration_s, answer.score_name, encoding))
         else:
@@ -174,6 +175,23 @@ def _put(answers: "Iterator[Answer]", arguments: argparse.Namespace, *, several:
     return "\n".join([*lines, f"answered by {first.answered_by}{probable}"])
 
 
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Refuse what would not be written before the video is looked at, which may take long."""
+    from mrnet.export.edits import check_edits
+    from mrnet.export.plot import check_plot
+    from mrnet.export.subtitles import check_subtitles
+
+    for path, check in (
+        (arguments.plot, check_plot),
+        (arguments.subtitles, check_subtitles),
+        (arguments.edl, check_edits),
+    ):
+        if path is not None:
+            check(path)
+    if arguments.cut is not None and arguments.cut.exists() and not arguments.cut.is_dir():
+        raise OutputError(f"{arguments.cut}: is a file, where a folder of clips should be; name a folder")
+
+
 def _export(answer: "Answer", arguments: argparse.Namespace) -> None:
     """Write what is asked for, and say where on standard error; of no moment there is but a picture."""
     for name, write in _EXPORTS.items():
@@ -183,7 +201,7 @@ def _export(answer: "Answer", arguments: argparse.Namespace) -> None:
             print(f"--{name}: nothing is written, as no moment is likely enough to be meant", file=sys.stderr)
             continue
         for path in write(answer, arguments):
-            print(f"written: {path}", file=sys.stderr)
+            print(visible(f"written: {path}"), file=sys.stderr)
 
 
 def _plot(answer: "Answer", arguments: argparse.Namespace) -> list[Path]:

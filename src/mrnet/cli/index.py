@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mrnet.cli.common import Parser, add_library, open_library
+from mrnet.errors import visible
 from mrnet.progress import Progress
 
 
@@ -45,9 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
             print("mrnet: what is finished is kept; the same command goes on from there", file=sys.stderr)
             raise
     for path, reason in sorted(report.failed.items()):
-        print(f"{path}: {reason}", file=sys.stderr)
+        print(visible(f"{path}: {reason}"), file=sys.stderr)
     for before, now in report.moved:
-        print(f"{before}: is now {now}", file=sys.stderr)
+        print(visible(f"{before}: is now {now}"), file=sys.stderr)
     counts = {
         "added": len(report.added),
         "changed": len(report.changed),

@@ -4,15 +4,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from mrnet.cli.common import Parser, add_library, open_library, positive
+from mrnet.errors import visible
 
 if TYPE_CHECKING:
     from mrnet.library.answer import Hit, SearchAnswer
-
-_WORDS_SHOWN = 80
 
 
 def add_arguments(parser: Parser) -> None:
@@ -49,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(_table(answer))
     if answer.note:
-        print(answer.note, file=sys.stderr)
+        print(visible(answer.note), file=sys.stderr)
     return 0
 
 
@@ -67,9 +65,8 @@ def _table(answer: "SearchAnswer") -> str:
 
 def _line(rank: str, hit: "Hit", answer: "SearchAnswer") -> str:
     """``1.  0:00:12.3 - 0:00:19.0  82%   /videos/holiday.mp4``"""
-    from mrnet.export.words import clock, score
+    from mrnet.export.words import clock, said, score
 
     moment = hit.moment
     times = f"{clock(moment.start_s, 1)} - {clock(moment.end_s, 1)}"
-    words = f'  "{shorten(moment.words, _WORDS_SHOWN, placeholder=" ...")}"' if moment.words else ""
-    return f"{rank:<4}{times}  {score(moment, answer.score_name):<4}  {hit.video}{words}"
+    return f"{rank:<4}{times}  {score(moment, answer.score_name):<4}  {visible(hit.video)}{said(moment)}"

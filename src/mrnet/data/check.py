@@ -9,7 +9,7 @@ import numpy as np
 
 from mrnet.data.annotations import scan
 from mrnet.data.formats import Fault, Severity
-from mrnet.errors import FeatureError, VideoError
+from mrnet.errors import FeatureError, VideoError, visible
 from mrnet.features.extraction.extract import video_files
 from mrnet.features.store.reader import FeatureStore, find_close, open_store
 from mrnet.media.video import probe
@@ -110,7 +110,7 @@ def format_report(report: CheckReport) -> str:
     lines = [", ".join(counts)]
     for problem in report.problems:
         lines.append(f"{problem.severity}: {problem.kind}: {problem.count}")
-        lines += [f"    {example}" for example in problem.examples]
+        lines += [f"    {visible(example)}" for example in problem.examples]
         if problem.count > len(problem.examples):
             lines.append(f"    … and {problem.count - len(problem.examples)} more")
     totals = Counter(problem.severity for problem in report.problems)

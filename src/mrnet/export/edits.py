@@ -57,11 +57,8 @@ def write_edits(
         OutputError: the suffix is another, or the file cannot be written.
         VideoError: the video is missing or is none.
     """
-    write = {".edl": _cmx3600, ".otio": _timeline}.get(path.suffix.lower())
-    if write is None:
-        raise OutputError(
-            f"{path}: edits are written as .edl (CMX 3600) or .otio (OpenTimelineIO); name such a file"
-        )
+    check_edits(path)
+    write = _cmx3600 if path.suffix.lower() == ".edl" else _timeline
     info = probe(video)
     with open_media(video, "video", VideoError) as container:
         has_sound = bool(container.streams.audio)
@@ -74,6 +71,18 @@ def write_edits(
     where = info.path.resolve().as_uri() if name is None else quote(name)
     info = info if name is None else replace(info, path=Path(name))
     write_text(path, write(info, where, has_sound, rate, one_line(query), edits))
+
+
+def check_edits(path: Path) -> None:
+    """Refuse a file that :func:`write_edits` would not write.
+
+    Raises:
+        OutputError: the suffix is another.
+    """
+    if path.suffix.lower() not in (".edl", ".otio"):
+        raise OutputError(
+            f"{path}: edits are written as .edl (CMX 3600) or .otio (OpenTimelineIO); name such a file"
+        )
 
 
 def timecode_rate(fps: float) -> Fraction:

@@ -85,14 +85,24 @@ def plot(
         OutputError: the suffix is another, or the file cannot be written.
         VideoError: the video is missing, is none, or does not decode.
     """
-    if isinstance(target, Path) and target.suffix.lower() != ".png":
-        raise OutputError(f"{target}: the picture is written as .png; name such a file")
+    if isinstance(target, Path):
+        check_plot(target)
     content = io.BytesIO()
     _drawn(video, duration_s, moments, query, curve, score_name).save(content, format="PNG")
     if isinstance(target, Path):
         write_bytes(target, content.getvalue())
     else:
         target.write(content.getvalue())
+
+
+def check_plot(path: Path) -> None:
+    """Refuse a file that :func:`plot` would not write.
+
+    Raises:
+        OutputError: the suffix is another.
+    """
+    if path.suffix.lower() != ".png":
+        raise OutputError(f"{path}: the picture is written as .png; name such a file")
 
 
 def _drawn(

@@ -29,13 +29,8 @@ def write_subtitles(
         OutputError: the suffix is another, the file holds other subtitles, such as those of the video, or it cannot be
             written.
     """
+    check_subtitles(path)
     suffix = path.suffix.lower()
-    if suffix not in (".vtt", ".srt"):
-        raise OutputError(f"{path}: subtitles are written as .vtt (WebVTT) or .srt (SubRip); name such a file")
-    if path.is_file() and not _holds_moments(path):
-        raise OutputError(
-            f"{path}: holds subtitles of another kind, which are not written over; choose another place"
-        )
     cues = []
     ranked = sorted(enumerate(moments, start=1), key=lambda pair: pair[1][:2])
     for number, (rank, moment) in enumerate(ranked, start=1):
@@ -49,6 +44,20 @@ def write_subtitles(
             text = text.replace("-->", "->")
             cues.append(f"{number}\n{_time(start_ms, ',')} --> {_time(end_ms, ',')}\n{text}\n")
     write_text(path, "\n".join(["WEBVTT\n", *cues] if suffix == ".vtt" else cues))
+
+
+def check_subtitles(path: Path) -> None:
+    """Refuse a file that :func:`write_subtitles` would not write.
+
+    Raises:
+        OutputError: the suffix is another, or the file holds other subtitles.
+    """
+    if path.suffix.lower() not in (".vtt", ".srt"):
+        raise OutputError(f"{path}: subtitles are written as .vtt (WebVTT) or .srt (SubRip); name such a file")
+    if path.is_file() and not _holds_moments(path):
+        raise OutputError(
+            f"{path}: holds subtitles of another kind, which are not written over; choose another place"
+        )
 
 
 def is_label(text: str) -> bool:

@@ -3,13 +3,11 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from textwrap import shorten
 
-from mrnet.export.words import ScoreName, clock, score
+from mrnet.export.words import ScoreName, clock, said, score
 from mrnet.types import Moment
 
 _BAR = 40
-_WORDS_SHOWN = 80
 
 
 def to_csv(
@@ -64,10 +62,8 @@ def to_table(
         last = min(max(round(_BAR * moment.end_s / duration_s), first + 1), _BAR)
         bar = dot * first + block * (last - first) + dot * (_BAR - last)
         times = f"{clock(moment.start_s, 1)} - {clock(moment.end_s, 1)}"
-        line = f"{f'{rank}.':<{number}}{times}  {score(moment, score_name):<{len(score_name)}}  {bar}"
-        lines.append(
-            f'{line}  "{shorten(moment.words, _WORDS_SHOWN, placeholder=" ...")}"' if moment.words else line
-        )
+        probable = f"{score(moment, score_name):<{len(score_name)}}"
+        lines.append(f"{f'{rank}.':<{number}}{times}  {probable}  {bar}{said(moment)}")
     return "\n".join(lines)
 
 

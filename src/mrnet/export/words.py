@@ -1,11 +1,15 @@
 """How times and scores read."""
 
+from textwrap import shorten
 from typing import Literal
 
+from mrnet.errors import visible
 from mrnet.types import Moment
 
 ScoreName = Literal["probability", "score"]
 """What the scores of moments are: probabilities once they are calibrated, else on a scale of their own."""
+
+_WORDS_SHOWN = 80
 
 
 def clock(time_s: float, decimals: int = 0) -> str:
@@ -21,6 +25,11 @@ def score(moment: Moment, name: ScoreName) -> str:
     if moment.source == "said":
         return "said"
     return f"{moment.score:.0%}" if name == "probability" else f"{moment.score:.2f}"
+
+
+def said(moment: Moment) -> str:
+    """The start of what is said in a moment, as the end of its line: ``'  "Look at that dog!"'``; else nothing."""
+    return f'  "{visible(shorten(moment.words, _WORDS_SHOWN, placeholder=" ..."))}"' if moment.words else ""
 
 
 def one_line(text: str) -> str:

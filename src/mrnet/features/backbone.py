@@ -16,6 +16,8 @@ from mrnet.errors import ConfigError, DataError
 from mrnet.provenance import MOST_A_SECOND, Provenance
 from mrnet.types import Modality as Modality
 
+_QUOTES_AND_SPACES = " \t\r\n\"'“”„«»"
+
 Rows = npt.NDArray[np.float32]
 
 
@@ -72,7 +74,7 @@ def check_sentence(source: str | Path, words: Sequence[str] | None = None) -> st
     sentence = whole_letters(str(source))
     if words is not None and not words:
         raise DataError(f"the query is empty or holds no words (got {sentence!r}); describe the moment to find")
-    if not sentence.strip():
+    if not sentence.strip(_QUOTES_AND_SPACES):
         raise DataError(f"the query is empty (got {sentence!r}); describe the moment to find")
     return sentence
 

@@ -186,7 +186,7 @@ class Update:
             except OSError as error:
                 self._report.failed[path] = f"cannot be read ({error.strerror})"
             except VideoError as error:
-                self._report.failed[path] = str(error)
+                self._report.failed[path] = _reason(error, path)
             else:
                 self._videos.append(video)
                 home = homes[content].pop() if before is None and homes[content] else None
@@ -208,8 +208,7 @@ class Update:
                         raise VideoError(outcome)
                     self._take(int(content), files, outcome)
                 except (VideoError, FeatureError) as error:
-                    reason = " ".join(str(error).split())
-                    self._report.failed.update({file.path: reason for file in files})
+                    self._report.failed.update({file.path: _reason(error, file.path) for file in files})
                 rows = sum(len(rows) for _, rows, _ in self._rows)
                 if rows >= _ROWS_AT_ONCE or time.monotonic() - self._written_s >= _EVERY_S:
                     self._write()
@@ -266,6 +265,11 @@ class Update:
         self._store.put_videos(self._videos)
         self._rows, self._texts, self._videos = [], [], []
         self._written_s = time.monotonic()
+
+
+def _reason(error: Exception, path: str) -> str:
+    """What is wrong with a file, in one line, without its name, which stands beside it."""
+    return " ".join(str(error).removeprefix(f"{path}: ").split())
 
 
 def _key(digest: str) -> int:

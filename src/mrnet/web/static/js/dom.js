@@ -62,6 +62,15 @@ export function clock(seconds, decimals = 0) {
 }
 
 /**
+ * "1 video", "2 videos"
+ * @param {number} count
+ * @param {string} what
+ */
+export function counted(count, what) {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
+}
+
+/**
  * "1.2 GB"
  * @param {number} bytes
  */

@@ -1,7 +1,7 @@
 // The library: many videos, searched together.
 
 import { call, likelyOf, send } from "./api.js";
-import { announce, byId, clock, el, icon, tell, words } from "./dom.js";
+import { announce, byId, clock, counted, el, icon, tell, words } from "./dom.js";
 
 /** @typedef {{id: string, path: string, name: string, duration_s: number, modified_s: number}} LibraryVideo */
 /** @typedef {import("./api.js").Moment & {video: string, duration_s: number}} Hit */
@@ -29,9 +29,9 @@ export function prepareLibrary() {
 export async function showLibrary() {
   const listed = /** @type {LibraryVideo[]} */ (await call("/library/videos"));
   videos = new Map(listed.map((video) => [video.path, video]));
-  const hours = listed.reduce((sum, video) => sum + video.duration_s, 0) / 3600;
-  byId("library-size", HTMLElement).textContent =
-    `${listed.length} ${listed.length === 1 ? "video" : "videos"}, ${hours < 1 ? `${Math.round(hours * 60)} minutes` : `${hours.toFixed(1)} hours`}`;
+  const minutes = listed.reduce((sum, video) => sum + video.duration_s, 0) / 60;
+  const length = minutes < 1 ? "less than a minute" : minutes < 60 ? counted(Math.round(minutes), "minute") : `${(minutes / 60).toFixed(1)} hours`;
+  byId("library-size", HTMLElement).textContent = `${counted(listed.length, "video")}, ${length}`;
   const parents = [...new Set(listed.map((video) => parentOf(video.path)))].sort();
   folder.replaceChildren(el("option", { value: "" }, "all folders"), ...parents.map((path) => el("option", { value: path }, path)));
   byId("library-list", HTMLElement).replaceChildren(...listed.slice(0, MOST_LISTED).map(card));
@@ -69,7 +69,7 @@ function show(found) {
   const { hits, best_guess: guess, library } = found;
   const likely = /** @type {Hit[]} */ (likelyOf(hits));
   const rest = hits.filter((hit) => !likely.includes(hit));
-  const searched = library.num_searched === library.num_videos ? `${library.num_videos} videos` : `${library.num_searched} of ${library.num_videos} videos`;
+  const searched = library.num_searched === library.num_videos ? counted(library.num_videos, "video") : `${library.num_searched} of ${counted(library.num_videos, "video")}`;
   const head = hits.length
     ? `${likely.length === 1 ? "One moment" : `${likely.length} moments`} in ${searched}`
     : `Not in these ${library.num_searched} videos, as far as can be told.`;
