@@ -41,7 +41,7 @@ def test_worker_ends_with_its_parent(tmp_path: Path, ending: signal.Signals) -> 
             time.sleep(0.2)
             assert alive(worker)
             parent.send_signal(ending)
-            parent.wait(30)
+            parent.wait(300)
             until = time.monotonic() + 30
             while alive(worker) and time.monotonic() < until:
                 time.sleep(0.05)

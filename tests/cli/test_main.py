@@ -118,7 +118,7 @@ class TestProcess:
         os.close(read)
         process = self.start("data", "check", "a.jsonl", stdout=write, cwd=tmp_path)
         os.close(write)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
         assert err == ""
         assert process.returncode == 1
 
@@ -155,7 +155,7 @@ class TestProcess:
             "mrnet.cli.cache.run = run\n"
             "sys.exit(cli.main(['cache']))\n"
         )
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
         assert done.returncode == 130
         assert done.stderr == "mrnet: interrupted\n"
 
@@ -171,7 +171,7 @@ class TestProcess:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=300)
         finally:
             process.kill()
         assert process.returncode == 130

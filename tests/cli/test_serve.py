@@ -62,5 +62,5 @@ def test_it_serves_until_it_is_told_to_end(tmp_path: Path, checkpoint: Path) -> 
             assert json.load(answer)["answered_by"] == "MRNet trained on tiny"
     finally:
         server.send_signal(signal.SIGINT)
-        rest = server.communicate(timeout=30)[1]
+        rest = server.communicate(timeout=300)[1]
     assert (server.returncode, rest) == (130, "mrnet: interrupted\n")

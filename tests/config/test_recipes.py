@@ -276,7 +276,8 @@ class TestOverrides:
             ),
             (
                 "decode.nms=0.5",
-                "recipe activitynet: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by, sharpness",
+                "recipe activitynet: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by, "
+                "sharpness",
             ),
             (
                 "model.layers=four",

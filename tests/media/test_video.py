@@ -400,7 +400,7 @@ def test_a_failed_decode_leaves_no_thread_hanging(tmp_path: Path) -> None:
         "except Exception as error:\n    kept = error\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], timeout=60, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, str(path)], timeout=300, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

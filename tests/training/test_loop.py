@@ -148,7 +148,7 @@ def test_two_processes_reach_the_result_of_one(
         text=True,
         check=False,
         env=environment,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     expected, found = tensors(one), tensors(two)

@@ -45,7 +45,7 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
     """On the first page; whatever the browser complains of fails the test."""
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write", "microphone"])
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(300_000)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -73,7 +73,7 @@ def find(page: Page, query: str) -> Any:
 
 def until(page: Page, condition: str) -> None:
     """Playwright's own way of waiting is one that the page's content security policy does not allow."""
-    for _ in range(400):
+    for _ in range(6000):
         if page.evaluate(condition):
             return
         page.wait_for_timeout(50)

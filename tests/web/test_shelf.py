@@ -87,7 +87,7 @@ def test_folders(library: Library, tmp_path: Path) -> None:
 def test_the_page_searches_and_opens(browser: Any, tmp_path: Path, colours: Predictor, library: Library) -> None:
     with serving(make_app(colours, tmp_path / "data", library=library)) as url:
         page = browser.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(300_000)
         page.goto(url)
         page.get_by_role("link", name="Library").click()
         expect(page.get_by_text("2 videos, less than a minute")).to_be_visible()

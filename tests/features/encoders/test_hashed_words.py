@@ -60,7 +60,7 @@ def test_same_in_another_process() -> None:
         "import sys; from mrnet.features.encoders.hashed_words import HashedWords; words = HashedWords(); "
         "sys.stdout.buffer.write(words.encode(list(words.prepare('Ein grüner Kreis')))[0].tobytes())"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=300)
     assert done.stdout == encode("Ein grüner Kreis").tobytes()
 
 

@@ -249,9 +249,9 @@ def test_killed_twice_and_resumed(tmp_path: Path, out: str) -> None:
         finished = stored()
         assert len(finished) == len(set(finished)) < len(ids)
     log.write_text("")
-    assert start(0.0).wait(60) == 0
+    assert start(0.0).wait(300) == 0
     assert sorted(log.read_text().split()) == sorted(set(ids) - set(finished))  # each once, none of the finished
-    assert start(0.0, f"whole{out}").wait(60) == 0
+    assert start(0.0, f"whole{out}").wait(300) == 0
     store, whole = open_store(tmp_path / out), open_store(tmp_path / f"whole{out}")
     assert store.ids() == whole.ids() == ids
     assert store.provenance == whole.provenance

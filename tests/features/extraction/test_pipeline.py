@@ -1,7 +1,6 @@
 """The pipeline on a counting backbone: who shares a batch, whose failure is whose, and how much is held."""
 
 import threading
-import time
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -116,7 +115,7 @@ def test_sources_prepared_at_a_time_share_the_cores(monkeypatch: pytest.MonkeyPa
     def prepare(_: Counting, source: str | Path) -> Iterator[Input]:
         with cores.lend() as lent[str(source)]:
             if source != "last 1":
-                together.wait(timeout=60)  # the first two are under way at a time
+                together.wait(timeout=300)  # the first two are under way at a time
             yield "any", 0
 
     monkeypatch.setattr(Counting, "prepare", prepare)
@@ -206,18 +205,18 @@ def test_interrupt_stops_the_threads() -> None:
 
 
 def test_interrupt_does_not_wait_for_a_thread_deep_in_a_decoder() -> None:
-    released = threading.Event()
+    released, went_on = threading.Event(), threading.Event()
 
     class Stuck(Counting):
         def prepare(self, source: str | Path) -> Iterator[Input]:
             yield from super().prepare(source)
             if source == "a 0":
-                released.wait(60)
+                released.wait(300)
+                went_on.set()
 
-    begun_s = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         encode(Stuck(batch_size=1), "a 0", "stop 5", workers=2)
-    assert time.monotonic() - begun_s < 30
+    assert not went_on.is_set()
     released.set()
 
 
