@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mrnet: error: {in_a_line(str(error))}", file=sys.stderr)
         _discard_output()
         return 2
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
         if not ran_out_of_memory(error):
             raise
         print("mrnet: error: there is not enough memory for this: free some, or ask for less", file=sys.stderr)
