@@ -35,10 +35,11 @@ def test_it_says_how_its_rows_are_made(store: Store, tmp_path: Path) -> None:
     assert Store(tmp_path / "nowhere").provenance() is None
 
 
-def test_a_library_that_was_being_made_is_none_yet(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", [".", "_versions"])
+def test_a_library_that_was_being_made_is_none_yet(tmp_path: Path, lost: str) -> None:
     store = Store(tmp_path / "library")
     store.create(PROVENANCE, 4, 3)
-    store._connect().drop_table("about")
+    shutil.rmtree(tmp_path / "library" / "about.lance" / lost)
     assert store.provenance() is None
     store.create(PROVENANCE, 4, 3)
     assert store.provenance() == PROVENANCE
