@@ -3,10 +3,12 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lancedb.db import LanceDBConnection
 
 from mrnet.errors import LibraryError, OutputError
 from mrnet.library.store import Store, Video
@@ -43,6 +45,24 @@ def test_a_library_that_was_being_made_is_none_yet(tmp_path: Path, lost: str) ->
     assert store.provenance() is None
     store.create(PROVENANCE, 4, 3)
     assert store.provenance() == PROVENANCE
+
+
+@pytest.mark.parametrize("made", range(5))
+def test_it_is_there_once_its_last_table_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: int) -> None:
+    create, left = LanceDBConnection.create_table, iter(range(made))
+
+    def full(*arguments: Any, **named: Any) -> Any:
+        if next(left, None) is None:
+            raise OSError("No space left on device")
+        return create(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LanceDBConnection, "create_table", full)
+        with pytest.raises(LibraryError, match=r"cannot be read or written \(No space left on device\)"):
+            Store(tmp_path / "library").create(PROVENANCE, 4, 3)
+    assert Store(tmp_path / "library").provenance() is None
+    Store(tmp_path / "library").create(PROVENANCE, 4, 3)
+    assert Store(tmp_path / "library").provenance() == PROVENANCE
 
 
 def test_another_version_is_refused(store: Store) -> None:
