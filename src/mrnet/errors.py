@@ -63,6 +63,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
     """
     words = (
         "can't allocate memory",
+        "Cannot allocate memory",
         "not enough memory",
         "out of memory",
         "could not create a primitive",

@@ -31,6 +31,9 @@ class Job(ABC):
         folder: what it writes into, made; its working folder.
     """
 
+    least_memory = 2**22
+    """Bytes beside what its process has when it begins; with less, libraries that it uses end in ways of their own."""
+
     def __init__(self, inputs: Inputs, folder: Path) -> None:
         folder.mkdir()
         self.inputs = inputs
@@ -124,6 +127,8 @@ class Cache(Job):
 
 class Index(Job):
     """Of a new library, written bit by bit."""
+
+    least_memory = 2**25
 
     @property
     def words(self) -> list[str]:

@@ -99,6 +99,17 @@ def test_where_lancedb_panics_that_is_one_line(tmp_path: Path) -> None:
         Store(tmp_path / "library").videos()
 
 
+def test_where_it_panics_before_it_is_connected_that_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def panic(*_: Any, **__: Any) -> None:
+        raise type("PanicException", (BaseException,), {})("OS can't spawn worker thread")
+
+    monkeypatch.setattr("lancedb.connect", panic)
+    with pytest.raises(LibraryError, match="cannot be read or written \\(OS can't spawn worker thread\\)"):
+        Store(tmp_path).provenance()
+
+
 def test_a_table_in_the_place_of_another(store: Store, tmp_path: Path) -> None:
     store.put_videos([video("/a.mp4")])
     shutil.rmtree(tmp_path / "library" / "videos.lance")

@@ -56,8 +56,9 @@ _KEPT_VERSIONS = timedelta(hours=1)
 _MOST_UNINDEXED = 0.1
 _CUES = TypeAdapter(list[tuple[FiniteFloat, FiniteFloat, str]])
 _ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError)
-# What LanceDB raises where it finds what it thinks impossible, of a module that cannot be imported.
-_PANIC = "RustPanic"
+# What LanceDB raises where it finds what it thinks impossible, of modules that cannot be imported; the latter is no
+# Exception.
+_PANICS = ("RustPanic", "PanicException")
 # Keys in one condition.
 _KEYS_AT_ONCE = 2000
 
@@ -121,8 +122,8 @@ class Store:
         """
         try:
             yield
-        except Exception as error:
-            if not isinstance(error, _ERRORS) and type(error).__name__ != _PANIC:
+        except BaseException as error:
+            if not isinstance(error, _ERRORS) and type(error).__name__ not in _PANICS:
                 raise
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise LibraryError(
