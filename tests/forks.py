@@ -8,6 +8,19 @@ import warnings
 from multiprocessing import get_context
 
 FORKS = get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.fuzz.pool", "mrnet.cli.find", "mrnet.training.loop", "lancedb"])
+FORKS.set_forkserver_preload(
+    [
+        "tests.fuzz.pool",
+        "mrnet.cli.find",
+        "mrnet.training.loop",
+        "mrnet.features.encoders.efficientnet",
+        "mrnet.features.encoders.minilm",
+        "lancedb",
+        "starlette.testclient",
+        "tokenizers",
+        "torch._dynamo",
+        "uvicorn.server",
+    ]
+)
 # In all of them.
 warnings.filterwarnings("ignore", "lancedb fork support is experimental", RuntimeWarning)

@@ -59,10 +59,19 @@ class TrainingError(MRNetError):
 def ran_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is no memory left; torch says so in a ``RuntimeError``, for want of another.
 
-    oneDNN, which computes torch's convolutions, says no more than that it could not create its primitive.
+    oneDNN, which computes torch's convolutions, says no more than that it could not create its primitive; Python, no
+    more than that it cannot start a thread, or that a module's file cannot be mapped.
     """
-    words = ("can't allocate memory", "not enough memory", "out of memory", "could not create a primitive")
-    told = isinstance(error, RuntimeError) and any(some in str(error) for some in words)
+    words = (
+        "can't allocate memory",
+        "Cannot allocate memory",
+        "not enough memory",
+        "out of memory",
+        "could not create a primitive",
+        "can't start new thread",
+        "failed to map segment",
+    )
+    told = isinstance(error, RuntimeError | ImportError) and any(some in str(error) for some in words)
     return told or isinstance(error, MemoryError)
 
 

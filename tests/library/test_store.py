@@ -3,10 +3,12 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lancedb.db import LanceDBConnection
 
 from mrnet.errors import LibraryError, OutputError
 from mrnet.library.store import Store, Video
@@ -35,13 +37,32 @@ def test_it_says_how_its_rows_are_made(store: Store, tmp_path: Path) -> None:
     assert Store(tmp_path / "nowhere").provenance() is None
 
 
-def test_a_library_that_was_being_made_is_none_yet(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", [".", "_versions"])
+def test_a_library_that_was_being_made_is_none_yet(tmp_path: Path, lost: str) -> None:
     store = Store(tmp_path / "library")
     store.create(PROVENANCE, 4, 3)
-    store._connect().drop_table("about")
+    shutil.rmtree(tmp_path / "library" / "about.lance" / lost)
     assert store.provenance() is None
     store.create(PROVENANCE, 4, 3)
     assert store.provenance() == PROVENANCE
+
+
+@pytest.mark.parametrize("made", range(5))
+def test_it_is_there_once_its_last_table_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: int) -> None:
+    create, left = LanceDBConnection.create_table, iter(range(made))
+
+    def full(*arguments: Any, **named: Any) -> Any:
+        if next(left, None) is None:
+            raise OSError("No space left on device")
+        return create(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LanceDBConnection, "create_table", full)
+        with pytest.raises(LibraryError, match=r"cannot be read or written \(No space left on device\)"):
+            Store(tmp_path / "library").create(PROVENANCE, 4, 3)
+    assert Store(tmp_path / "library").provenance() is None
+    Store(tmp_path / "library").create(PROVENANCE, 4, 3)
+    assert Store(tmp_path / "library").provenance() == PROVENANCE
 
 
 def test_another_version_is_refused(store: Store) -> None:
@@ -76,6 +97,17 @@ def test_where_lancedb_panics_that_is_one_line(tmp_path: Path) -> None:
         path.write_bytes(content[:-16] + (10**6).to_bytes(8, "little") + content[-8:])
     with pytest.raises(LibraryError, match="cannot be read or written"):
         Store(tmp_path / "library").videos()
+
+
+def test_where_it_panics_before_it_is_connected_that_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def panic(*_: Any, **__: Any) -> None:
+        raise type("PanicException", (BaseException,), {})("OS can't spawn worker thread")
+
+    monkeypatch.setattr("lancedb.connect", panic)
+    with pytest.raises(LibraryError, match="cannot be read or written \\(OS can't spawn worker thread\\)"):
+        Store(tmp_path).provenance()
 
 
 def test_a_table_in_the_place_of_another(store: Store, tmp_path: Path) -> None:

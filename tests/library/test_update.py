@@ -1,9 +1,5 @@
 import os
-import resource
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from mrnet.errors import DataError, LibraryError, OutputError
-from mrnet.files import lock
+from mrnet.errors import DataError, LibraryError
 from mrnet.library.library import Library
-from mrnet.library.store import Store
 from mrnet.library.update import UpdateReport
 from mrnet.media.subtitles import SUBTITLE_SUFFIXES
-from tests.forks import FORKS
-from tests.library.conftest import Colours, answering, paint
+from tests.library.conftest import Colours, paint
 from tests.media.test_video import noise, write_faststart
 
 
@@ -173,116 +166,6 @@ def test_subtitles_come_and_go(library: Library, videos: Path, encoder: Colours,
     assert leaves_nothing(library)
 
 
-class Killed(BaseException):
-    """Nothing is done any more, as after a kill."""
-
-
-WRITES = ("_add", "put_videos", "add_said", "_delete", "compact")
-
-
-def test_killed_anywhere_it_goes_on(
-    open_library: Callable[[], Library], videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ended before each of its writes in turn, the next update makes the library that one update alone would make."""
-    (videos / "a.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nwe have the boat with this\n")
-    library = open_library()
-    library.update(videos)
-    before = tmp_path / "before"
-    shutil.copytree(tmp_path / "library", before)
-    (videos / "a.mp4").rename(videos / "z.mp4")
-    paint(videos / "b.mp4", "green", "red")
-    (videos / "trip" / "c.mp4").unlink()
-    (videos / "b.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nwhat are you here for\n")
-    paint(videos / "new.mp4", "yellow")
-    monkeypatch.setattr("mrnet.library.update._ROWS_AT_ONCE", 1)
-    open_library().update(videos)
-    expected = content(open_library())
-    assert expected.keys() == {"z.mp4", "b.mp4", "new.mp4"}
-
-    ended_at = 0
-    while True:
-        shutil.rmtree(tmp_path / "library")
-        shutil.copytree(before, tmp_path / "library")
-        left = [ended_at]
-        with monkeypatch.context() as patch:
-            for name in WRITES:
-                patch.setattr(Store, name, _until(left, getattr(Store, name)))
-            try:
-                open_library().update(videos)
-                break
-            except Killed:
-                pass
-        open_library().search("red")
-        open_library().update(videos)
-        assert content(open_library()) == expected, ended_at
-        assert leaves_nothing(open_library())
-        ended_at += 1
-    assert ended_at >= 10
-
-
-def _until(left: list[int], write: Callable[..., None]) -> Callable[..., None]:
-    def counted(*arguments: Any, **named: Any) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise Killed
-        write(*arguments, **named)
-
-    return counted
-
-
-def test_a_killed_process_leaves_what_it_finished(
-    open_library: Callable[[], Library], videos: Path, tmp_path: Path, encoder: Colours
-) -> None:
-    script = f"""
-import os, signal
-from mrnet.engines import UntrainedEngine
-from mrnet.library.library import Library
-from mrnet.predictor import Predictor
-from mrnet.retrieval.aligned import AlignedScorer, SharedSpace, Untrained
-from tests.library.conftest import Colours
-import mrnet.library.update as update
-update._ROWS_AT_ONCE = 1
-def kill(done, total):
-    if done == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-untrained = Untrained(Colours("video"), Colours("text"), AlignedScorer(SharedSpace(3), 2.0))
-predictor = Predictor(UntrainedEngine(untrained, "colours"))
-Library.open({str(tmp_path / "library")!r}, predictor).update({str(videos)!r}, kill)
-"""
-    root = Path(__file__).resolve().parents[2]
-    environment = os.environ | {"PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"}
-    ended = subprocess.run([sys.executable, "-c", script], env=environment, cwd=root, check=False)
-    assert ended.returncode == -signal.SIGKILL
-    library = open_library()
-    assert len(library.videos()) == 2
-    assert told(library.update(videos))["unchanged"] == 2
-    assert len(encoder.prepared) == 1
-    assert leaves_nothing(library)
-
-
-@pytest.mark.parametrize("most_bytes", [0, 300, 1500])
-def test_a_full_disk_is_told_and_it_goes_on(
-    open_library: Callable[[], Library], videos: Path, tmp_path: Path, most_bytes: int
-) -> None:
-    """No file grows beyond so many bytes, LanceDB's own neither."""
-    process = FORKS.Process(target=_update_within, args=(most_bytes, tmp_path / "library", videos))
-    process.start()
-    process.join(120)
-    assert process.exitcode == 2
-    library = open_library()
-    library.update(videos)
-    assert content(library).keys() == {"a.mp4", "b.mp4", "c.mp4"}
-    assert leaves_nothing(library)
-
-
-def _update_within(most_bytes: int, library: Path, videos: Path) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    try:
-        Library.open(library, answering(Colours("video"))).update(videos)
-    except (LibraryError, OutputError):
-        os._exit(2)
-
-
 def test_interrupted_it_keeps_what_is_finished(open_library: Callable[[], Library], videos: Path) -> None:
     def interrupt(done: int, _total: int) -> None:
         if done == 1:
@@ -291,14 +174,6 @@ def test_interrupted_it_keeps_what_is_finished(open_library: Callable[[], Librar
     with pytest.raises(KeyboardInterrupt):
         open_library().update(videos, interrupt)
     assert told(open_library().update(videos)) | {"added": 0} == only(added=0, unchanged=1)
-
-
-def test_two_at_once_are_refused(library: Library, videos: Path, tmp_path: Path) -> None:
-    with (tmp_path / "library" / ".mrnet-lock").open("ab") as file:
-        lock(file, tmp_path)
-        with pytest.raises(OutputError, match="another process is writing here; wait for it"):
-            library.update(videos)
-    assert told(library.update(videos)) == only(unchanged=3)
 
 
 def test_rows_written_twice_are_mended(library: Library, videos: Path, encoder: Colours) -> None:

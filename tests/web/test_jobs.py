@@ -16,8 +16,9 @@ from mrnet.answer import Answer
 from mrnet.predictor import Predictor
 from mrnet.web import jobs as jobs_module
 from mrnet.web.app import make_app
-from mrnet.web.jobs import points
+from mrnet.web.jobs import Jobs, points
 from mrnet.web.records import Records
+from mrnet.web.uploads import Limits, Uploads
 from tests.web.conftest import ask, finished, made_video, upload
 
 
@@ -196,21 +197,80 @@ def test_a_full_disk_refuses_and_loses_nothing(
         assert finished(client, ask(client, video, "a red square"))["state"] == "done"
 
 
-def test_the_worker_outlives_records_that_cannot_be_written(
-    predictor: Predictor, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
+def test_no_memory_refuses(
+    predictor: Predictor, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(jobs_module, "_PAUSE_S", 0.01)
+    def none_left(*_: Any) -> None:
+        raise error
+
     with server(predictor, tmp_path / "data") as client:
         video = upload(client, film)
         with monkeypatch.context() as full:
-            full.setattr(Records, "take_queued", _full)
-            job = ask(client, video, "a red square")
-            time.sleep(0.1)
-            assert client.get(f"/api/jobs/{job['id']}").json()["state"] == "queued"
-        assert finished(client, job)["state"] == "done"
+            full.setattr(Records, "add_job", none_left)
+            response = client.post("/api/jobs", json={"video": video["id"], "query": "a red square"})
+        assert (response.status_code, response.headers["retry-after"]) == (503, "30")
+        assert response.json() == {"detail": "the server has not enough memory for this now; ask again later"}
 
 
-def _full(*_: Any) -> Any:
+@pytest.mark.parametrize("method", ["queue_again", "take_queued", "finish"])
+def test_the_worker_outlives_records_that_cannot_be_written(
+    predictor: Predictor,
+    film: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+) -> None:
+    """What it could not write down it does again, and a recording is kept for as long."""
+    monkeypatch.setattr(jobs_module, "_PAUSE_S", 0.01)
+    with monkeypatch.context() as full:
+        full.setattr(Records, method, _full)
+        with server(predictor, tmp_path / "data") as client:
+            job = ask(client, upload(client, film), "a red square")
+            recording = tmp_path / "data" / "recordings" / f"{job['id']}.wav"
+            recording.write_bytes(b"said")
+            while "trying again" not in caplog.text:
+                time.sleep(0.01)
+            assert client.get(f"/api/jobs/{job['id']}").json()["state"] in ("queued", "running")
+            assert recording.exists()
+            full.undo()
+            assert finished(client, job)["state"] == "done"
+    assert not recording.exists()
+    assert "Traceback" not in caplog.text
+    said = "questions cannot be worked on; trying again (OperationalError: database or disk is full)"
+    assert {record.getMessage() for record in caplog.records if record.name == "mrnet.web.jobs"} == {said}
+
+
+def test_recordings_that_a_killed_server_left_are_removed(
+    predictor: Predictor, film: Path, tmp_path: Path
+) -> None:
+    with server(predictor, tmp_path / "data") as client:
+        video = upload(client, film)
+        done = finished(client, ask(client, video, "a red square"))
+    records = Records(tmp_path / "data" / "records.sqlite")
+    records.add_job("k" * 22, video["id"], "", "speech", 2)
+    names = [f"{name}.wav" for name in (done["id"], "k" * 22, "u" * 22)]  # done, waiting, never queued
+    for name in names:
+        (tmp_path / "data" / "recordings" / name).write_bytes(b"said")
+    uploads = Uploads(tmp_path / "data" / "videos", records, Limits())
+    Jobs(tmp_path / "data" / "recordings", records, uploads, predictor)
+    records.close()
+    assert [path.name for path in (tmp_path / "data" / "recordings").iterdir()] == [names[1]]
+
+
+def test_it_ends_at_once_while_records_cannot_be_written(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(jobs_module, "_PAUSE_S", 1000.0)
+    monkeypatch.setattr(Records, "take_queued", _full)
+    with server(predictor, tmp_path / "data"):
+        while "trying again" not in caplog.text:
+            time.sleep(0.01)
+    assert "mrnet-jobs" not in {thread.name for thread in threading.enumerate()}
+
+
+def _full(*_: Any, **__: Any) -> Any:
     raise sqlite3.OperationalError("database or disk is full")
 
 

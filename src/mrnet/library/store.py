@@ -1,7 +1,7 @@
 """The tables of a library, in LanceDB.
 
 =========  ==========================================================================================
-about      one row, written last when a library is made: format, and provenance of its rows
+about      one row, made with it and last of all when a library is made: format, and provenance of its rows
 videos     a row a file: path, key of its content, key of what is said in it, what changes with the file
 rows       the feature rows of each content, and each as a vector to search
 said       the subtitles of a video, and their words
@@ -56,8 +56,9 @@ _KEPT_VERSIONS = timedelta(hours=1)
 _MOST_UNINDEXED = 0.1
 _CUES = TypeAdapter(list[tuple[FiniteFloat, FiniteFloat, str]])
 _ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError)
-# What LanceDB raises where it finds what it thinks impossible, of a module that cannot be imported.
-_PANIC = "RustPanic"
+# What LanceDB raises where it finds what it thinks impossible, of modules that cannot be imported; the latter is no
+# Exception.
+_PANICS = ("RustPanic", "PanicException")
 # Keys in one condition.
 _KEYS_AT_ONCE = 2000
 
@@ -121,8 +122,8 @@ class Store:
         """
         try:
             yield
-        except Exception as error:
-            if not isinstance(error, _ERRORS) and type(error).__name__ != _PANIC:
+        except BaseException as error:
+            if not isinstance(error, _ERRORS) and type(error).__name__ not in _PANICS:
                 raise
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise LibraryError(
@@ -145,7 +146,7 @@ class Store:
         else:
             is_new = True
         with self.errors():
-            if "about" not in self._connect().list_tables().tables:
+            if not self._is_made():
                 if not is_new:
                     raise LibraryError(f"{self.uri}: is no library; name another place, or a new one")
                 return None
@@ -173,11 +174,10 @@ class Store:
 
         with self.errors():
             connection = self._connect()
+            about = {"format": FORMAT, "provenance": provenance.model_dump(mode="json")}
+            rows = {"about": pa.table({"about": [json.dumps(about)]})}
             for name, columns in _columns(provenance.dim, dim, text_dim).items():
-                table = connection.create_table(name, schema=pa.schema(columns), exist_ok=True)
-            if not table.count_rows():
-                about = {"format": FORMAT, "provenance": provenance.model_dump(mode="json")}
-                table.add(pa.table({"about": [json.dumps(about)]}))
+                connection.create_table(name, rows.get(name), schema=pa.schema(columns), exist_ok=True)
 
     @contextmanager
     def updating(self) -> Iterator[None]:
@@ -383,6 +383,17 @@ class Store:
             for start in range(0, len(values), _KEYS_AT_ONCE):
                 some = ", ".join(values[start : start + _KEYS_AT_ONCE])
                 self.table(name).delete(f"{column} IN ({some})")
+
+    def _is_made(self) -> bool:
+        """Whether the table is there that comes last; a killed process may have left a part of one, which is listed."""
+        connection = self._connect()
+        if "about" not in connection.list_tables().tables:
+            return False
+        try:
+            connection.open_table("about")
+        except ValueError:
+            return False
+        return True
 
     def _connect(self) -> Any:
         if self._connection is None:

@@ -16,8 +16,8 @@ from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from mrnet.errors import FeatureError, MRNetError, in_a_line
-from mrnet.files import lock, make_directory
+from mrnet.errors import FeatureError, MRNetError, in_a_line, ran_out_of_memory
+from mrnet.files import lock, make_directory, writing
 from mrnet.library.library import Library
 from mrnet.predictor import Predictor
 from mrnet.version import __version__
@@ -68,7 +68,8 @@ def make_app(
     """
     shelf = None if library is None else Shelf(library)
     make_directory(data)
-    taken = (data / "lock").open("wb")
+    with writing(data):
+        taken = (data / "lock").open("wb")
     lock(taken, data)
     records = Records(data / "records.sqlite")
     uploads = Uploads(data / "videos", records, limits or Limits())
@@ -165,7 +166,19 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(sqlite3.Error)
     @app.exception_handler(OSError)
     async def no_room(_: Request, error: Exception) -> JSONResponse:
-        log.error("the request cannot be kept", exc_info=error)
+        log.error("a request cannot be kept (%s)", error)
         return JSONResponse(
             {"detail": "the server cannot write now; its log says why"}, 503, {"retry-after": "30"}
+        )
+
+    @app.exception_handler(MemoryError)
+    @app.exception_handler(RuntimeError)
+    async def no_memory(_: Request, error: Exception) -> JSONResponse:
+        if not ran_out_of_memory(error):
+            raise error
+        log.error("a request is refused, as memory ran out (%s)", error)
+        return JSONResponse(
+            {"detail": "the server has not enough memory for this now; ask again later"},
+            503,
+            {"retry-after": "30"},
         )

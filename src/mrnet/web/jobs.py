@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mrnet.answer import Answer
-from mrnet.errors import MRNetError, VideoError
-from mrnet.files import make_directory, write_bytes
+from mrnet.errors import MRNetError, VideoError, in_a_line, ran_out_of_memory
+from mrnet.files import make_directory, write_bytes, writing
 from mrnet.predictor import Predictor, ReadyVideo
 from mrnet.types import QueryKind
 from mrnet.web.records import FINAL, Job, Records, Video
@@ -59,14 +59,14 @@ class Jobs:
     """Takes questions, and answers them in the order they came.
 
     Args:
-        folder: for recordings that wait to be heard.
+        folder: for recordings that wait to be heard; others, which a killed server left, are removed.
         records: of the jobs; those that an earlier server left unfinished are done first.
         uploads: the videos.
         predictor: what answers.
         most_waiting: questions that may wait.
 
     Raises:
-        OutputError: the folder cannot be made.
+        OutputError: the folder cannot be written.
     """
 
     def __init__(
@@ -86,10 +86,14 @@ class Jobs:
         self._share: float | None = None
         self._ending: set[str] = set()  # running jobs that were cancelled
         self._thread = threading.Thread(target=self._work, name="mrnet-jobs", daemon=True)
+        with writing(folder):
+            for left in folder.glob("*.wav"):
+                job = records.job(left.stem)
+                if job is None or job.state in FINAL:
+                    left.unlink()
 
     def start(self) -> None:
         """Begin to work."""
-        self._records.queue_again()
         self._thread.start()
 
     def stop(self) -> None:
@@ -169,12 +173,13 @@ class Jobs:
     def _work(self) -> None:
         while not self._stopping:
             try:
-                job = self._next()
-                if job is not None:
+                self._records.queue_again()
+                while (job := self._next()) is not None:
                     self._do(job)
-            except sqlite3.Error as error:  # the disk is full, say
-                log.error("the records cannot be written (%s); trying again", error)
-                time.sleep(_PAUSE_S)
+            except Exception as error:  # the disk is full, say
+                _log("questions cannot be worked on; trying again", error)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopping, _PAUSE_S)
 
     def _next(self) -> Job | None:
         """The next job, once there is one; ``None`` at the end."""
@@ -190,16 +195,17 @@ class Jobs:
     def _do(self, job: Job) -> None:
         try:
             self._answer(job)
-        except _Ended:
-            pass  # it was cancelled, or is left to the next server
+        except _Ended:  # it was cancelled, or is left to the next server
+            return
+        except sqlite3.OperationalError:
+            raise  # nothing is wrong with it; it is done again
         except Exception as error:
             self._records.finish(job.id, "failed", error=self._reason(error, job))
         finally:
             with self._changed:
                 self._running, self._share = None, None
                 self._ending.discard(job.id)
-            if not self._stopping:
-                self._recording(job.id).unlink(missing_ok=True)
+        self._recording(job.id).unlink(missing_ok=True)
 
     def _answer(self, job: Job) -> None:
         video = self._uploads.find(job.video)
@@ -242,14 +248,22 @@ class Jobs:
     def _reason(self, error: Exception, job: Job) -> str:
         """Of a failure, in one line that names no path of this machine."""
         if not isinstance(error, MRNetError):
-            log.error("job %s failed", job.id, exc_info=error)
-            kind = "memory ran out" if isinstance(error, MemoryError) else type(error).__name__
+            _log(f"job {job.id} failed", error)
+            kind = "memory ran out" if ran_out_of_memory(error) else type(error).__name__
             return f"answering failed ({kind}); the server's log says more"
         video = self._records.video(job.video)
         reason = " ".join(str(error).split())
         if video is not None:
             reason = reason.replace(str(self._uploads.path(video)), video.name)
         return reason.replace(str(self._recording(job.id)), "the recording")
+
+
+def _log(what: str, error: Exception) -> None:
+    """In one line where it is the machine's; of what is ours, with where it was."""
+    is_ours = not (isinstance(error, OSError | sqlite3.Error) or ran_out_of_memory(error))
+    log.error(
+        "%s (%s: %s)", what, type(error).__name__, in_a_line(str(error)), exc_info=error if is_ours else None
+    )
 
 
 def points(answer: Answer) -> list[tuple[float, float]]:

