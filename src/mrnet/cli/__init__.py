@@ -11,7 +11,7 @@ import io
 import logging
 import os
 import sys
-import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -118,16 +118,28 @@ def _was_interrupted(error: BaseException | None) -> bool:
     return error is not None
 
 
+def _interrupt_soon() -> None:
+    time.sleep(0.01)
+    _thread.interrupt_main()
+
+
 @contextmanager
 def _interrupts_kept() -> Iterator[None]:
     """Python drops a Ctrl-C that comes during a callback of its garbage collector; here it comes anew soon after."""
     usual = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
-        if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            threading.Timer(0.01, _thread.interrupt_main).start()
-        else:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             usual(unraisable)
+            return
+        while True:
+            try:
+                _thread.start_new_thread(_interrupt_soon, ())
+                return
+            except (
+                KeyboardInterrupt
+            ):  # on a busy machine it may come before this has ended, and is dropped here too
+                pass
 
     sys.unraisablehook = hook
     try:
