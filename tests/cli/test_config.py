@@ -46,6 +46,7 @@ def test_a_section(command: Command) -> None:
         "decode.nms_threshold = 0.5",
         "decode.score_power = 0.5",
         "decode.rank_by = score",
+        "decode.sharpness = 1.0",
     ]
 
 

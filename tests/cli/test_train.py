@@ -78,7 +78,7 @@ class TestTrainThenEvaluate:
             "mrnet: error: taken: cannot be written (File exists); choose another place"
         )
         assert command.refuses("evaluate", "--checkpoint", "run", "--set", "decode.nms=1") == (
-            "mrnet: error: run: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by"
+            "mrnet: error: run: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by, sharpness"
         )
 
     def test_resume_of_a_finished_run(self, command: Command, data_set: list[str]) -> None:
@@ -183,7 +183,7 @@ class TestTrainRefuses:
             ("model.layers=[", "override 'model.layers=[': '[' is not a YAML value"),
             (
                 "decode.nms=1",
-                "recipe demo: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by",
+                "recipe demo: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by, sharpness",
             ),
             (
                 "train.epochs=0",

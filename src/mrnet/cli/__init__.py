@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from mrnet.cli.common import Parser
-from mrnet.errors import MRNetError, in_a_line, ran_out_of_memory
+from mrnet.errors import MRNetError, in_a_line, ran_out_of_memory, visible
 from mrnet.version import __version__
 
 COMMANDS = {
@@ -46,7 +46,8 @@ class _ProgressAwareHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(in_a_line(self.format(record)), file=sys.stderr)
+        line = self.format(record)
+        tqdm.write(line if record.exc_info else visible(line), file=sys.stderr)
 
 
 def build_parser(commands: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
