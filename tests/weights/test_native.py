@@ -297,7 +297,7 @@ class TestDamagedFiles:
             load_checkpoint(saved)
         assert text_of(caught) == (
             f"{saved / 'mrnet.json'}: unknown key 'decode.soft_nms'; "
-            "known here: nms_threshold, score_power, rank_by"
+            "known here: nms_threshold, score_power, rank_by, sharpness"
         )
 
     def test_field_removed(self, saved: Path) -> None:
@@ -575,7 +575,7 @@ class TestFindRunConfig:
         with pytest.raises(ConfigError) as caught:
             find_run_config(saved)
         assert text_of(caught) == (
-            f"{path}: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by"
+            f"{path}: unknown key 'decode.nms'; known here: nms_threshold, score_power, rank_by, sharpness"
         )
 
     def test_of_nothing(self, tmp_path: Path) -> None:
