@@ -137,10 +137,8 @@ def _interrupts_kept() -> Iterator[None]:
             try:
                 _thread.start_new_thread(_interrupt_soon, ())
                 return
-            except (
-                KeyboardInterrupt
-            ):  # on a busy machine it may come before this has ended, and is dropped here too
-                pass
+            except KeyboardInterrupt:
+                pass  # on a busy machine it may come before this has ended, and would be dropped here too
 
     sys.unraisablehook = hook
     try:

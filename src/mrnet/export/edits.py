@@ -58,7 +58,6 @@ def write_edits(
         VideoError: the video is missing or is none.
     """
     check_edits(path)
-    write = _cmx3600 if path.suffix.lower() == ".edl" else _timeline
     info = probe(video)
     with open_media(video, "video", VideoError) as container:
         has_sound = bool(container.streams.audio)
@@ -70,6 +69,7 @@ def write_edits(
         edits.append((start, length, f"{rank}. {one_line(query)} ({score(moment, score_name)})"))
     where = info.path.resolve().as_uri() if name is None else quote(name)
     info = info if name is None else replace(info, path=Path(name))
+    write = _WRITERS[path.suffix.lower()]
     write_text(path, write(info, where, has_sound, rate, one_line(query), edits))
 
 
@@ -79,7 +79,7 @@ def check_edits(path: Path) -> None:
     Raises:
         OutputError: the suffix is another.
     """
-    if path.suffix.lower() not in (".edl", ".otio"):
+    if path.suffix.lower() not in _WRITERS:
         raise OutputError(
             f"{path}: edits are written as .edl (CMX 3600) or .otio (OpenTimelineIO); name such a file"
         )
@@ -166,3 +166,6 @@ def _timeline(
         "tracks": {"OTIO_SCHEMA": "Stack.1", "name": "tracks", "children": tracks},
     }
     return json.dumps(timeline, indent=2, ensure_ascii=False) + "\n"
+
+
+_WRITERS = {".edl": _cmx3600, ".otio": _timeline}

@@ -146,11 +146,12 @@ class Store:
         else:
             is_new = True
         with self.errors():
-            if not self._is_made():
+            table = self._about()
+            if table is None:
                 if not is_new:
                     raise LibraryError(f"{self.uri}: is no library; name another place, or a new one")
                 return None
-            about = parse_json(self.table("about").search().to_arrow()["about"][0].as_py())
+            about = parse_json(_checked(table).search().to_arrow()["about"][0].as_py())
             version = about["format"]
         if version != FORMAT:
             raise LibraryError(
@@ -202,10 +203,7 @@ class Store:
         Raises:
             Exception: to be told by :meth:`errors`.
         """
-        table = self._connect().open_table(name)
-        if table.schema.names != [column for column, _ in _columns(1, 1, 1)[name]]:
-            raise ValueError(f"{name} is another table")
-        return table
+        return _checked(self._connect().open_table(name))
 
     def version(self, name: str) -> int:
         """Changes whenever a table does."""
@@ -384,16 +382,15 @@ class Store:
                 some = ", ".join(values[start : start + _KEYS_AT_ONCE])
                 self.table(name).delete(f"{column} IN ({some})")
 
-    def _is_made(self) -> bool:
-        """Whether the table is there that comes last; a killed process may have left a part of one, which is listed."""
+    def _about(self) -> Any | None:
+        """The table that comes last; ``None`` where it is not there, or a part of it that a killed process left."""
         connection = self._connect()
         if "about" not in connection.list_tables().tables:
-            return False
+            return None
         try:
-            connection.open_table("about")
+            return connection.open_table("about")
         except ValueError:
-            return False
-        return True
+            return None
 
     def _connect(self) -> Any:
         if self._connection is None:
@@ -401,6 +398,17 @@ class Store:
             # Whatever another process has written is seen at once.
             self._connection = self._lancedb.connect(where, read_consistency_interval=timedelta(0))
         return self._connection
+
+
+def _checked(table: Any) -> Any:
+    """A table, as it is named.
+
+    Raises:
+        ValueError: its columns are those of another.
+    """
+    if table.schema.names != [column for column, _ in _columns(1, 1, 1)[table.name]]:
+        raise ValueError(f"{table.name} is another table")
+    return table
 
 
 def _columns(features_dim: int, dim: int, text_dim: int) -> dict[str, list[tuple[str, Any]]]:

@@ -167,9 +167,7 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(OSError)
     async def no_room(_: Request, error: Exception) -> JSONResponse:
         log.error("a request cannot be kept (%s)", error)
-        return JSONResponse(
-            {"detail": "the server cannot write now; its log says why"}, 503, {"retry-after": "30"}
-        )
+        return _later("the server cannot write now; its log says why")
 
     @app.exception_handler(MemoryError)
     @app.exception_handler(RuntimeError)
@@ -177,8 +175,8 @@ def _handle_errors(app: FastAPI) -> None:
         if not ran_out_of_memory(error):
             raise error
         log.error("a request is refused, as memory ran out (%s)", error)
-        return JSONResponse(
-            {"detail": "the server has not enough memory for this now; ask again later"},
-            503,
-            {"retry-after": "30"},
-        )
+        return _later("the server has not enough memory for this now; ask again later")
+
+
+def _later(detail: str) -> JSONResponse:
+    return JSONResponse({"detail": detail}, 503, {"retry-after": "30"})
