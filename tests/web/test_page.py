@@ -205,6 +205,14 @@ def test_nothing_is_wider_than_the_screen(page: Page, film: Path, width: int) ->
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_a_very_long_question_leaves_room_for_its_answer(page: Page, film: Path) -> None:
+    open_film(page, film)
+    card = find(page, "a red square " + "that goes on and on " * 40)
+    heading = card.locator("h2 .grow")
+    assert heading.evaluate("it => it.clientHeight <= 4.2 * parseFloat(getComputedStyle(it).lineHeight)")
+    assert heading.get_attribute("title") == "a red square " + ("that goes on and on " * 40).strip()
+
+
 def test_what_is_refused_is_said(page: Page, tmp_path: Path, film: Path) -> None:
     (tmp_path / "notes.mp4").write_text("no video")
     page.set_input_files("#pick", tmp_path / "notes.mp4")

@@ -72,7 +72,7 @@ function show(found) {
   const searched = library.num_searched === library.num_videos ? counted(library.num_videos, "video") : `${library.num_searched} of ${counted(library.num_videos, "video")}`;
   const head = hits.length
     ? `${likely.length === 1 ? "One moment" : `${likely.length} moments`} in ${searched}`
-    : `Not in these ${library.num_searched} videos, as far as can be told.`;
+    : `Not in ${searched}, as far as can be told.`;
   announce(`${found.query}: ${head}`);
   const items = [el("li", { class: "wide" }, el("h2", {}, head), found.note ? el("p", { class: "note" }, found.note) : null)];
   items.push(...likely.map((hit) => hitCard(found.query, hit)));

@@ -82,7 +82,7 @@ export class Question {
   }
 
   draw() {
-    const title = el("h2", {}, el("span", { class: "letter", "aria-hidden": "true" }, this.letter), el("span", { class: "grow" }, this.query));
+    const title = el("h2", {}, el("span", { class: "letter", "aria-hidden": "true" }, this.letter), el("span", { class: "grow clamp", title: this.query }, this.query));
     const tools = el("div", { class: "tools" },
       el("button", { type: "button", class: "icon", "aria-label": `Copy a link to: ${this.query}`, title: "Copy a link", click: () => this.share() }, icon("link")),
       el("button", { type: "button", class: "icon", "aria-label": `Remove: ${this.query}`, title: "Remove", click: () => this.remove() }, icon("trash")));
