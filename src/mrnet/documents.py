@@ -17,6 +17,8 @@ from yaml.constructor import ConstructorError
 from yaml.error import MarkedYAMLError
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
 
+from mrnet.errors import one_line
+
 MOST_YAML = 1 << 18
 """Letters of a YAML document; settings have a few thousand."""
 
@@ -74,7 +76,7 @@ def parse_yaml(text: str) -> Any:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise yaml.YAMLError(f"{error.problem or error.context}{line}") from error
     except yaml.YAMLError as error:
-        raise yaml.YAMLError(" ".join(str(error).split())) from error
+        raise yaml.YAMLError(one_line(error)) from error
     except _UNFIT as error:
         what = "nested too deep" if isinstance(error, RecursionError) else "a value that is not of its own kind"
         raise yaml.YAMLError(what) from error

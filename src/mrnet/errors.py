@@ -75,6 +75,11 @@ def ran_out_of_memory(error: BaseException) -> bool:
     return told or isinstance(error, MemoryError)
 
 
+def one_line(text: object) -> str:
+    """A text, or an error's message, without line breaks and with single spaces."""
+    return " ".join(str(text).split())
+
+
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel, _BRIEF.maxlist, _BRIEF.maxtuple, _BRIEF.maxdict = 3, 12, 12, 6
 _BRIEF.maxlong, _BRIEF.maxstring, _BRIEF.maxother = 40, 100, 60
@@ -82,7 +87,7 @@ _BRIEF.maxlong, _BRIEF.maxstring, _BRIEF.maxother = 40, 100, 60
 
 def brief(value: object) -> str:
     """A value as Python writes it, shortened to fit the line of a message."""
-    return " ".join(_BRIEF.repr(value).split())
+    return one_line(_BRIEF.repr(value))
 
 
 _LONGEST_LINE = 1000  # letters
@@ -90,7 +95,7 @@ _LONGEST_LINE = 1000  # letters
 
 def in_a_line(text: str) -> str:
     """A message on one line of bearable length, whatever it quotes: of a longer one, start and end."""
-    line = visible(" ".join(text.split()))
+    line = visible(one_line(text))
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 300]} … {line[-300:]}"
 
 

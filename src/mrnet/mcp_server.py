@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from mrnet.answer import AnswerJson
-from mrnet.errors import ConfigError, DataError, MRNetError
+from mrnet.errors import ConfigError, DataError, MRNetError, one_line
 from mrnet.export.clips import cut as cut_clips
 from mrnet.features.cache import FeatureCache
 from mrnet.library.answer import SearchAnswerJson
@@ -160,7 +160,7 @@ def make_server(tools: Tools) -> "MCPServer[Any]":
             try:
                 return tool(*args, **kwargs)
             except MRNetError as error:
-                raise ToolError(" ".join(str(error).split())) from None
+                raise ToolError(one_line(error)) from None
 
         return call
 

@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from mrnet.documents import parse_json, unescape
-from mrnet.errors import DataError
+from mrnet.errors import DataError, one_line
 from mrnet.types import VIDEO_SUFFIXES
 
 Severity = Literal["error", "warning", "note"]
@@ -253,7 +253,7 @@ def _web_vtt(content: str, path: Path, sink: Sink) -> Iterator[Row]:
             continue
         ends = [_seconds(*times.groups()[:3]), _seconds(*times.groups()[3:])]
         text = unescape(re.sub("<[^<>]*>", "", " ".join(block[timed[0] + 1 :])))
-        yield Row(where, video_id, [ends], _one_line(text), moment_field="start, end")
+        yield Row(where, video_id, [ends], one_line(text), moment_field="start, end")
 
 
 def _seconds(hours: str | None, minutes: str, seconds: str) -> float:
@@ -290,7 +290,7 @@ def _elan(content: str, path: Path, sink: Sink) -> Iterator[Row]:
                 sink(Fault.BAD_TIME, "error", where, text)
                 continue
             moment = [(time_ms + origin_ms) / 1000 for time_ms in ends_ms]
-            query = _one_line(annotation.findtext("ANNOTATION_VALUE", ""))
+            query = one_line(annotation.findtext("ANNOTATION_VALUE", ""))
             yield Row(where, video_id, [moment], query, moment_field="start, end")
 
 
@@ -337,10 +337,6 @@ def _lines(content: str) -> Iterator[tuple[str, str]]:
 def without_suffix(name: str) -> str:
     """The id of a video from the name of its file, or from the id itself."""
     return name[: name.rindex(".")] if name.lower().endswith(VIDEO_SUFFIXES) else name
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _to_number(cell: str) -> float | str:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mrnet.errors import OutputError, VideoError
-from mrnet.export.words import ScoreName, one_line, score
+from mrnet.errors import OutputError, VideoError, one_line
+from mrnet.export.words import ScoreName, score
 from mrnet.files import write_text
 from mrnet.media.container import open_media
 from mrnet.media.video import VideoInfo, probe

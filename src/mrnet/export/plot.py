@@ -13,8 +13,8 @@ from unicodedata import combining, normalize
 from PIL import Image, ImageDraw, ImageFont
 from PIL.ImageFont import FreeTypeFont
 
-from mrnet.errors import OutputError
-from mrnet.export.words import ScoreName, clock, one_line, score
+from mrnet.errors import OutputError, one_line
+from mrnet.export.words import ScoreName, clock, score
 from mrnet.files import write_bytes
 from mrnet.media.video import probe, sample_frames
 from mrnet.types import Moment

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mrnet.documents import unescape
-from mrnet.errors import OutputError
-from mrnet.export.words import ScoreName, one_line, score
+from mrnet.errors import OutputError, one_line
+from mrnet.export.words import ScoreName, score
 from mrnet.files import write_text
 from mrnet.types import Moment
 

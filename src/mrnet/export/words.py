@@ -30,8 +30,3 @@ def score(moment: Moment, name: ScoreName) -> str:
 def said(moment: Moment) -> str:
     """The start of what is said in a moment, as the end of its line: ``'  "Look at that dog!"'``; else nothing."""
     return f'  "{visible(shorten(moment.words, _WORDS_SHOWN, placeholder=" ..."))}"' if moment.words else ""
-
-
-def one_line(text: str) -> str:
-    """A text without line breaks, and with single spaces."""
-    return " ".join(text.split())

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrnet.errors import FeatureError, LibraryError, VideoError
+from mrnet.errors import FeatureError, LibraryError, VideoError, one_line
 from mrnet.features.backbone import Rows
 from mrnet.features.cache import fingerprint
 from mrnet.features.extraction.pipeline import Outcomes
@@ -269,7 +269,7 @@ class Update:
 
 def _reason(error: Exception, path: str) -> str:
     """What is wrong with a file, in one line, without its name, which stands beside it."""
-    return " ".join(str(error).removeprefix(f"{path}: ").split())
+    return one_line(str(error).removeprefix(f"{path}: "))
 
 
 def _key(digest: str) -> int:

@@ -15,7 +15,7 @@ from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle
 
 from mrnet.documents import unescape
-from mrnet.errors import VideoError
+from mrnet.errors import VideoError, one_line
 from mrnet.media.container import media_reason, open_media, open_subtitles
 from mrnet.media.video import video_stream
 
@@ -180,7 +180,7 @@ def _lines(event: bytes) -> list[str]:
     if _DRAWING.search(text):
         return []
     plain = unescape(_MARKUP.sub("", text)).replace("\\h", " ")
-    lines = (" ".join(_DASH.sub("", line).split()) for line in _BREAK.split(plain))
+    lines = (one_line(_DASH.sub("", line)) for line in _BREAK.split(plain))
     return [line for line in lines if line and "-->" not in line]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mrnet.answer import Answer
-from mrnet.errors import MRNetError, VideoError, in_a_line, ran_out_of_memory
+from mrnet.errors import MRNetError, VideoError, in_a_line, one_line, ran_out_of_memory
 from mrnet.files import make_directory, write_bytes, writing
 from mrnet.predictor import Predictor, ReadyVideo
 from mrnet.types import QueryKind
@@ -252,7 +252,7 @@ class Jobs:
             kind = "memory ran out" if ran_out_of_memory(error) else type(error).__name__
             return f"answering failed ({kind}); the server's log says more"
         video = self._records.video(job.video)
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         if video is not None:
             reason = reason.replace(str(self._uploads.path(video)), video.name)
         return reason.replace(str(self._recording(job.id)), "the recording")

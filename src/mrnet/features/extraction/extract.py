@@ -18,7 +18,7 @@ from pathlib import Path
 
 import av
 
-from mrnet.errors import AudioError, FeatureError
+from mrnet.errors import AudioError, FeatureError, one_line
 from mrnet.features.backbone import Backbone, Modality
 from mrnet.features.extraction.pipeline import Outcomes, Source, encode_all
 from mrnet.features.store.writer import StoreWriter, check_id, check_rows, open_writer
@@ -127,7 +127,7 @@ def collect(
                         raise FeatureError(outcome)
                     rows = check_rows(feature_id, outcome, writer.provenance.dim)
                 except FeatureError as error:
-                    report.failed[feature_id] = " ".join(str(error).split())
+                    report.failed[feature_id] = one_line(error)
                 else:
                     writer.write(feature_id, rows, origins[feature_id])
                     report.done.append(feature_id)

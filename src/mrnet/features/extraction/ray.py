@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mrnet.errors import ConfigError, FeatureError
+from mrnet.errors import ConfigError, FeatureError, one_line
 from mrnet.features.backbone import Backbone, Modality
 from mrnet.features.extraction.extract import Report, collect
 from mrnet.features.extraction.pipeline import Outcome, Outcomes, Source, encode_all
@@ -179,7 +179,7 @@ def _cluster() -> Iterator[Any]:
             with _silence():  # the level set above is announced
                 ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
         except (OSError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise ConfigError(
                 f"no Ray cluster at {address} ({reason}): correct RAY_ADDRESS, or unset it"
             ) from None
