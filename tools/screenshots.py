@@ -27,6 +27,8 @@ SCREENS = {"phone": (390, 780), "tablet": (820, 1000), "desktop": (1280, 800)}
 _SEARCHED = "a red ball"
 _COLORS = 256
 _SETTLED_MS = 700
+_LOADING = """[...document.images].some((image) =>
+    image.checkVisibility() && !image.complete && image.getBoundingClientRect().top < innerHeight)"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,6 +107,8 @@ def _open(page: Page, url: str, part: str) -> None:
         page.wait_for_selector(".answer .moments")
         page.locator(".answer .thumb").first.click()
     page.wait_for_timeout(_SETTLED_MS)
+    while page.evaluate(_LOADING):
+        page.wait_for_timeout(_SETTLED_MS)
     if part == "watch":
         page.evaluate("player.pause()")
         page.evaluate("document.activeElement.blur()")
