@@ -177,17 +177,18 @@ def _put(answers: "Iterator[Answer]", arguments: argparse.Namespace, *, several:
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
     """Refuse what would not be written before the video is looked at, which may take long."""
-    from mrnet.export.edits import check_edits
-    from mrnet.export.plot import check_plot
-    from mrnet.export.subtitles import check_subtitles
+    if arguments.plot is not None:
+        from mrnet.export.plot import check_plot
 
-    for path, check in (
-        (arguments.plot, check_plot),
-        (arguments.subtitles, check_subtitles),
-        (arguments.edl, check_edits),
-    ):
-        if path is not None:
-            check(path)
+        check_plot(arguments.plot)
+    if arguments.subtitles is not None:
+        from mrnet.export.subtitles import check_subtitles
+
+        check_subtitles(arguments.subtitles)
+    if arguments.edl is not None:
+        from mrnet.export.edits import check_edits
+
+        check_edits(arguments.edl)
     if arguments.cut is not None and arguments.cut.exists() and not arguments.cut.is_dir():
         raise OutputError(f"{arguments.cut}: is a file, where a folder of clips should be; name a folder")
 
