@@ -16,30 +16,10 @@ from safetensors.numpy import save_file
 from mrnet.cli import features_pca
 from mrnet.errors import ConfigError, DataError, FeatureError, MRNetError, OutputError
 from mrnet.features.store.pca import Pca
-from mrnet.features.store.reader import Rows, open_store
+from mrnet.features.store.reader import open_store
 from mrnet.features.store.writer import write_store
-from mrnet.provenance import Projection, Provenance
-
-SOURCE = Provenance(backbone="c3d", dim=5, rows_per_s=2.0, revision="1")
-MIX = np.random.default_rng(7).standard_normal((5, 5))
-
-
-def _videos(count: int = 6, offset: float = 0.0) -> dict[str, Rows]:
-    rng = np.random.default_rng(0)
-    scales = np.array([5.0, 3.0, 1.0, 0.3, 0.1])
-    return {
-        f"v{i}": (rng.standard_normal((10 + i, 5)) * scales @ MIX + offset + i).astype(np.float32)
-        for i in range(count)
-    }
-
-
-def _exact(rows: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, components and variances by singular values of the rows themselves."""
-    rows = rows.astype(np.float64)
-    mean = rows.mean(axis=0)
-    _, values, directions = np.linalg.svd(rows - mean, full_matrices=False)
-    largest = directions[np.arange(len(directions)), np.abs(directions).argmax(axis=1)]
-    return mean, (directions * np.sign(largest)[:, None])[:dim], (values**2 / (len(rows) - 1))[:dim]
+from mrnet.provenance import Projection
+from tests.features.store.mixed import SOURCE, exact, make_videos
 
 
 def _run(*words: str | Path) -> int:
@@ -66,7 +46,7 @@ def _annotate(path: Path, *videos: str) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    write_store(tmp_path / "full.h5", _videos().items(), SOURCE)
+    write_store(tmp_path / "full.h5", make_videos().items(), SOURCE)
     return tmp_path / "full.h5"
 
 
@@ -87,10 +67,10 @@ class TestCommand:
         _annotate(train, "v0", "v2", "v3", "v99")
         assert _run(store, "--dim", "2", "--train", train, "--out", tmp_path / "small.h5") == 0
         assert caplog.messages == ["1 of 4 videos of train.json have no features"]
-        videos = _videos()
+        videos = make_videos()
         chosen = np.concatenate([videos[name] for name in ("v0", "v2", "v3")])
-        mean, components, variance = _exact(chosen, 2)
-        _, _, total = _exact(chosen, 5)
+        mean, components, variance = exact(chosen, 2)
+        _, _, total = exact(chosen, 5)
         small, pca_file = open_store(tmp_path / "small.h5"), tmp_path / "small.pca.safetensors"
         assert small.ids() == sorted(videos)
         for name, rows in videos.items():
@@ -123,11 +103,11 @@ class TestCommand:
         record = Pca.load(tmp_path / "s.pca.safetensors").record
         assert (record.fitted_on, record.rows) == ("2 of 2 videos of a.csv, b.csv", 21)
 
-    def test_all_videos(self, tmp_path: Path, store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_allmake_videos(self, tmp_path: Path, store: Path, caplog: pytest.LogCaptureFixture) -> None:
         assert _run(store, "--dim", "2", "--fit-on", "all", "--out", tmp_path / "s.h5") == 0
         pca = Pca.load(tmp_path / "s.pca.safetensors")
         assert pca.record.fitted_on == "all 6 videos of full.h5, test videos among them"
-        np.testing.assert_allclose(pca.mean, np.concatenate(list(_videos().values())).mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(pca.mean, np.concatenate(list(make_videos().values())).mean(axis=0), rtol=1e-5)
         assert caplog.record_tuples == [
             (
                 "mrnet.cli.features_pca",
@@ -138,7 +118,7 @@ class TestCommand:
 
     def test_features_that_do_not_say_how_they_were_made(self, tmp_path: Path, train: Path) -> None:
         with h5py.File(tmp_path / "tacos_c3d.h5", "w") as file:
-            for name, rows in _videos().items():
+            for name, rows in make_videos().items():
                 file[f"{name}/c3d_features"] = rows
         assert _run(tmp_path / "tacos_c3d.h5", "--dim", "2", "--train", train, "--out", tmp_path / "s.h5") == 0
         provenance = open_store(tmp_path / "s.h5").provenance
@@ -192,7 +172,7 @@ class TestRefuses:
         if there == "annotations":
             out = train
         elif there == "features":
-            write_store(out, _videos().items(), SOURCE)
+            write_store(out, make_videos().items(), SOURCE)
         elif there == "other HDF5":
             h5py.File(out, "w").close()
         elif there == "pipe":

@@ -12,41 +12,20 @@ from mrnet.errors import FeatureError, FeatureShapeError, OutputError
 from mrnet.features.store.pca import Pca, project_store
 from mrnet.features.store.reader import Rows, open_store
 from mrnet.features.store.writer import write_store
-from mrnet.provenance import Provenance
-
-SOURCE = Provenance(backbone="c3d", dim=5, rows_per_s=2.0, revision="1")
-MIX = np.random.default_rng(7).standard_normal((5, 5))
-
-
-def _videos(count: int = 6, offset: float = 0.0) -> dict[str, Rows]:
-    rng = np.random.default_rng(0)
-    scales = np.array([5.0, 3.0, 1.0, 0.3, 0.1])
-    return {
-        f"v{i}": (rng.standard_normal((10 + i, 5)) * scales @ MIX + offset + i).astype(np.float32)
-        for i in range(count)
-    }
-
-
-def _exact(rows: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, components and variances by singular values of the rows themselves."""
-    rows = rows.astype(np.float64)
-    mean = rows.mean(axis=0)
-    _, values, directions = np.linalg.svd(rows - mean, full_matrices=False)
-    largest = directions[np.arange(len(directions)), np.abs(directions).argmax(axis=1)]
-    return mean, (directions * np.sign(largest)[:, None])[:dim], (values**2 / (len(rows) - 1))[:dim]
+from tests.features.store.mixed import SOURCE, exact, make_videos
 
 
 class TestFit:
     @pytest.mark.parametrize("offset", [0.0, 1e5])
     def test_is_that_of_all_rows_at_once(self, offset: float) -> None:
-        videos = _videos(offset=offset)
+        videos = make_videos(offset=offset)
         pca = Pca.fit(videos.items(), 3, SOURCE, "these")
         rows = np.concatenate(list(videos.values()))
-        mean, components, variance = _exact(rows, 3)
+        mean, components, variance = exact(rows, 3)
         np.testing.assert_allclose(pca.mean, mean, rtol=1e-12)
         np.testing.assert_allclose(pca.components, components, atol=1e-9)
         np.testing.assert_allclose(pca.explained_variance, variance, rtol=1e-9)
-        _, _, all_variance = _exact(rows, 5)
+        _, _, all_variance = exact(rows, 5)
         assert pca.record.variance_kept == pytest.approx(variance.sum() / all_variance.sum(), rel=1e-9)
         assert (pca.record.rows, pca.record.videos, pca.record.fitted_on) == (75, 6, "these")
         applied = pca.apply(videos["v1"])
@@ -55,9 +34,9 @@ class TestFit:
 
     def test_as_sklearn(self) -> None:
         decomposition = pytest.importorskip("sklearn.decomposition")
-        rows = np.concatenate(list(_videos().values()))
+        rows = np.concatenate(list(make_videos().values()))
         other = decomposition.PCA(n_components=3).fit(rows.astype(np.float64))
-        pca = Pca.fit(_videos().items(), 3, SOURCE, "these")
+        pca = Pca.fit(make_videos().items(), 3, SOURCE, "these")
         signs = np.sign((pca.components * other.components_).sum(axis=1))[:, None]
         np.testing.assert_allclose(pca.components, other.components_ * signs, atol=1e-9)
         np.testing.assert_allclose(pca.explained_variance, other.explained_variance_, rtol=1e-9)
@@ -96,7 +75,7 @@ class TestFit:
 
 class TestFile:
     def test_round_trip(self, tmp_path: Path) -> None:
-        pca = Pca.fit(_videos().items(), 3, SOURCE, "these")
+        pca = Pca.fit(make_videos().items(), 3, SOURCE, "these")
         path = tmp_path / "new" / "a.pca.safetensors"
         pca.save(path)
         assert [item.name for item in path.parent.iterdir()] == [path.name]
@@ -109,11 +88,11 @@ class TestFile:
         loaded = Pca.load(path)
         assert loaded.record == pca.record
         np.testing.assert_array_equal(loaded.components, pca.components)
-        np.testing.assert_array_equal(loaded.apply(_videos()["v0"]), pca.apply(_videos()["v0"]))
+        np.testing.assert_array_equal(loaded.apply(make_videos()["v0"]), pca.apply(make_videos()["v0"]))
 
     def test_same_features_same_bytes(self, tmp_path: Path) -> None:
         for name in "ab":
-            Pca.fit(_videos().items(), 3, SOURCE, "these").save(tmp_path / name)
+            Pca.fit(make_videos().items(), 3, SOURCE, "these").save(tmp_path / name)
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
     def test_not_a_pca(self, tmp_path: Path) -> None:
@@ -130,7 +109,7 @@ class TestFile:
         assert refused() == f"{path}: damaged, or no PCA; {hint}"
         save_file({"mean": np.zeros(5)}, path)
         assert refused() == f"{path}: damaged, or no PCA; {hint}"
-        pca = Pca.fit(_videos().items(), 3, SOURCE, "these")
+        pca = Pca.fit(make_videos().items(), 3, SOURCE, "these")
         pca.save(path)
         path.write_bytes(path.read_bytes()[:-8])
         assert refused() == f"{path}: damaged, or no PCA; {hint}"
@@ -140,21 +119,21 @@ class TestFile:
     def test_not_writable(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(OutputError, match=r"cannot be written .*; choose another place"):
-            Pca.fit(_videos().items(), 3, SOURCE, "x").save(tmp_path / "file" / "a")
+            Pca.fit(make_videos().items(), 3, SOURCE, "x").save(tmp_path / "file" / "a")
 
 
 class TestStores:
     def test_features_of_another_encoder(self, tmp_path: Path) -> None:
         pca_file = tmp_path / "s.pca.safetensors"
-        Pca.fit(_videos().items(), 2, SOURCE, "these").save(pca_file)
-        write_store(tmp_path / "b.h5", _videos().items(), SOURCE.model_copy(update={"revision": "2"}))
+        Pca.fit(make_videos().items(), 2, SOURCE, "these").save(pca_file)
+        write_store(tmp_path / "b.h5", make_videos().items(), SOURCE.model_copy(update={"revision": "2"}))
         with pytest.raises(FeatureShapeError) as caught:
             project_store(open_store(tmp_path / "b.h5"), pca_file, tmp_path / "t.h5")
         assert str(caught.value) == (
             f"{tmp_path / 'b.h5'}: features of 'c3d' revision 2, but {pca_file} was fitted on 'c3d' revision 1: fit "
             "a PCA on these"
         )
-        narrow = {name: rows[:, :4] for name, rows in _videos(2).items()}
+        narrow = {name: rows[:, :4] for name, rows in make_videos(2).items()}
         write_store(tmp_path / "n.h5", narrow.items(), SOURCE.model_copy(update={"dim": 4}))
         with pytest.raises(FeatureError) as caught_too:
             project_store(open_store(tmp_path / "n.h5"), pca_file, tmp_path / "t.h5")
