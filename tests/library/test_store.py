@@ -65,6 +65,35 @@ def test_it_is_there_once_its_last_table_is(tmp_path: Path, monkeypatch: pytest.
     assert Store(tmp_path / "library").provenance() == PROVENANCE
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            'Invalid input, IO { source: Generic { store: "S3", body: Some("<?xml version=\\"1.0\\"?>\\n<Error>'
+            '<Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>") } }',
+            "The specified bucket does not exist",
+        ),
+        (
+            'IO { store: "S3", inner: ConnectError("tcp connect error", 127.0.0.1:5999, Os { code: 111, kind: '
+            'ConnectionRefused, message: "Connection refused" }) }',
+            "Connection refused",
+        ),
+        ("a line\nand another", "a line"),
+        ("", "ValueError"),
+    ],
+)
+def test_what_the_place_says_is_what_is_told(error: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError(error)
+
+    monkeypatch.setattr("lancedb.connect", fail)
+    with pytest.raises(LibraryError) as caught:
+        Store("s3://bucket/library").provenance()
+    assert str(caught.value) == (
+        f"library s3://bucket/library: cannot be read or written ({reason}); free or mend its place, or make another"
+    )
+
+
 def test_another_version_is_refused(store: Store) -> None:
     store.table("about").update(values={"about": json.dumps({"format": 99})})
     with pytest.raises(LibraryError, match="was made by another version of mrnet; make it anew: mrnet index"):

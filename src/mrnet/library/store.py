@@ -17,6 +17,7 @@ The same code works on a folder and on what LanceDB reaches by a URI (``s3://``,
 import json
 import logging
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -55,6 +56,8 @@ _KEPT_VERSIONS = timedelta(hours=1)
 # Rows that have come since an index was made are all looked at; when they are more than this part, they come into it.
 _MOST_UNINDEXED = 0.1
 _CUES = TypeAdapter(list[tuple[FiniteFloat, FiniteFloat, str]])
+# What a disk or an object store has said stands innermost in an error that LanceDB writes as Rust debugs it.
+_SAID_BY_THE_STORE = re.compile(r'<Message>([^<]+)</Message>|message: "([^"]+)"')
 _ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError)
 # What LanceDB raises where it finds what it thinks impossible, of modules that cannot be imported; the latter is no
 # Exception.
@@ -125,9 +128,9 @@ class Store:
         except BaseException as error:
             if not isinstance(error, _ERRORS) and type(error).__name__ not in _PANICS:
                 raise
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise LibraryError(
-                f"library {self.uri}: cannot be read or written ({reason}); free or mend its place, or make another"
+                f"library {self.uri}: cannot be read or written ({_reason(error)}); free or mend its place, "
+                "or make another"
             ) from error
 
     def provenance(self) -> Provenance | None:
@@ -456,3 +459,12 @@ def _can_be(video: Video) -> bool:
         *numbers,
     )
     return known and all(map(math.isfinite, numbers)) and video.duration_s > 0 and video.num_rows > 0
+
+
+def _reason(error: BaseException) -> str:
+    """What is wrong, in few words."""
+    told = _SAID_BY_THE_STORE.search(str(error))
+    if told is not None:
+        return told[1] or told[2]
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
