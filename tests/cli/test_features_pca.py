@@ -103,7 +103,7 @@ class TestCommand:
         record = Pca.load(tmp_path / "s.pca.safetensors").record
         assert (record.fitted_on, record.rows) == ("2 of 2 videos of a.csv, b.csv", 21)
 
-    def test_allmake_videos(self, tmp_path: Path, store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_all_videos(self, tmp_path: Path, store: Path, caplog: pytest.LogCaptureFixture) -> None:
         assert _run(store, "--dim", "2", "--fit-on", "all", "--out", tmp_path / "s.h5") == 0
         pca = Pca.load(tmp_path / "s.pca.safetensors")
         assert pca.record.fitted_on == "all 6 videos of full.h5, test videos among them"

@@ -79,6 +79,7 @@ def test_it_is_there_once_its_last_table_is(tmp_path: Path, monkeypatch: pytest.
             "Connection refused",
         ),
         ("a line\nand another", "a line"),
+        (f'Os {{ message: "{"so long " * 100}\nand another" }}', ("so long " * 100)[:200]),
         ("", "ValueError"),
     ],
 )

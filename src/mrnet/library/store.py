@@ -56,8 +56,8 @@ _KEPT_VERSIONS = timedelta(hours=1)
 # Rows that have come since an index was made are all looked at; when they are more than this part, they come into it.
 _MOST_UNINDEXED = 0.1
 _CUES = TypeAdapter(list[tuple[FiniteFloat, FiniteFloat, str]])
-# What a disk or an object store has said stands innermost in an error that LanceDB writes as Rust debugs it.
-_SAID_BY_THE_STORE = re.compile(r'<Message>([^<]+)</Message>|message: "([^"]+)"')
+# What a disk or an object store has told stands within an error that LanceDB writes as Rust debugs it.
+_TOLD = re.compile(r'<Message>([^<]+)</Message>|message: "([^"]+)"')
 _ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError)
 # What LanceDB raises where it finds what it thinks impossible, of modules that cannot be imported; the latter is no
 # Exception.
@@ -463,8 +463,6 @@ def _can_be(video: Video) -> bool:
 
 def _reason(error: BaseException) -> str:
     """What is wrong, in few words."""
-    told = _SAID_BY_THE_STORE.search(str(error))
-    if told is not None:
-        return told[1] or told[2]
-    lines = str(error).strip().splitlines()
+    told = _TOLD.search(str(error))
+    lines = (str(error) if told is None else told[1] or told[2]).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

@@ -51,11 +51,11 @@ function record(name, schema) {
 const response = await fetch("/openapi.json", { credentials: "same-origin" });
 if (response.ok) {
   const api = await response.json();
-  const about = /** @type {import("./api.js").About} */ (await call("/about"));
-  byId("library-link", HTMLElement).hidden = !about.has_library;
   byId("routes", HTMLElement).append(
     ...Object.entries(api.paths).flatMap(([path, methods]) => Object.entries(/** @type {any} */ (methods)).map(([method, route]) => operation(method, path, route))));
   byId("schemas", HTMLElement).append(...Object.entries(api.components.schemas).map(([name, schema]) => record(name, schema)));
+  const about = /** @type {import("./api.js").About} */ (await call("/about"));
+  byId("library-link", HTMLElement).hidden = !about.has_library;
 } else {
   byId("routes", HTMLElement).append(el("p", { class: "alert" }, "Open the first page and give the token; then this one shows the API."));
 }
