@@ -1,0 +1,99 @@
+"""A library behind ``s3://``, which an emulation in this process answers."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+from mrnet.errors import LibraryError
+from mrnet.library.library import Library
+from mrnet.predictor import Predictor
+from tests.library.conftest import Colours, paint
+from tests.library.test_update import content, leaves_nothing, only, told
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty one, and the environment that leads to it."""
+    httpx.post(f"{endpoint}/moto-api/reset").raise_for_status()
+    httpx.put(f"{endpoint}/videos").raise_for_status()
+    for name, value in {
+        "AWS_ENDPOINT": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "tester",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return "s3://videos"
+
+
+def answers(library: Library) -> list[dict[str, Any]]:
+    found = [library.search(query, k=5).to_dict() for query in ("green", "a blue sea", '"look at the sea"')]
+    for answer in found:
+        answer["library"].pop("uri")
+    return found
+
+
+def test_it_answers_as_a_folder_does(
+    bucket: str, predictor: Predictor, open_library: Callable[[], Library], videos: Path, encoder: Colours
+) -> None:
+    def both() -> list[Library]:
+        return [open_library(), Library.open(f"{bucket}/family", predictor)]
+
+    (videos / "b.srt").write_text("1\n00:00:02,000 --> 00:00:04,000\nLook at the sea, it is so calm!\n")
+    for library in both():
+        assert told(library.update(videos)) == only(added=["a.mp4", "b.mp4", "c.mp4"])
+    folder, remote = both()
+    assert content(remote) == content(folder)
+    assert answers(remote) == answers(folder)
+    assert [Path(hit["video"]).name for hit in answers(remote)[2]["hits"]] == ["b.mp4"]
+
+    (videos / "a.mp4").rename(videos / "trip" / "moved.mp4")
+    (videos / "b.mp4").unlink()
+    paint(videos / "trip" / "c.mp4", "green", "red")
+    encoder.prepared.clear()
+    for library in both():
+        assert told(library.update(videos)) == only(
+            changed=["c.mp4"], moved=[("a.mp4", "moved.mp4")], deleted=["b.mp4"]
+        )
+    folder, remote = both()
+    assert content(remote) == content(folder)
+    assert answers(remote) == answers(folder)
+    assert leaves_nothing(remote)
+
+
+def test_a_stopped_update_goes_on(bucket: str, predictor: Predictor, videos: Path) -> None:
+    def stop(done: int, _total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Library.open(f"{bucket}/family", predictor).update(videos, stop)
+    library = Library.open(f"{bucket}/family", predictor)
+    kept = len(library.videos())
+    report = library.update(videos)
+    assert (len(report.added), report.unchanged) == (3 - kept, kept)
+    assert content(library).keys() == {"a.mp4", "b.mp4", "c.mp4"}
+    assert leaves_nothing(library)
+
+
+def test_what_the_store_says_is_told(bucket: str, predictor: Predictor, videos: Path) -> None:
+    with pytest.raises(
+        LibraryError, match=r"s3://elsewhere/family: cannot be read or written \(.*bucket does not exist"
+    ):
+        Library.open("s3://elsewhere/family", predictor).update(videos)
+    with pytest.raises(LibraryError, match="there is no library yet; make one: mrnet index"):
+        Library.open(f"{bucket}/family", predictor).search("red")
