@@ -15,21 +15,22 @@ from mrnet.media.subtitles import Track, read_cues
 from mrnet.media.video import probe, sample_frames, write_video
 
 
-def write_video_with_tags(path: Path, encoding: str) -> None:
-    """Two seconds of grey, with tags of the container and of its stream."""
-    with av.open(str(path), "w", metadata_encoding=encoding) as container:
+def write_video_with_tags(path: Path) -> None:
+    """Two seconds of grey, with tags in Latin-1 of the container and of its stream."""
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=4)
         stream.width = stream.height = 32
         stream.pix_fmt = "yuv420p"
-        container.metadata["title"] = stream.metadata["title"] = "un café"
+        container.metadata["title"] = stream.metadata["title"] = "un caf?"
         for _ in range(8):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((32, 32, 3), 90, np.uint8), "rgb24")))
         container.mux(stream.encode())
+    path.write_bytes(path.read_bytes().replace(b"un caf?", "un café".encode("latin-1")))
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.avi"])
 def test_tags_of_a_video_that_are_not_utf8(tmp_path: Path, name: str) -> None:
-    write_video_with_tags(tmp_path / name, "latin-1")
+    write_video_with_tags(tmp_path / name)
     assert b"un caf\xe9" in (tmp_path / name).read_bytes()
     assert probe(tmp_path / name).duration_s == pytest.approx(2.0, abs=0.01)
     assert len(list(sample_frames(tmp_path / name, 2.0, (16, 16)))) == 4
@@ -42,7 +43,7 @@ def test_tags_of_a_sound_that_are_not_utf8(tmp_path: Path) -> None:
     tagged = path.read_bytes() + b"LIST" + struct.pack("<I", len(info)) + info
     path.write_bytes(tagged[:4] + struct.pack("<I", len(tagged) - 8) + tagged[8:])
     with open_media(path, "sound", AudioError) as container:
-        assert container.metadata["title"] == "un caf\ufffd"
+        assert container.metadata["title"] in ("un caf\ufffd", "un caf\udce9")  # the latter from PyAV 19 on
     assert len(read_audio(path)) == 8000
 
 
@@ -63,7 +64,7 @@ def test_what_is_no_media_file(tmp_path: Path) -> None:
 
 def test_length_that_a_file_states(tmp_path: Path) -> None:
     for name in ("a.mkv", "a.mp4"):
-        write_video_with_tags(tmp_path / name, "utf-8")
+        write_video_with_tags(tmp_path / name)
         with open_media(tmp_path / name, "video", VideoError) as container:
             assert stated_duration(container, container.streams.video[0]) == pytest.approx(2.0, abs=0.01)
 

@@ -177,9 +177,10 @@ def test_a_start_and_an_end_cut_away_by_an_edit_list(tmp_path: Path, num_decoded
     assert check(tmp_path / "cut.mp4", num_decoded) < NUM_FRAMES - 21
 
     data = bytearray((tmp_path / "cut.mp4").read_bytes())
-    at = data.index(b"elst") + 12
-    assert int.from_bytes(data[at : at + 4]) == 2300  # milliseconds shown
-    data[at : at + 4] = (1333).to_bytes(4)
+    at, clock = data.index(b"elst") + 12, data.index(b"mvhd") + 16
+    units_per_s = int.from_bytes(data[clock : clock + 4])
+    assert int.from_bytes(data[at : at + 4]) == round(2.3 * units_per_s)  # shown
+    data[at : at + 4] = round(1.333 * units_per_s).to_bytes(4)
     (tmp_path / "short.mp4").write_bytes(data)
     assert len(every_frame(tmp_path / "short.mp4")[0]) == 40
     assert check(tmp_path / "short.mp4", num_decoded) < 40

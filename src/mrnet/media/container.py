@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -28,6 +29,8 @@ _MEDIA = (
     "h261,h263,h264,hevc,vvc,av1,obu,m4v,mpegvideo,mjpeg,vc1,dirac,cavsvideo"
 )
 _SUBTITLES = "srt,webvtt,ass"
+# Tags need not be UTF-8. PyAV 19, which is for Python 3.12 and later, takes any, and takes no advice.
+_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 @contextlib.contextmanager
@@ -69,7 +72,8 @@ def open_subtitles(text: str) -> InputContainer:
 
 def _open(source: str | io.BytesIO, formats: str) -> InputContainer:
     allowed = {"format_whitelist": formats, "protocol_whitelist": "file"}
-    return av.open(source, "r", options=allowed, metadata_errors="replace")  # tags need not be UTF-8
+    container: InputContainer = av.open(source, "r", options=allowed, **_TAGS)
+    return container
 
 
 def media_url(path: Path) -> str:
