@@ -56,6 +56,14 @@ def test_without_the_reference_nothing_is_compared() -> None:
     assert [line.differences for line in compare(OTHER, "val")] == [{}]
 
 
+def test_what_is_next_to_nothing_has_no_sign(tmp_path: Path) -> None:
+    """Which sign a difference of 1e-17 has is up to the machine; the files are the same on all."""
+    results = [result("base", 0, [0.6, 0.300001]), result("other", 0, [0.6, 0.3])]
+    markdown, table, _ = (path.read_text() for path in write_report(results, tmp_path))
+    assert "| other | +0.0 [+0.0, +0.0] | +0.0 [+0.0, +0.0] |\n" in markdown
+    assert "-0.000" not in table
+
+
 def test_results_of_different_queries_are_refused() -> None:
     with pytest.raises(DataError, match="results of e on val are of different queries: give those of one dataset"):
         compare([BASE[0], result("other", 0, [0.5], queries=[1])], "val")

@@ -250,7 +250,7 @@ def _csv(tables: Mapping[str, Sequence[Line]]) -> str:
         for line in lines:
             for metric, estimate in line.metrics.items():
                 numbers = [*estimate, *line.differences.get(metric, ())]
-                cells = ["" if np.isnan(number) else f"{number:.3f}" for number in numbers]
+                cells = ["" if np.isnan(number) else f"{number:z.3f}" for number in numbers]
                 cells += [""] * (5 - len(cells))
                 writer.writerow([split, line.protocol, line.variant, len(line.results), metric, *cells])
     return text.getvalue()
@@ -283,7 +283,7 @@ def _pm(estimate: Estimate | None) -> str:
 
 
 def _signed(difference: Difference) -> str:
-    return f"{difference.mean:+.1f} [{difference.low:+.1f}, {difference.high:+.1f}]"
+    return f"{difference.mean:+z.1f} [{difference.low:+z.1f}, {difference.high:+z.1f}]"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
