@@ -104,15 +104,10 @@ def test_full_disk_within_a_file(case: Case) -> None:
 
 
 def test_no_memory(case: Case) -> None:
-    for times in (1, 2, 4, 8, 16, 32) if _ALL else (1, 16):
+    for times in (1, 2, 4, 8, 16, 32) if _ALL else (1, 8):
         more = times * case.kind.least_memory
         job = case.anew(f"memory-{more}")
         outcome = Running(job, limits=Limits(more_bytes=more)).outcome()
-        if (
-            outcome.status is None
-        ):  # a thread began in the very last bytes, and Python waits for it (docs/failures.md)
-            job = case.anew(f"memory-{more}-again")
-            outcome = Running(job, limits=Limits(more_bytes=more + 2**20)).outcome()
         assert outcome.is_refusal() or outcome.status in (0, 1), f"{more} bytes: {outcome}"
         assert "Traceback" not in outcome.err
         case.goes_on(job)

@@ -11,7 +11,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from mrnet.errors import LibraryError
 from mrnet.library.library import Library
 from mrnet.predictor import Predictor
-from tests.library.conftest import Colours, paint
+from tests.library.conftest import paint
 from tests.library.test_update import content, leaves_nothing, only, told
 
 
@@ -48,7 +48,7 @@ def answers(library: Library) -> list[dict[str, Any]]:
 
 
 def test_it_answers_as_a_folder_does(
-    bucket: str, predictor: Predictor, open_library: Callable[[], Library], videos: Path, encoder: Colours
+    bucket: str, predictor: Predictor, open_library: Callable[[], Library], videos: Path
 ) -> None:
     def both() -> list[Library]:
         return [open_library(), Library.open(f"{bucket}/family", predictor)]
@@ -64,7 +64,6 @@ def test_it_answers_as_a_folder_does(
     (videos / "a.mp4").rename(videos / "trip" / "moved.mp4")
     (videos / "b.mp4").unlink()
     paint(videos / "trip" / "c.mp4", "green", "red")
-    encoder.prepared.clear()
     for library in both():
         assert told(library.update(videos)) == only(
             changed=["c.mp4"], moved=[("a.mp4", "moved.mp4")], deleted=["b.mp4"]

@@ -42,8 +42,9 @@ def test_tags_of_a_sound_that_are_not_utf8(tmp_path: Path) -> None:
     info = b"INFOINAM" + struct.pack("<I", 8) + b"un caf\xe9\0"
     tagged = path.read_bytes() + b"LIST" + struct.pack("<I", len(info)) + info
     path.write_bytes(tagged[:4] + struct.pack("<I", len(tagged) - 8) + tagged[8:])
+    errors = "replace" if int(av.__version__.split(".")[0]) < 19 else "surrogateescape"
     with open_media(path, "sound", AudioError) as container:
-        assert container.metadata["title"] in ("un caf\ufffd", "un caf\udce9")  # the latter from PyAV 19 on
+        assert container.metadata["title"] == b"un caf\xe9".decode(errors=errors)
     assert len(read_audio(path)) == 8000
 
 
