@@ -35,6 +35,14 @@ def test_scores_that_do_not_compare_are_taken_in_turn(library: Library) -> None:
     assert sorted(found[:2]) == ["a.mp4", "b.mp4"] or sorted(found[:3]) == ["a.mp4", "b.mp4", "c.mp4"]
 
 
+def test_equal_scores_are_in_order_of_paths(library: Library, videos: Path) -> None:
+    """Whichever came into the library first."""
+    for name, other in (("z.mp4", "red"), ("0.mp4", "white"), ("n.mp4", "green")):
+        paint(videos / name, other, "yellow")
+        library.update(videos)
+    assert names(library, "yellow", k=4) == ["0.mp4", "b.mp4", "n.mp4", "z.mp4"]
+
+
 def calibrate(predictor: Predictor, threshold: float) -> None:
     predictor.engine.calibration = Calibration(  # type: ignore[misc]
         bias=0.0, weights=(1, 0, 0, 0, 0), threshold=threshold, footage="paint"

@@ -39,6 +39,13 @@ def test_every_row_is_looked_at(store: Store) -> None:
     assert list(found.values()) == pytest.approx([score for score, _ in expected[:7]], abs=5e-3)
 
 
+def test_equal_scores_are_in_order_of_keys(store: Store) -> None:
+    for key in (5, 2, 9, 4):
+        store.add_rows([(key, np.zeros((1, 2), np.float32), torch.ones(1, 4).half())])
+    found, _ = Vectors(store, "rows").best(torch.ones(4), [2, 4, 5, 9], 3)
+    assert list(found) == [2, 4, 5]
+
+
 def test_among_some_keys(store: Store) -> None:
     by_key = fill(store, 10)
     direction = torch.ones(4)

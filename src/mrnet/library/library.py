@@ -251,7 +251,7 @@ class Library:
             if chosen and num_rows > _MOST_ROWS:
                 break
             chosen[video.content] = video
-        return sorted(chosen.values(), key=lambda video: -best.get(video.content, -inf)), exact
+        return sorted(chosen.values(), key=lambda video: (-best.get(video.content, -inf), video.path)), exact
 
     def _ready(self, predictor: Predictor, chosen: Iterable[Video], query: str) -> Iterator[ReadyVideo]:
         for video in chosen:

@@ -68,7 +68,8 @@ class Vectors:
             count: how many; fewer where there are no more.
 
         Returns:
-            key -> mean of its best inner products, the best first; and whether every row was looked at.
+            key -> mean of its best inner products, the best first, of equal ones the least key; and whether every row
+            was looked at.
         """
         held = self._hold()
         scale = direction.abs().max().clamp(min=1e-30)  # small numbers lose digits at half precision
@@ -86,7 +87,7 @@ class Vectors:
             if len(found) >= min(count, int(wanted.sum())) or len(owners) < most or most == num_rows:
                 break
             most = min(4 * most, num_rows)  # a few videos had them all
-        ranked = sorted(found.items(), key=lambda pair: -pair[1])
+        ranked = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
         return dict(ranked[:count]), exact
 
     def _grouped(self, owners: npt.NDArray[np.int64], scores: npt.NDArray[np.float32]) -> dict[int, float]:
