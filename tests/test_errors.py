@@ -32,6 +32,7 @@ def test_what_is_short_is_quoted_as_it_is(value: object) -> None:
         ),
         (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
         (RuntimeError("can't start new thread"), True),
+        (RuntimeError("std::bad_alloc"), True),
         (RuntimeError("unable to mmap 9 bytes from file <x>: Cannot allocate memory (12)"), True),
         (ImportError("tokenizers.so: failed to map segment from shared object"), True),
         (ImportError("no module named x"), False),

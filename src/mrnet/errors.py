@@ -67,6 +67,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
         "Cannot allocate memory",
         "not enough memory",
         "out of memory",
+        "std::bad_alloc",
         "could not create a primitive",
         "can't start new thread",
         "failed to map segment",

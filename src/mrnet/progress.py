@@ -1,10 +1,14 @@
-"""How far long work has come: a bar on a terminal, a line every half minute elsewhere."""
+"""How far long work has come: a bar on a terminal, elsewhere a line at most every half minute.
+
+Both are drawn when something is done, in the thread that does it: with no thread of their own there is none that
+cannot begin for want of memory, for which Python would wait for ever.
+"""
 
 import logging
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator
+from math import inf
 from typing import Any, Self, TypeVar
 
 from tqdm import tqdm
@@ -12,7 +16,7 @@ from tqdm import tqdm
 log = logging.getLogger(__name__)
 
 EVERY_S = 30.0
-"""Seconds between two lines, where there is no terminal."""
+"""Least seconds between two lines, where there is no terminal."""
 
 T = TypeVar("T")
 
@@ -36,23 +40,18 @@ class Progress:
 
     def __init__(self, total: int, what: str, unit: str, *, quiet: bool = False) -> None:
         self._total, self._what, self._unit = total, what, unit
-        terminal = sys.stderr is not None and sys.stderr.isatty()
-        self._bar = tqdm(total=total, desc=what, unit=unit, disable=quiet or not terminal, leave=False)
+        is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._bar = tqdm(total=total, desc=what, unit=unit, leave=False) if is_terminal and not quiet else None
         self._done, self._notes = 0, ""
         self._started_s = time.monotonic()
-        self._stop = threading.Event()
-        self._thread = None if quiet or terminal else threading.Thread(target=self._report, daemon=True)
+        self._next_s = inf if quiet or is_terminal else self._started_s + EVERY_S
 
     def __enter__(self) -> Self:
-        if self._thread is not None:
-            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._bar.close()
-        if self._thread is not None:
-            self._thread.join()
+        if self._bar is not None:
+            self._bar.close()
 
     def update(self, **notes: Any) -> None:
         """One more is done.
@@ -63,8 +62,12 @@ class Progress:
         self._done += 1
         if notes:
             self._notes = ", ".join(f"{name} {value}" for name, value in notes.items())
+        if self._bar is not None:
             self._bar.set_postfix_str(self._notes, refresh=False)
-        self._bar.update()
+            self._bar.update()
+        if time.monotonic() >= self._next_s:
+            log.info("%s", self.line())
+            self._next_s = time.monotonic() + EVERY_S
 
     def line(self) -> str:
         """``"training: 120 of 480 steps, 2.5 steps/s, 0:02:24 left, epoch 3"``"""
@@ -74,10 +77,6 @@ class Progress:
         speed = f"{rate:.3g} {self._unit}s/s" if rate >= 1 or not rate else f"{1 / rate:.3g} s a {self._unit}"
         notes = f", {self._notes}" if self._notes else ""
         return f"{self._what}: {self._done} of {self._total} {self._unit}s, {speed}, {left} left{notes}"
-
-    def _report(self) -> None:
-        while not self._stop.wait(EVERY_S):
-            log.info("%s", self.line())
 
 
 def track(items: Iterable[T], total: int, what: str, unit: str) -> Iterator[T]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tensorboardX import SummaryWriter
 
 from mrnet.config.run import RunConfig
 from mrnet.config.spec import Calibration, ModelSpec, VideoLengths
@@ -23,6 +22,7 @@ from mrnet.model.ensemble import make_network
 from mrnet.progress import Progress
 from mrnet.retrieval.trained import TrainedScorer
 from mrnet.retrieval.windows import WindowedScorer
+from mrnet.training.curves import Curves
 from mrnet.training.state import Run
 from mrnet.training.trainer import Trainer, make_accelerator
 from mrnet.weights.native import Checkpoint, load_initial
@@ -53,7 +53,7 @@ class _Job:
         trainer: the network and its optimiser.
         train_set: to learn from.
         val_set: to select a checkpoint by; ``None`` where no videos are held out.
-        writer: of training curves, on the main process.
+        curves: of training, on the main process.
     """
 
     config: RunConfig
@@ -61,7 +61,7 @@ class _Job:
     trainer: Trainer
     train_set: MomentDataset
     val_set: MomentDataset | None
-    writer: SummaryWriter | None = None
+    curves: Curves | None = None
 
     @property
     def is_main(self) -> bool:
@@ -107,8 +107,8 @@ def train(
                 job.run.discard()  # so that the same command can be given again
             raise
         finally:
-            if job.writer is not None:
-                job.writer.close()
+            if job.curves is not None:
+                job.curves.close()
     return job.run
 
 
@@ -119,7 +119,7 @@ def _run(job: _Job) -> None:
         job.train_set.resample_once(run.directory)
     # Now that the weights are where they will stay.
     run.load_last(trainer.network, trainer.optimizer, trainer.average)
-    job.writer = SummaryWriter(run.tensorboard, purge_step=run.epoch + 1) if job.is_main else None
+    job.curves = Curves(run.tensorboard, run.epoch + 1) if job.is_main else None
     epochs, batch_size = config.train.epochs, config.train.batch_size
     steps = (epochs - run.epoch) * -(-len(job.train_set) // batch_size)
     with Progress(steps, "training", "step", quiet=not job.is_main) as progress:
@@ -205,7 +205,7 @@ def _local_batches(job: _Job, dataset: MomentDataset, batches: list[list[int]]) 
 
 def _finish_epoch(job: _Job, epoch: int, losses: dict[str, float], started: float) -> None:
     """On the main process: score, save and report the epoch."""
-    if job.writer is not None:
+    if job.curves is not None:
         config, run = job.config, job.run
         due = epoch % config.train.validate_every == 0 or epoch == config.train.epochs
         metrics = _validate(job) if due and job.val_set is not None else None
@@ -223,7 +223,7 @@ def _finish_epoch(job: _Job, epoch: int, losses: dict[str, float], started: floa
         run.save_epoch(
             record, trainer.network, trainer.optimizer, trainer.average, best=best, calibration=calibration
         )
-        _write_scalars(job.writer, record)
+        job.curves.add(epoch, _values(record))
         score = (
             f"  val {config.evaluation.select_by} {metrics[config.evaluation.select_by]:.2f}" if metrics else ""
         )
@@ -264,9 +264,9 @@ def _is_best(record: dict[str, Any], history: list[dict[str, Any]], config: RunC
     return all(record["val"][key] > earlier["val"][key] for earlier in history if earlier["val"] is not None)
 
 
-def _write_scalars(writer: SummaryWriter, record: dict[str, Any]) -> None:
-    for group in ("loss", "val"):
-        for name, value in (record[group] or {}).items():
-            writer.add_scalar(f"{group}/{name}", value, record["epoch"])
-    writer.add_scalar("lr", record["lr"], record["epoch"])
-    writer.flush()
+def _values(record: dict[str, Any]) -> dict[str, float]:
+    """Of an epoch, as its curves are called."""
+    parts = {
+        f"{group}/{name}": value for group in ("loss", "val") for name, value in (record[group] or {}).items()
+    }
+    return {**parts, "lr": record["lr"]}
