@@ -17,6 +17,7 @@ The same code works on a folder and on what LanceDB reaches by a URI (``s3://``,
 import json
 import logging
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -350,7 +351,7 @@ class Store:
             [index] = table.list_indices()
             stats = table.index_stats(index.name)
             if stats is not None and stats.num_unindexed_rows > _MOST_UNINDEXED * count:
-                table.optimize(cleanup_older_than=_KEPT_VERSIONS)
+                self._optimize(table)
 
     def compact(self) -> None:
         """Put the many small parts of tables together, where there are many."""
@@ -358,7 +359,11 @@ class Store:
             for name in ("videos", "rows", "said", "passages"):
                 table = self.table(name)
                 if table.stats()["fragment_stats"]["num_fragments"] > _MOST_FRAGMENTS:
-                    table.optimize(cleanup_older_than=_KEPT_VERSIONS)
+                    self._optimize(table)
+
+    def _optimize(self, table: Any) -> None:
+        if not self.uri.startswith("db://"):  # whose service does so by itself
+            table.optimize(cleanup_older_than=_KEPT_VERSIONS)
 
     def _add(self, name: str, lengths: Sequence[tuple[int, int]], **columns: np.ndarray) -> None:
         """Add rows with their key and number.
@@ -398,8 +403,12 @@ class Store:
     def _connect(self) -> Any:
         if self._connection is None:
             where = self.uri if self.folder is None else str(self.folder)
-            # Whatever another process has written is seen at once.
-            self._connection = self._lancedb.connect(where, read_consistency_interval=timedelta(0))
+            self._connection = self._lancedb.connect(
+                where,
+                read_consistency_interval=timedelta(0),  # what another process has written is seen at once
+                region=os.environ.get("LANCEDB_REGION", "us-east-1"),
+                host_override=os.environ.get("LANCEDB_HOST_OVERRIDE"),
+            )
         return self._connection
 
 

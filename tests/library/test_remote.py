@@ -1,4 +1,4 @@
-"""A library behind ``s3://``, which an emulation in this process answers."""
+"""A library behind ``s3://`` and ``db://``, which emulations in this process answer."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +12,7 @@ from mrnet.errors import LibraryError
 from mrnet.library.library import Library
 from mrnet.predictor import Predictor
 from tests.library.conftest import paint
+from tests.library.service import Service
 from tests.library.test_update import content, leaves_nothing, only, told
 
 
@@ -26,7 +27,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty one, and the environment that leads to it."""
+    """A place in an empty one, and the environment that leads to it."""
     httpx.post(f"{endpoint}/moto-api/reset").raise_for_status()
     httpx.put(f"{endpoint}/videos").raise_for_status()
     for name, value in {
@@ -37,7 +38,22 @@ def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
         "AWS_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    return "s3://videos"
+    return "s3://videos/family"
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A database of LanceDB's service, and the environment that leads to it."""
+    with Service(tmp_path / "service").running() as address:
+        monkeypatch.setenv("LANCEDB_API_KEY", "secret")
+        monkeypatch.setenv("LANCEDB_HOST_OVERRIDE", address)
+        yield "db://family"
+
+
+@pytest.fixture(params=["bucket", "service"])
+def place(request: pytest.FixtureRequest) -> str:
+    uri: str = request.getfixturevalue(request.param)
+    return uri
 
 
 def answers(library: Library) -> list[dict[str, Any]]:
@@ -48,10 +64,10 @@ def answers(library: Library) -> list[dict[str, Any]]:
 
 
 def test_it_answers_as_a_folder_does(
-    bucket: str, predictor: Predictor, open_library: Callable[[], Library], videos: Path
+    place: str, predictor: Predictor, open_library: Callable[[], Library], videos: Path
 ) -> None:
     def both() -> list[Library]:
-        return [open_library(), Library.open(f"{bucket}/family", predictor)]
+        return [open_library(), Library.open(place, predictor)]
 
     (videos / "b.srt").write_text("1\n00:00:02,000 --> 00:00:04,000\nLook at the sea, it is so calm!\n")
     for library in both():
@@ -74,14 +90,14 @@ def test_it_answers_as_a_folder_does(
     assert leaves_nothing(remote)
 
 
-def test_a_stopped_update_goes_on(bucket: str, predictor: Predictor, videos: Path) -> None:
+def test_a_stopped_update_goes_on(place: str, predictor: Predictor, videos: Path) -> None:
     def stop(done: int, _total: int) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Library.open(f"{bucket}/family", predictor).update(videos, stop)
-    library = Library.open(f"{bucket}/family", predictor)
+        Library.open(place, predictor).update(videos, stop)
+    library = Library.open(place, predictor)
     kept = len(library.videos())
     report = library.update(videos)
     assert (len(report.added), report.unchanged) == (3 - kept, kept)
@@ -89,10 +105,38 @@ def test_a_stopped_update_goes_on(bucket: str, predictor: Predictor, videos: Pat
     assert leaves_nothing(library)
 
 
-def test_what_the_store_says_is_told(bucket: str, predictor: Predictor, videos: Path) -> None:
+def test_an_index_is_made_and_asked(
+    place: str,
+    predictor: Predictor,
+    videos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    for name in ("update.EXACT_ROWS", "vectors.EXACT_ROWS", "store._MOST_FRAGMENTS", "store._MOST_UNINDEXED"):
+        monkeypatch.setattr(f"mrnet.library.{name}", 0)
+    for name, colour in (("b.mp4", "yellow"), ("new.mp4", "green")):
+        library = Library.open(place, predictor)
+        library.update(videos)
+        assert library._store.has_index("rows")
+        found = library.search(colour, k=1)
+        assert (Path(found[0].video).name, found.exact) == (name, False)
+        (videos / "a.mp4").unlink(missing_ok=True)
+        paint(videos / "new.mp4", "green")
+    assert not [str(warning.message) for warning in recwarn if "optimize" in str(warning.message)]
+
+
+def test_what_a_bucket_says_is_told(bucket: str, predictor: Predictor, videos: Path) -> None:
     with pytest.raises(
         LibraryError, match=r"s3://elsewhere/family: cannot be read or written \(.*bucket does not exist"
     ):
         Library.open("s3://elsewhere/family", predictor).update(videos)
     with pytest.raises(LibraryError, match="there is no library yet; make one: mrnet index"):
-        Library.open(f"{bucket}/family", predictor).search("red")
+        Library.open(bucket, predictor).search("red")
+
+
+def test_what_a_service_says_is_told(service: str, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LibraryError, match="there is no library yet; make one: mrnet index"):
+        Library.open(service, predictor).search("red")
+    monkeypatch.delenv("LANCEDB_API_KEY")
+    with pytest.raises(LibraryError, match=r"db://family: cannot be read or written \(api_key is required"):
+        Library.open(service, predictor).search("red")
