@@ -1,6 +1,7 @@
 """What many tests need: a tiny model, a tiny dataset, and the shared reference files where they are."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from mrnet.features.store.writer import write_store
 from mrnet.model.mrnet import MRNet
 from mrnet.provenance import Provenance
 from mrnet.weights.native import save_checkpoint
+
+# Of two workers on two cores each takes one, and so does what it starts: threads that wait for one another spin.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 

@@ -15,7 +15,6 @@ from mrnet.media.video import write_video
 from mrnet.model.mrnet import MRNet
 from mrnet.weights.native import save_checkpoint
 from tests.conftest import TINY, as_overrides, merge, spec_of
-from tests.threads import one_thread as one_thread
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:

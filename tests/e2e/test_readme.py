@@ -20,7 +20,6 @@ from mrnet.data.annotations import read_annotations
 from mrnet.features.registry import REGISTRY
 from mrnet.features.store.reader import open_store
 from mrnet.media.video import probe
-from tests.threads import one_thread as one_thread
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -307,7 +306,7 @@ def test_every_benchmark_recipe_is_in_the_table() -> None:
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     (command,) = re.findall(r"^python3 -m venv \.venv-test .*$", README, flags=re.MULTILINE)
-    assert command.endswith("-m pytest")
+    assert command.endswith("-m pytest -n 2 --dist loadfile")
     assert "constraints.txt" in command
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "'^python3 -m venv .venv-test' README.md" in script

@@ -20,8 +20,6 @@ from pathlib import Path
 from signal import SIGCONT, Signals
 from typing import Any
 
-import torch
-
 from mrnet.features.cache import FOLDER_VARIABLE
 from mrnet.web.records import Records
 from tests.faults.jobs import Job
@@ -153,7 +151,6 @@ def _be(
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
         os.environ[FOLDER_VARIABLE] = str(job.folder / "cache")
         os.chdir(job.folder)
-        torch.set_num_threads(1)
         _announce_tables()
         _announce_records()
         limits.take_effect()

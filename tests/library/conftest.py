@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from mrnet.engines import UntrainedEngine
 from mrnet.errors import DataError, VideoError
@@ -71,7 +70,6 @@ def answering(encoder: Colours) -> Predictor:
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "kept"))
-    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -91,7 +91,8 @@ def test_what_the_place_says_is_what_is_told(error: str, reason: str, monkeypatc
     with pytest.raises(LibraryError) as caught:
         Store("s3://bucket/library").provenance()
     assert str(caught.value) == (
-        f"library s3://bucket/library: cannot be read or written ({reason}); free or mend its place, or make another"
+        f"library s3://bucket/library: cannot be read or written ({reason}); free or mend its place and index "
+        "again, or make another"
     )
 
 

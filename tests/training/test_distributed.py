@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import torch.distributed as dist
 
@@ -13,7 +12,6 @@ from mrnet.training.distributed import all_reduce, gather, gather_moments
 
 
 def _run(rank: int, work: Any, rendezvous: str, results: Any) -> None:
-    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
     try:
         results[rank] = work(rank)
@@ -73,9 +71,3 @@ def _moments(rank: int) -> list[Any]:
 def test_moments_are_padded_to_the_widest_of_both(tmp_path: Path) -> None:
     expected = [[[0.0, 1.0], [0.0, 1.0]], [[10.0, 11.0], [12.0, 13.0]]]
     assert in_two_processes(_moments, tmp_path) == [expected, expected]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Forked processes must not inherit threads at work."""
-    torch.set_num_threads(1)

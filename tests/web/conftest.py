@@ -19,7 +19,6 @@ from mrnet.predictor import Predictor
 from mrnet.web.app import make_app
 from tests.conftest import save_untrained, spec_of
 from tests.library.conftest import Colours, answering, paint
-from tests.threads import one_thread as one_thread
 
 JobOf = Callable[..., dict[str, Any]]
 

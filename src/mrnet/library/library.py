@@ -4,6 +4,7 @@ import fnmatch
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime, time
 from itertools import chain, zip_longest
@@ -164,7 +165,13 @@ class Library:
             self._store.create(untrained.video.provenance(), empty.shape[1], text_dim)
             encode = _encoder(predictor, engine)
             watch = on_progress or (lambda _done, _total: None)
-            return Update(self._store, predictor, folder, listing, encode, project, watch).run()
+            self._store.mend()
+            try:
+                return Update(self._store, predictor, folder, listing, encode, project, watch).run()
+            except LibraryError:
+                with suppress(LibraryError):
+                    self._store.mend()
+                raise
 
     def search(
         self,

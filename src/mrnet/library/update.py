@@ -104,7 +104,7 @@ class Update:
         self._encode, self._project, self._on_progress = encode, project, on_progress
         self._report = UpdateReport()
         self._known = {video.path: video for video in store.videos()}
-        self._said = {video.said for video in self._known.values()}
+        self._said = {video.said for video in self._known.values()} & store.counts("said").keys()
         self._rows: list[tuple[int, Rows, Tensor]] = []
         self._texts: list[tuple[int, Said]] = []
         self._videos: list[Video] = []
@@ -173,7 +173,7 @@ class Update:
         todo: dict[int, list[File]] = defaultdict(list)
         for path, file in files.items():
             before = self._known.get(path)
-            if before is not None and before.stamp == file.stamp and before.content in whole:
+            if before is not None and before.stamp == file.stamp and self._is_whole(before, whole):
                 self._report.unchanged += 1
                 continue
             try:
@@ -196,6 +196,9 @@ class Update:
                 else:
                     self._count(before, video)
         return todo
+
+    def _is_whole(self, video: Video, whole: Mapping[int, Video]) -> bool:
+        return video.content in whole and (video.said is None or video.said in self._said)
 
     def _encode_all(self, todo: Mapping[int, list[File]]) -> None:
         self._on_progress(0, len(todo))
