@@ -21,7 +21,7 @@ from mrnet.weights.native import save_checkpoint
 
 # Of two workers on two cores each takes one, and so does what it starts: threads that wait for one another spin.
 torch.set_num_threads(1)
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 

@@ -9,7 +9,6 @@ import torch
 
 from mrnet.errors import DataError, LibraryError
 from mrnet.library.library import Library
-from mrnet.library.store import Store
 from mrnet.library.update import UpdateReport
 from mrnet.media.subtitles import SUBTITLE_SUFFIXES
 from tests.library.conftest import Colours, paint
@@ -118,50 +117,6 @@ def test_a_lost_table_comes_anew_and_a_wrong_one_is_refused(
     shutil.copytree(tables / "rows.lance", tables / "said.lance")
     with pytest.raises(LibraryError, match=r"cannot be read or written \(.*[Ss]chema"):
         open_library().update(videos)
-
-
-def cut_off(table: Path) -> None:
-    """The file that came last, as a full disk left one that LanceDB had taken for whole."""
-    newest = max((table / "data").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    newest.write_bytes(newest.read_bytes()[:-42])
-
-
-@pytest.mark.parametrize("table", ["videos", "rows", "said", "passages"])
-def test_what_is_cut_off_comes_anew(
-    table: str, library: Library, open_library: Callable[[], Library], videos: Path, tmp_path: Path
-) -> None:
-    (videos / "b.srt").write_text("1\n00:00:02,000 --> 00:00:04,000\nLook at the sea, it is so calm!\n")
-    paint(videos / "d.mp4", "white", "red")
-    library.update(videos)
-    expected = content(library)
-    cut_off(tmp_path / "library" / f"{table}.lance")
-    with pytest.raises(LibraryError, match="cannot be read or written"):
-        content(open_library())
-    open_library().update(videos)
-    assert content(open_library()) == expected
-    assert leaves_nothing(open_library())
-    assert told(open_library().update(videos)) == only(unchanged=4)
-
-
-def test_what_an_update_that_fails_leaves_can_be_read(
-    library: Library,
-    open_library: Callable[[], Library],
-    videos: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fail(_: Store) -> None:
-        cut_off(tmp_path / "library" / "videos.lance")
-        raise LibraryError("the disk is full")
-
-    before = content(library)
-    paint(videos / "d.mp4", "white", "red")
-    with monkeypatch.context() as patched:
-        patched.setattr(Store, "compact", fail)
-        with pytest.raises(LibraryError, match="the disk is full"):
-            library.update(videos)
-    assert content(open_library()) == before
-    assert told(open_library().update(videos)) == only(added=["d.mp4"], unchanged=3)
 
 
 def test_a_refused_folder_makes_no_library(open_library: Callable[[], Library], tmp_path: Path) -> None:

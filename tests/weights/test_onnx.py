@@ -25,7 +25,7 @@ SIZES = {
 }  # fmt: skip
 
 FAMILIES: dict[str, dict[str, Any]] = {
-    "mrnet-plus": {"pooling_counts": [7], "members": 2},
+    "mrnet-plus": {"pooling_counts": [7]},
     "clip-small": {},
     "demo": {},
     "activitynet": {"head_kernel": 3},

@@ -23,6 +23,7 @@ from mrnet.features.backbone import check_sentence
 from mrnet.features.cache import FeatureCache
 from mrnet.library.answer import Hit, SearchAnswer
 from mrnet.library.folder import is_below, list_videos
+from mrnet.library.mend import mend
 from mrnet.library.store import Store, Video
 from mrnet.library.update import Encode, Update, UpdateReport
 from mrnet.library.vectors import Vectors
@@ -165,12 +166,12 @@ class Library:
             self._store.create(untrained.video.provenance(), empty.shape[1], text_dim)
             encode = _encoder(predictor, engine)
             watch = on_progress or (lambda _done, _total: None)
-            self._store.mend()
+            mend(self._store)
             try:
                 return Update(self._store, predictor, folder, listing, encode, project, watch).run()
             except LibraryError:
                 with suppress(LibraryError):
-                    self._store.mend()
+                    mend(self._store)
                 raise
 
     def search(

@@ -63,8 +63,6 @@ _ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError)
 # What LanceDB raises where it finds what it thinks impossible, of modules that cannot be imported; the latter is no
 # Exception.
 _PANICS = ("RustPanic", "PanicException")
-# A small column of each table, which cannot be read where a part of the table is cut off.
-_SEEN_BY = {"videos": "path", "rows": "key", "said": "key", "passages": "key"}
 # Keys in one condition.
 _KEYS_AT_ONCE = 2000
 
@@ -202,44 +200,6 @@ class Store:
         with file:
             lock(file, self.folder)
             yield
-
-    def mend(self) -> None:
-        """Take the tables of a folder that cannot be read back to how they last could; only while :meth:`updating`.
-
-        A full disk or want of power may cut off a file that LanceDB takes for whole. What a table then lacks the next
-        update brings anew.
-
-        Raises:
-            LibraryError: a table could never be read.
-        """
-        if self.folder is None:
-            return
-        with self.errors():
-            went_back = [name for name, column in _SEEN_BY.items() if self._go_back(name, column)]
-            if {"said", "passages"} & set(went_back):  # whose keys belong together
-                for name in ("said", "passages"):
-                    self.table(name).delete("true")
-
-    def _go_back(self, name: str, column: str) -> bool:
-        """To the newest version that can be read; whether that is not the last.
-
-        Args:
-            name: of the table.
-            column: a small one.
-        """
-        table, errors = self.table(name), []
-        for version in sorted((one["version"] for one in table.list_versions()), reverse=True):
-            table.checkout(version)
-            try:
-                table.search().select([column]).to_arrow()
-            except _ERRORS as error:
-                errors.append(error)
-                continue
-            if errors:
-                table.restore()
-                log.warning("library %s: what was written last (%s) cannot be read and comes anew", self.uri, name)
-            return bool(errors)
-        raise errors[0]
 
     def table(self, name: str) -> Any:
         """A LanceDB table, by the newest version there is.

@@ -8,6 +8,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from mrnet.files import make_directory
+
 
 class Curves:
     """Values by epoch, written by the thread that trains.
@@ -21,7 +23,7 @@ class Curves:
     """
 
     def __init__(self, folder: Path, first: int) -> None:
-        folder.mkdir(exist_ok=True)
+        make_directory(folder)
         self._events = EventsWriter(str(folder / "events"), f".{first:04d}")
         self._events.write_event(Event(step=first, session_log=SessionLog(status=SessionLog.START)))
 
