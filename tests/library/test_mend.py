@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mrnet.errors import LibraryError
+from mrnet.library import mend
 from mrnet.library.library import Library
 from mrnet.library.store import Store
 from tests.library.conftest import paint
@@ -54,3 +55,31 @@ def test_what_an_update_that_fails_leaves_can_be_read(
             library.update(videos)
     assert content(open_library()) == before
     assert told(open_library().update(videos)) == only(added=["d.mp4"], unchanged=3)
+
+
+def test_what_could_never_be_read_is_told(
+    library: Library, open_library: Callable[[], Library], videos: Path, tmp_path: Path
+) -> None:
+    library.update(videos)
+    versions = tmp_path / "library" / "videos.lance" / "_versions"
+    for file in versions.iterdir():
+        file.write_bytes(file.read_bytes()[:-42])
+    cut = {file: file.read_bytes() for file in versions.iterdir()}
+    with pytest.raises(LibraryError, match=r"cannot be read or written .*; free or mend its place"):
+        open_library().update(videos)
+    assert {file: file.read_bytes() for file in versions.iterdir()} == cut
+
+
+def test_an_error_that_passes_takes_nothing_back(
+    library: Library, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.update(videos)
+    store = Store(tmp_path / "library")
+    versions = {name: store.version(name) for name in mend._SEEN_BY}
+    passing = [LibraryError("too many open files")]
+    reads = mend._error
+    monkeypatch.setattr(mend, "_error", lambda *asked: passing.pop() if passing else reads(*asked))
+    with store.updating():
+        mend.mend(store)
+    assert not passing
+    assert {name: store.version(name) for name in mend._SEEN_BY} == versions

@@ -46,17 +46,29 @@ def _go_back(store: Store, name: str, column: str) -> bool:
     wrong = _error(store, table, column)
     if wrong is None:
         return False
+    version = _readable(store, table, column)
+    if version is None:
+        raise wrong
+    with store.errors():
+        table.checkout_latest()
+    if _error(store, table, column) is None:  # what was wrong has passed: too many open files, no memory
+        return False
+    with store.errors():
+        table.checkout(version)
+        table.restore()
+    log.warning("library %s: what was written last (%s) cannot be read and comes anew", store.uri, name)
+    return True
+
+
+def _readable(store: Store, table: Any, column: str) -> int | None:
+    """The newest version before the last that can be read, checked out; ``None`` where there is none."""
     with store.errors():
         _, *older = sorted((one["version"] for one in table.list_versions()), reverse=True)
         for version in older:
             table.checkout(version)
             if _error(store, table, column) is None:
-                table.restore()
-                log.warning(
-                    "library %s: what was written last (%s) cannot be read and comes anew", store.uri, name
-                )
-                return True
-    raise wrong
+                return int(version)
+    return None
 
 
 def _error(store: Store, table: Any, column: str) -> LibraryError | None:
