@@ -51,7 +51,7 @@ def _go_back(store: Store, name: str, column: str) -> bool:
         raise wrong
     with store.errors():
         table.checkout_latest()
-    if _error(store, table, column) is None:  # what was wrong has passed: too many open files, no memory
+    if _error(store, table, column) is None:  # what was wrong has passed: too many open files, say
         return False
     with store.errors():
         table.checkout(version)
