@@ -65,6 +65,11 @@ def test_sections_that_docstrings_cite_exist() -> None:
     assert [(path, number) for path, numbers in cited.items() for number in numbers if number not in known] == []
 
 
+def test_docstrings_are_markdown() -> None:
+    """The site shows the `::` that begins a block of code elsewhere; in Markdown, its indent does."""
+    assert [path for path in SOURCES if re.search(r"::[ ]*$", read(path), flags=re.MULTILINE)] == []
+
+
 def test_method_is_cited_by_section() -> None:
     """No docstring cites the whole of it, nor a text that is not in the project."""
     for path in SOURCES:

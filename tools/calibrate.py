@@ -1,6 +1,6 @@
 """Fit what the scores of the scorer without training mean, and say how well it holds on videos left out of the fit.
 
-Usage::
+Usage:
 
     mrnet features video VIDEOS --backbone efficientnet-lite0 --out videos.h5
     python tools/calibrate.py --annotations TABLE [TABLE ...] --features videos.h5 [--threshold 0.45]

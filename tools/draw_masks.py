@@ -1,6 +1,6 @@
 """Draw the sparse masks that a training run learnt, beside those it began with.
 
-Usage::
+Usage:
 
     python tools/draw_masks.py RUN OUT.png
 

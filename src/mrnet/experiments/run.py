@@ -76,8 +76,6 @@ def run_experiment(
 ) -> list[str]:
     """Train what is not trained yet, score it on the validation split, and on the test split where asked to.
 
-    ::
-
         OUT/experiment.json
         OUT/VARIANT/seed-0/             a training run, with result.json beside run.json
         OUT/constant/result.json        and of the other baseline

@@ -42,8 +42,6 @@ def to_table(
 ) -> str:
     """A line for every moment: its times, its score, a bar that says where in the video it is, and what is said.
 
-    ::
-
             start       end        probability
         1.  0:00:12.3 - 0:00:19.0  82%          ······████······························
         2.  0:00:31.0 - 0:00:33.4  said         ···············█························  "Look at that dog!"

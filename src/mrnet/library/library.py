@@ -47,8 +47,6 @@ def default_uri() -> str:
 class Library:
     """A library of videos.
 
-    ::
-
         library = Library.open("family.library")
         library.update("holidays")  # encodes what is new
         for hit in library.search("a dog jumps into the water"):

@@ -1,7 +1,5 @@
 """A training run on disk, always whole.
 
-::
-
     RUN/run.json                          configuration, history, names of the last and best epoch
     RUN/checkpoints/epoch-0007/           a native checkpoint, plus optimizer.safetensors and, where the
                                           checkpoint's weights are averages, unaveraged.safetensors

@@ -1,7 +1,5 @@
 """Native checkpoints: a folder of safetensors, JSON and YAML, and nothing pickled.
 
-::
-
     CHECKPOINT/mrnet.json              format, and the ModelSpec: all that answering needs
     CHECKPOINT/model.safetensors       weights
     CHECKPOINT/video.pca.safetensors   the PCA of its video features, where they went through one

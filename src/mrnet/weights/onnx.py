@@ -1,7 +1,5 @@
 """A trained network as ONNX: exported, checked against PyTorch, and run by onnxruntime.
 
-::
-
     FOLDER/mrnet.json              as in a checkpoint (:mod:`mrnet.weights.native`), as are the next two
     FOLDER/recipe.yaml
     FOLDER/video.pca.safetensors   where the video features went through one

@@ -1,6 +1,6 @@
 """From files or sentences to a feature store: what fails is listed, what is done stays done.
 
-In three lines::
+In three lines:
 
     backbone = make_backbone("video", "color-hog-motion")
     writer = open_writer(Path("features.h5"), backbone.provenance())
