@@ -89,6 +89,10 @@ def test_a_token_is_asked_for(predictor: Predictor, tmp_path: Path) -> None:
 def test_a_browser_exchanges_it_for_a_cookie(predictor: Predictor, tmp_path: Path) -> None:
     with guarded(predictor, tmp_path / "data") as client:
         assert client.post("/api/session", json={"token": "wrong"}).status_code == 401
+        half = client.post(
+            "/api/session", content=r'{"token": "\ud800"}', headers={"content-type": "application/json"}
+        )
+        assert half.status_code == 401  # half a character, which JSON can write and UTF-8 cannot
         assert client.get("/api/videos").status_code == 401
         response = client.post("/api/session", json={"token": TOKEN})
         cookie = response.headers["set-cookie"]

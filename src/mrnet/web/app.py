@@ -1,6 +1,5 @@
 """The application: what is served, and what becomes of errors."""
 
-import hmac
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Collection
@@ -25,7 +24,7 @@ from mrnet.web.api import Service, make_router
 from mrnet.web.jobs import MOST_WAITING, Jobs
 from mrnet.web.records import Records
 from mrnet.web.refusals import Busy, Refused
-from mrnet.web.security import COOKIE, Guard, session_of
+from mrnet.web.security import COOKIE, Guard, same, session_of
 from mrnet.web.shelf import Shelf
 from mrnet.web.uploads import Limits, Uploads
 
@@ -100,7 +99,7 @@ def make_app(
     @app.post("/api/session", status_code=204)
     def session(given: Token, request: Request, response: Response) -> None:
         """Exchange the token for a cookie, as the page does."""
-        if token is not None and hmac.compare_digest(given.token.encode(), token.encode()):
+        if token is not None and same(given.token, token):
             response.set_cookie(
                 COOKIE, session_of(token), httponly=True, samesite="strict", secure=request.url.scheme == "https"
             )
