@@ -131,14 +131,16 @@ def test_agrees_with_evaluation(config: RunConfig, checkpoint: Path, video: Path
         )
 
 
-def test_who_watches_an_encoding_is_told_its_share_and_may_end_it(checkpoint: Path, video: Path) -> None:
-    shares: list[float] = []
+def test_who_watches_an_encoding_is_told_its_seconds_and_may_end_it(checkpoint: Path, video: Path) -> None:
+    told: list[tuple[float, float]] = []
     predictor = Predictor.load(checkpoint, "cpu")
-    predictor.encode_video(video, watch=shares.append)
-    assert shares == sorted(shares)
-    assert shares[-1] == 1.0
+    predictor.find(video, "a red square", watch=lambda *so_far: told.append(so_far))
+    assert told == sorted(told)
+    assert len(set(told)) > 1
+    assert {total for _, total in told} == {predictor.encode_video(video).duration_s}
+    assert told[-1][0] == told[-1][1]
 
-    def end(_: float) -> None:
+    def end(*_: float) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

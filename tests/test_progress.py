@@ -1,5 +1,6 @@
 """Lines where there is no terminal, and what they say."""
 
+import io
 import logging
 import threading
 import time
@@ -49,3 +50,40 @@ def test_no_thread_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python waits for ever for one that has no memory to begin in."""
     monkeypatch.setattr(threading.Thread, "start", None)
     assert list(track("abc", 3, "predicting", "video")) == ["a", "b", "c"]
+
+
+def test_what_is_reached_of_what_only_the_work_knows(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    caplog.set_level(logging.INFO, logger="mrnet")
+    with Progress(None, "encoding", "second") as progress:
+        now[0] += 100  # nothing is known yet
+        progress.reach(0, 0)
+        progress.reach(0.0, 7199.6)
+        now[0] += 20
+        progress.reach(240.3, 7199.6)
+        now[0] += 20
+        progress.reach(480.4, 7199.6)
+    assert caplog.messages == ["encoding: 480 of 7200 seconds, 12 seconds/s, 0:09:20 left"]
+
+
+def test_a_terminal_shows_a_bar_until_all_is_done(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", terminal)
+    caplog.set_level(logging.INFO, logger="mrnet")
+    progress = Progress(None, "encoding", "second")
+    assert not terminal.getvalue()
+    progress.reach(0, 8)
+    assert "encoding:   0%" in terminal.getvalue()
+    assert "0/8" in terminal.getvalue()
+    progress.reach(8, 8)
+    shown = terminal.getvalue()
+    assert not shown.rpartition("\r")[0].rpartition("\r")[2].strip()  # wiped
+    progress.reach(8, 8)
+    assert terminal.getvalue() == shown
+    assert not caplog.messages

@@ -22,7 +22,7 @@ from mrnet.provenance import Provenance
 from mrnet.ready import ReadyVideo, VideoEncoder
 from mrnet.retrieval.aligned import PACKAGED_TEXT, PACKAGED_VIDEO
 from mrnet.retrieval.said import Subtitles, is_quoted
-from mrnet.types import Moment, QueryKind
+from mrnet.types import Moment, QueryKind, Watch
 
 # Each has a score for every candidate, of which a video of hours may have hundreds of thousands.
 _QUERIES_AT_ONCE = 16
@@ -155,7 +155,7 @@ class Predictor:
         duration_s: float | None = None,
         *,
         provenance: Provenance | None = None,
-        watch: Callable[[float], None] | None = None,
+        watch: Watch | None = None,
     ) -> ReadyVideo:
         """Encode a video once, to ask it many queries.
 
@@ -165,7 +165,8 @@ class Predictor:
             video: a video file, or its features ``(r, c)`` from the backbone that the scorer was made for.
             duration_s: length in seconds; needed with features whose rate is not known.
             provenance: of the features, where their store says: those of another encoder are refused.
-            watch: is told now and then what share of a file is encoded, from 0 to 1; what it raises ends the encoding.
+            watch: is told now and then how many seconds of a file are encoded, and of how many, and at the end that all
+                are; what it raises ends the encoding.
 
         Raises:
             VideoError: the file does not decode.
@@ -196,11 +197,27 @@ class Predictor:
             self.engine.check_kind("speech")
 
     @overload
-    def find(self, video: ReadyVideo | str | Path, query: str, k: int | None = 5) -> Answer: ...  # type: ignore[overload-overlap]
+    def find(  # type: ignore[overload-overlap]
+        self, video: ReadyVideo | str | Path, query: str, k: int | None = 5, *, watch: Watch | None = None
+    ) -> Answer: ...
     @overload
-    def find(self, video: ReadyVideo | str | Path, query: Sequence[str], k: int | None = 5) -> list[Answer]: ...
+    def find(
+        self,
+        video: ReadyVideo | str | Path,
+        query: Sequence[str],
+        k: int | None = 5,
+        *,
+        watch: Watch | None = None,
+    ) -> list[Answer]: ...
     @overload
-    def find(self, video: ReadyVideo | str | Path, *, k: int | None = 5, speech: str | Path) -> Answer: ...
+    def find(
+        self,
+        video: ReadyVideo | str | Path,
+        *,
+        k: int | None = 5,
+        speech: str | Path,
+        watch: Watch | None = None,
+    ) -> Answer: ...
     def find(
         self,
         video: ReadyVideo | str | Path,
@@ -208,6 +225,7 @@ class Predictor:
         k: int | None = 5,
         *,
         speech: str | Path | None = None,
+        watch: Watch | None = None,
     ) -> Answer | list[Answer]:
         """The k best moments for a query, written or spoken, best first.
 
@@ -223,6 +241,7 @@ class Predictor:
             k: how many moments; fewer come back where the video holds no more. ``None`` asks for every moment that is
                 likely enough to be meant.
             speech: in place of a sentence, a sound file of someone saying it.
+            watch: of a video file, as of :meth:`encode_video`.
 
         Raises:
             DataError: neither or both are given, a query is empty, k is not positive, or it is ``None`` and no
@@ -243,15 +262,20 @@ class Predictor:
         several = query is not None and not isinstance(query, str)
         sources: Sequence[str | Path] = query if several else [query if speech is None else Path(speech)]  # type: ignore[assignment, list-item]
         _check_count(k)
-        answers = list(self._find_each(video, sources, kind, k, note))
+        answers = list(self._find_each(video, sources, kind, k, note, watch))
         return answers if several else answers[0]
 
     def find_each(
-        self, video: ReadyVideo | str | Path, queries: Sequence[str], k: int | None = 5
+        self,
+        video: ReadyVideo | str | Path,
+        queries: Sequence[str],
+        k: int | None = 5,
+        *,
+        watch: Watch | None = None,
     ) -> Iterator[Answer]:
         """:meth:`find` for very many sentences: answers come one by one, and take no memory if they are not kept."""
         _check_count(k)
-        return self._find_each(video, queries, "text", k)
+        return self._find_each(video, queries, "text", k, watch=watch)
 
     def _find_each(
         self,
@@ -260,6 +284,7 @@ class Predictor:
         kind: QueryKind,
         k: int | None,
         note: str = "",
+        watch: Watch | None = None,
     ) -> Iterator[Answer]:
         by_words = self._by_words_alone(video, sources, k) if kind == "text" else None
         if by_words is not None:
@@ -273,7 +298,7 @@ class Predictor:
             with self._lock:
                 # First, as what is wrong with a query is soon known.
                 features = self.engine.encode_queries(kind, some)
-                ready = ready or self.encode_video(video)  # type: ignore[arg-type]
+                ready = ready or self.encode_video(video, watch=watch)  # type: ignore[arg-type]
                 queries = [str(source) for source in some]
                 answers = answer_queries(
                     self.engine, self.subtitles, ready, features, queries, kind=kind, k=k, note=note

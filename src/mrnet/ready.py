@@ -21,6 +21,7 @@ from mrnet.features.extraction.pipeline import Outcomes, encode_all
 from mrnet.media.video import falls_short, probe
 from mrnet.provenance import Provenance
 from mrnet.retrieval.said import Said, Subtitles
+from mrnet.types import Watch
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class VideoEncoder:
         duration_s: float | None = None,
         *,
         provenance: Provenance | None = None,
-        watch: Callable[[float], None] | None = None,
+        watch: Watch | None = None,
     ) -> ReadyVideo:
         """As of :meth:`mrnet.predictor.Predictor.encode_video`."""
         made_for, path, said, note = self._engine.provenance, None, None, ""
@@ -161,19 +162,21 @@ class VideoEncoder:
         with self._lock:
             return None if self._subtitles is None else self._subtitles.read(path)
 
-    def _rows(self, path: Path, watch: Callable[[float], None] | None) -> Rows:
+    def _rows(self, path: Path, watch: Watch | None) -> Rows:
         """``(r, c)`` of a video file."""
-        num_rows = probe(path).duration_s * (self._engine.video_backbone().rate or 0.0)
-        shares = None if watch is None or not num_rows else _shares(watch, num_rows)
-        [(_, outcome)] = self.encode_rows({path.name: path}, lambda files: self.encode_here(files, 1, shares))
+        duration_s, rate = probe(path).duration_s, self._engine.video_backbone().rate
+        in_seconds = None if watch is None or not rate else _in_seconds(watch, rate, duration_s)
+        [(_, outcome)] = self.encode_rows({path.name: path}, lambda files: self.encode_here(files, 1, in_seconds))
         if isinstance(outcome, str):
             raise VideoError(outcome)
+        if watch is not None:
+            watch(duration_s, duration_s)
         return outcome
 
 
-def _shares(watch: Callable[[float], None], num_rows: float) -> Callable[[str, int], None]:
-    """Counts of rows, told as shares of all that there will be."""
-    return lambda _, count: watch(min(count / max(num_rows, 1.0), 1.0))
+def _in_seconds(watch: Watch, rate: float, duration_s: float) -> Callable[[str, int], None]:
+    """Counts of rows, told as seconds of all that there are."""
+    return lambda _, count: watch(min(count / rate, duration_s), duration_s)
 
 
 class _OneAtATime:

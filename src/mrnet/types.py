@@ -17,6 +17,7 @@ A word in place of a letter says what it counts: ``(tokens, dim)``, ``(frames, h
 ``n`` when every query sees the video alone (the default).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -43,6 +44,8 @@ behaviour, which leaks that order)."""
 AskedProtocol = Literal["single", "joint", "shuffled"]
 """How a trained model can be asked: as it is trained, or in one sequence whose order is drawn, which leaks nothing."""
 
+Watch = Callable[[float, float], None]
+"""Is told how much is done, and of how much; what it raises ends the work."""
 
 Source = Literal["seen", "said"]
 """Where a moment was found: in the pictures, or in the subtitles."""

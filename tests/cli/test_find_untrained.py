@@ -61,6 +61,20 @@ def test_json_and_the_cache(command: Command, video: Path, monkeypatch: pytest.M
     assert command("find", video, "when does the dog jump?", "--json")[1] == out
 
 
+def test_how_far_the_encoding_has_come_is_told(
+    command: Command, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrnet.progress.EVERY_S", 0.0)
+    status, _, err = command("find", video, "a dog jumps")
+    assert status == 0
+    assert "encoding: 4 of 4 seconds" in err
+    Path("queries.txt").write_text("a dog jumps\na cat\n")
+    status, _, err = command("find", video, "--queries", "queries.txt", "--no-cache")
+    assert status == 0
+    assert "encoding: 4 of 4 seconds" in err
+    assert "asking: 2 of 2 lines" in err
+
+
 def test_nothing_is_kept_unless_wanted(command: Command, video: Path) -> None:
     assert command("find", video, "a dog", "--no-cache")[0] == 0
     assert not Path("kept").exists()

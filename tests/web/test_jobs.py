@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from mrnet.answer import Answer
 from mrnet.predictor import Predictor
+from mrnet.types import Watch
 from mrnet.web import jobs as jobs_module
 from mrnet.web.app import make_app
 from mrnet.web.jobs import Jobs, points
@@ -35,11 +36,11 @@ class Gate:
         self.reached, self.opened = threading.Event(), threading.Event()
         encode = predictor.encode_video
 
-        def held(video: Path, *, watch: Callable[[float], None]) -> Any:
-            watch(0.25)
+        def held(video: Path, *, watch: Watch) -> Any:
+            watch(1, 4)
             self.reached.set()
             while not self.opened.wait(0.01):
-                watch(0.25)
+                watch(1, 4)
             return encode(video, watch=watch)
 
         monkeypatch.setattr(predictor, "encode_video", held)

@@ -3,7 +3,7 @@
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from mrnet.media.audio import write_audio
 from mrnet.media.video import probe
 from mrnet.predictor import Predictor
+from mrnet.types import Watch
 from mrnet.web.app import make_app
 from serving import serving
 
@@ -140,9 +141,9 @@ def test_say_it(page: Page, film: Path, tmp_path: Path, samples: Any) -> None:
 def test_progress_and_cancelling(
     page: Page, film: Path, hearing: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def endless(_: Path, *, watch: Callable[[float], None]) -> None:
+    def endless(_: Path, *, watch: Watch) -> None:
         while True:
-            watch(0.4)
+            watch(4, 10)
             time.sleep(0.01)
 
     monkeypatch.setattr(hearing, "encode_video", endless)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mrnet.cli.common import Parser, add_answered_by, make_predictor, positive
 from mrnet.errors import ConfigError, DataError, OutputError, visible
-from mrnet.progress import track
+from mrnet.progress import Progress, track
 
 if TYPE_CHECKING:
     from mrnet.answer import Answer
@@ -79,18 +79,32 @@ def run(arguments: argparse.Namespace) -> int:
     _check_outputs(arguments)
     predictor = make_predictor(arguments)
     if queries is not None:
-        _print(predictor.find_each(arguments.video, queries, arguments.k), arguments, len(queries))
+        _print(_find_each(predictor, arguments, queries), arguments, len(queries))
         return 0
-    answer: Answer
     if arguments.record:
         answer = _find_recorded(predictor, arguments)
     elif arguments.speech is not None:
-        answer = predictor.find(arguments.video, k=arguments.k, speech=arguments.speech)
+        answer = _find_spoken(predictor, arguments, arguments.speech)
     else:
-        answer = predictor.find(arguments.video, arguments.query, arguments.k)
+        [answer] = _find_each(predictor, arguments, [arguments.query])
     _print([answer], arguments)
     _export(answer, arguments)
     return 0
+
+
+def _find_each(predictor: "Predictor", arguments: argparse.Namespace, queries: list[str]) -> "Iterator[Answer]":
+    with _encoding() as progress:
+        yield from predictor.find_each(arguments.video, queries, arguments.k, watch=progress.reach)
+
+
+def _find_spoken(predictor: "Predictor", arguments: argparse.Namespace, speech: Path) -> "Answer":
+    with _encoding() as progress:
+        return predictor.find(arguments.video, k=arguments.k, speech=speech, watch=progress.reach)
+
+
+def _encoding() -> Progress:
+    """Of one video, which may last hours; nothing is shown where it is kept encoded."""
+    return Progress(None, "encoding", "second")
 
 
 def _find_recorded(predictor: "Predictor", arguments: argparse.Namespace) -> "Answer":
@@ -103,7 +117,7 @@ def _find_recorded(predictor: "Predictor", arguments: argparse.Namespace) -> "An
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder) / "recording.wav"
         record(recording)
-        answer = predictor.find(arguments.video, k=arguments.k, speech=recording)
+        answer = _find_spoken(predictor, arguments, recording)
     return replace(answer, query=recording.name) if answer.kind == "speech" else answer
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 from mrnet.cli.common import Parser, add_library, open_library
@@ -29,19 +28,9 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     library = open_library(arguments)
-    with ExitStack() as stack:
-        bars: list[Progress] = []
-
-        def show(done: int, total: int) -> None:
-            if not total:
-                return
-            if not bars:
-                bars.append(stack.enter_context(Progress(total, "encoding", "video")))
-            if done:
-                bars[0].update()
-
+    with Progress(None, "encoding", "video") as progress:
         try:
-            report = library.update(arguments.folder, show, engine=arguments.engine)
+            report = library.update(arguments.folder, progress.reach, engine=arguments.engine)
         except KeyboardInterrupt:
             print("mrnet: what is finished is kept; the same command goes on from there", file=sys.stderr)
             raise

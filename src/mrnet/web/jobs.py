@@ -6,7 +6,6 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from mrnet.answer import Answer
 from mrnet.errors import MRNetError, VideoError, in_a_line, one_line, ran_out_of_memory
 from mrnet.files import make_directory, write_bytes, writing
 from mrnet.predictor import Predictor, ReadyVideo
-from mrnet.types import QueryKind
+from mrnet.types import QueryKind, Watch
 from mrnet.web.records import FINAL, Job, Records, Video
 from mrnet.web.refusals import Busy, NotFound
 from mrnet.web.uploads import Uploads
@@ -219,7 +218,7 @@ class Jobs:
         answer = replace(answer, video=Path(video.name), query=query)
         self._records.finish(job.id, "done", answer=answer.to_dict(), curve=points(answer))
 
-    def _encoded(self, video: Video, watch: Callable[[float], None]) -> ReadyVideo:
+    def _encoded(self, video: Video, watch: Watch) -> ReadyVideo:
         ready = self._ready.pop(video.id, None)
         if ready is None:
             ready = self._predictor.encode_video(self._uploads.path(video), watch=watch)
@@ -228,12 +227,13 @@ class Jobs:
             self._ready.popitem(last=False)
         return ready
 
-    def _watch(self, job: Job) -> Callable[[float], None]:
+    def _watch(self, job: Job) -> Watch:
         moved_s = time.monotonic()
 
-        def watch(share: float) -> None:
+        def watch(done_s: float, total_s: float) -> None:
             nonlocal moved_s
             self._check(job)
+            share = done_s / total_s
             if share != self._share:
                 self._share, moved_s = share, time.monotonic()
             elif time.monotonic() - moved_s > _LONGEST_HALT_S:
