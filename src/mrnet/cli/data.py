@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description="Lists what is wrong with annotations and features. Exit status 1 if there are errors.",
     )
     check.add_argument("annotations", type=Path, help="annotation file, of any supported format")
-    check.add_argument("--features", type=Path, help="feature store: an HDF5 file or a folder")
+    check.add_argument(
+        "--features", type=Path, help="feature store, an HDF5 file or a folder; or the folder of videos"
+    )
     check.add_argument("--dim", type=positive, help="width that the features should have")
     check.set_defaults(run=run_check)
     init = actions.add_parser(

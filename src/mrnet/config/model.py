@@ -102,7 +102,7 @@ class ModelConfig(Section):
     iou_score: Literal["cosine", "readout"] = Field(
         "cosine",
         description="the IoU score's logit: 10 x cosine of query and proposal; or readout, the proposal's product with "
-        "one learned vector over the root of dim, for proposals that know the query already",
+        "one learned vector, for proposals that know the query already",
     )
     members: Annotated[int, whole_number(1, 64)] = Field(
         1,
