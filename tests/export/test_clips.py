@@ -122,6 +122,13 @@ def test_moments_of_any_time_of_a_long_take(tmp_path: Path) -> None:
     assert copies == [0, 0, 0, 0]
 
 
+@pytest.mark.parametrize(("start_s", "end_s"), [(2.0, 2.001), (2.0, 2.0001), (2.01, 2.0105), (2.03, 2.0302)])
+def test_a_moment_of_a_millisecond_is_the_frame_that_is_on(tmp_path: Path, start_s: float, end_s: float) -> None:
+    write_footage(tmp_path / "a.mp4", STEADY)
+    [clip] = cut(tmp_path / "a.mp4", [Moment(start_s, end_s, 0.9)], tmp_path, exact=True)
+    assert read_footage(clip).indices == [50]
+
+
 def turned(path: Path) -> None:
     """Have a video say that it's to be shown turned clockwise by a quarter."""
     data = bytearray(path.read_bytes())

@@ -73,11 +73,15 @@ def _pictures(clip: OutputContainer, stretch: Stretch, stream: VideoStream) -> I
 
 
 def _frames(stretch: Stretch, index: int) -> Iterator[VideoFrame]:
-    """Frames from the one that is on when the moment starts to its end, timed from its start, with their lengths."""
+    """Frames from the one that is on when the moment starts to its end, timed from its start, with their lengths.
+
+    One at least, however short the moment.
+    """
     pts = 0
     ended = itertools.chain(_decoded(stretch, index), [(stretch.end_s, None)])
-    for (from_s, frame), (until_s, _) in itertools.pairwise(ended):
-        if frame is None or until_s <= stretch.start_s + TOLERANCE:
+    for (from_s, frame), (until_s, following) in itertools.pairwise(ended):
+        assert frame is not None
+        if following is not None and until_s <= stretch.start_s + TOLERANCE:
             continue
         pts = max(pts, round((from_s - stretch.start_s) / _CLOCK))
         length = max(1, round((until_s - stretch.start_s) / _CLOCK) - pts)
@@ -105,7 +109,7 @@ def _decoded(stretch: Stretch, index: int) -> Iterator[tuple[float, VideoFrame |
                 raise stretch.damaged(time_s, error) from error
             for frame in frames:
                 time_s = max(time_s, frame.time if frame.pts is not None else time_s)
-                if count and time_s >= stretch.end_s - TOLERANCE:
+                if count and time_s >= stretch.end_s - TOLERANCE and time_s > stretch.start_s + TOLERANCE:
                     return
                 yield time_s, frame
                 count += 1
