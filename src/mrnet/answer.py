@@ -59,8 +59,8 @@ class Answer(Sequence[Moment]):
         moments: found; none where nothing in the video is likely enough to be meant.
         best_guess: what would have been the answer where there is none.
         score_name: of moments that were seen: ``"probability"`` where scores are probabilities that mean the same for
-            every query and video, else ``"score"``: larger is better, within one answer. Of those that were said,
-            always ``"score"``: 1 for the very words, else the cosine of two sentences.
+            every query and video, else ``"score"``: larger is better, within one answer. The scores of those that were
+            said are 1 for the very words, else the cosine of two sentences.
         answered_by: encoders and scorer, in words.
         video: the file, where it was one.
         note: what the person should know about this answer; empty where nothing.

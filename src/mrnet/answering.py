@@ -11,6 +11,7 @@ from torch import Tensor
 from mrnet.answer import Answer
 from mrnet.config.spec import Calibration
 from mrnet.engines import Engine
+from mrnet.export.words import ScoreName
 from mrnet.media.video import probe
 from mrnet.ready import ReadyVideo
 from mrnet.retrieval.aligned import AlignedVideo
@@ -57,7 +58,7 @@ def answer_queries(
     answers = []
     for query, seen, spoken, curve in zip(queries, ranked, heard, _curves(video, candidates), strict=True):
         if said is not None and is_quoted(query):
-            answers.append(_quoted(query, spoken[:k], said, video.duration_s, video.path))
+            answers.append(_quoted(engine, query, spoken[:k], said, video.duration_s, video.path))
             continue
         notes = (note, video.note, _note(video, query))
         moments = interleave(_shown(seen, calibration, every=k is None), spoken)[:k]
@@ -68,7 +69,7 @@ def answer_queries(
                 duration_s=video.duration_s,
                 moments=tuple(moments),
                 best_guess=None if moments or not seen else seen[0],
-                score_name="score" if calibration is None else "probability",
+                score_name=_score_name(engine),
                 answered_by=by,
                 video=video.path,
                 note="; ".join(filter(None, (*notes, engine.query_note(kind, query)))),
@@ -80,11 +81,12 @@ def answer_queries(
 
 
 def answer_by_words(
-    subtitles: Subtitles, video: ReadyVideo | str | Path, queries: Sequence[str], k: int | None
+    engine: Engine, subtitles: Subtitles, video: ReadyVideo | str | Path, queries: Sequence[str], k: int | None
 ) -> list[Answer] | None:
     """Answers to queries in quotes, for which no frame is looked at; ``None`` where no subtitles say what is said.
 
     Args:
+        engine: which is not asked.
         subtitles: what searches what is said.
         video: ready, or a file.
         queries: all of them in quotes.
@@ -102,7 +104,8 @@ def answer_by_words(
         return None
     found = subtitles.find(said, queries, duration_s)
     return [
-        _quoted(query, moments[:k], said, duration_s, path) for query, moments in zip(queries, found, strict=True)
+        _quoted(engine, query, moments[:k], said, duration_s, path)
+        for query, moments in zip(queries, found, strict=True)
     ]
 
 
@@ -115,9 +118,16 @@ def _shown(moments: Sequence[Moment], calibration: Calibration | None, *, every:
     return tuple(moments) if moments and moments[0].score >= calibration.threshold else ()
 
 
-def _quoted(query: str, moments: Sequence[Moment], said: Said, duration_s: float, path: Path | None) -> Answer:
+def _quoted(
+    engine: Engine, query: str, moments: Sequence[Moment], said: Said, duration_s: float, path: Path | None
+) -> Answer:
     """To a query in quotes."""
-    return Answer(query, "text", duration_s, tuple(moments), None, "score", f"the words of {said.name}", path)
+    by = f"the words of {said.name}"
+    return Answer(query, "text", duration_s, tuple(moments), None, _score_name(engine), by, path)
+
+
+def _score_name(engine: Engine) -> ScoreName:
+    return "score" if engine.calibration is None else "probability"
 
 
 def _curves(video: ReadyVideo, candidates: Candidates) -> list[npt.NDArray[np.float32]]:

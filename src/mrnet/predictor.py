@@ -336,7 +336,7 @@ class Predictor:
         if self.subtitles is None or not all(is_quoted(query) for query in queries):
             return None
         with self._lock:
-            return answer_by_words(self.subtitles, video, queries, k)
+            return answer_by_words(self.engine, self.subtitles, video, queries, k)
 
     def _check_known(self, k: int | None) -> None:
         if k is None and self.engine.calibration is None:

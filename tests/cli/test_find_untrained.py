@@ -238,6 +238,25 @@ def test_what_is_said(command: Command, video: Path) -> None:
     assert out.startswith("not in this video")
 
 
+@pytest.mark.usefixtures("sure")
+def test_queries_of_which_some_are_in_quotes(command: Command, video: Path) -> None:
+    Path("a.srt").write_text("1\n00:00:01,000 --> 00:00:02,500\nThe battery's dead.\n")
+    Path("q.txt").write_text('"battery\'s dead"\na dog jumps\n"dead"\n')
+    out = command("find", video, "--queries", "q.txt", "-k", "1")[1]
+    by, probable = (
+        "efficientnet-lite0 and minilm-l6-v2, without training",
+        "real clips joined by cuts, and short real videos",
+    )
+    assert out.splitlines()[-2:] == [
+        "answered by the words of a.srt",
+        f"answered by {by}, and what is said by a.srt; probabilities from {probable}",
+    ]
+    out = command("find", video, "--queries", "q.txt", "--csv", "-k", "1")[1]
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["source"] for row in rows] == ["said", "seen", "said"]
+    assert [bool(row["probability"]) for row in rows] == [False, True, False]
+
+
 def test_moments_that_were_said_go_every_way(command: Command, video: Path) -> None:
     """And what was written beside the video is no speech of the next time."""
     Path("a.srt").write_text("1\n00:00:01,000 --> 00:00:02,500\nThe battery's dead.\n")

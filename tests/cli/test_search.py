@@ -32,6 +32,21 @@ def test_json(command: Command, indexed: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [moment | {"video": str(indexed), "duration_s": 4.0} for moment in found["moments"]] == document["hits"]
 
 
+@pytest.mark.usefixtures("indexed")
+def test_json_where_the_output_lacks_letters(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrnet.cli.common.output_encoding", lambda: "latin-1")
+    out = command("search", "un \U0001f415 brûlé", "--library", "lib", "--json")[1]
+    assert out.isascii()
+    assert json.loads(out)["query"] == "un \U0001f415 brûlé"
+
+
+def test_nobodys_home(command: Command) -> None:
+    line = "mrnet: error: ~no-one-here/lib: there is no such user; name another folder, or a URI"
+    assert command.refuses("search", "a dog", "--library", "~no-one-here/lib") == line
+    Path("films").mkdir()
+    assert command.refuses("index", "films", "--library", "~no-one-here/lib") == line
+
+
 def test_table(command: Command, indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     status, out, err = command("search", '"look at the sea"', "--library", "lib")
     assert (status, err) == (0, "")

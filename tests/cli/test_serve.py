@@ -20,6 +20,7 @@ from tests.cli.conftest import Command
 def test_addresses() -> None:
     assert address("127.0.0.1", 8000, None) == "http://127.0.0.1:8000/"
     assert address("::", 80, "secret") == "http://[::]:80/#token=secret"
+    assert address("::1", 80, "50%41/+#") == "http://[::1]:80/#token=50%2541%2F%2B%23"
 
 
 def test_refusals(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -29,6 +30,9 @@ def test_refusals(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with listen("127.0.0.1", 0) as taken:
         refusal = command.refuses("serve", "--port", str(taken.getsockname()[1]))
     assert "(Address already in use): choose another --port" in refusal
+    assert "--host names no host: give an address" in command.refuses("serve", "--host", "")
+    for name in ("é" * 70, "a\0b"):
+        assert "is no name of a host: give an address or another name" in command.refuses("serve", "--host", name)
     monkeypatch.setenv("MRNET_TOKEN", "short")
     assert "16 ASCII letters" in command.refuses("serve")
 

@@ -30,6 +30,8 @@ def test_the_stamp_tells_of_the_file_and_its_subtitles(tmp_path: Path) -> None:
     stamps.append(stamp())
     (tmp_path / "a.en.srt").write_text("xy")
     stamps.append(stamp())
+    (tmp_path / "a.en.srt").rename(tmp_path / "a.de.srt")
+    stamps.append(stamp())
     os.utime(path, (5, 5))
     stamps.append(stamp())
     path.write_bytes(b"xy")

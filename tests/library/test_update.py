@@ -159,9 +159,14 @@ def test_subtitles_come_and_go(library: Library, videos: Path, encoder: Colours,
     subtitles.write_text(f"{head}1\n00:00:01{point}000 --> 00:00:02{point}000\nhello\n")
     assert told(library.update(videos)) == only(changed=["a.mp4"], unchanged=2)
     assert content(library)["a.mp4"][2][2] == " hello "
-    subtitles.unlink()
+    subtitles = subtitles.rename(videos / f"a.de{suffix}")
+    assert told(library.update(videos)) == only(changed=["a.mp4"], unchanged=2)  # of another language
+    assert content(library)["a.mp4"][2][:1] == (f"a.de{suffix}",)
+    subtitles = subtitles.rename(videos / f"a-old{suffix}")  # no longer this video's
     assert told(library.update(videos)) == only(changed=["a.mp4"], unchanged=2)
     assert content(library)["a.mp4"][2] is None
+    subtitles.unlink()
+    assert told(library.update(videos)) == only(unchanged=3)
     assert encoder.prepared == []
     assert leaves_nothing(library)
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,6 +116,20 @@ def test_few_among_many_are_all_looked_at(store: Store, indexed: dict[int, torch
     assert not exact
     assert len(found) == 5
     assert all(key % 2 for key in found)
+
+
+def test_an_index_is_asked_while_another_thread_looks_anew(
+    store: Store, indexed: dict[int, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, table = Vectors(store, "rows"), store.table
+    expected = vectors.best(torch.ones(4), indexed.keys(), 7)
+
+    def meanwhile(name: str) -> Any:
+        vectors._held = None
+        return table(name)
+
+    monkeypatch.setattr(store, "table", meanwhile)
+    assert vectors.best(torch.ones(4), indexed.keys(), 7) == expected
 
 
 def test_what_has_come_since_is_found(store: Store, indexed: dict[int, torch.Tensor]) -> None:

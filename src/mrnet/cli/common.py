@@ -1,7 +1,10 @@
 """What several commands share."""
 
 import argparse
+import json
 import re
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -205,3 +208,13 @@ def data_overlay(arguments: argparse.Namespace) -> dict[str, Any] | None:
     from mrnet.data.own import load_dataset_overlay
 
     return load_dataset_overlay(arguments.data)
+
+
+def output_encoding() -> str:
+    """Of standard output; there may be none at all."""
+    return getattr(sys.stdout, "encoding", None) or "ascii"
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """JSON to be printed; letters that standard output may lack are escaped as JSON has it."""
+    return json.dumps(document, indent=2, ensure_ascii=output_encoding().lower() != "utf-8")

@@ -1,7 +1,6 @@
 """``mrnet find``"""
 
 import argparse
-import json
 import sys
 import tempfile
 from collections import Counter
@@ -11,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mrnet.cli.common import Parser, add_answered_by, make_predictor, positive
+from mrnet.cli.common import Parser, add_answered_by, make_predictor, output_encoding, positive, to_json
 from mrnet.errors import ConfigError, DataError, OutputError, visible
 from mrnet.progress import Progress, track
 
@@ -164,29 +163,28 @@ def _noted(answers: "Iterable[Answer]", notes: Counter[str]) -> "Iterator[Answer
 def _put(answers: "Iterator[Answer]", arguments: argparse.Namespace, *, several: bool) -> str:
     from mrnet.export.tables import to_csv, to_table
 
-    encoding = getattr(sys.stdout, "encoding", None)  # there may be no output at all
     if arguments.json:
-        ascii_alone = (encoding or "").lower() != "utf-8"
-        documents = [json.dumps(answer.to_dict(), indent=2, ensure_ascii=ascii_alone) for answer in answers]
+        documents = [to_json(answer.to_dict()) for answer in answers]
         return "[\n" + ",\n".join(documents) + "\n]" if several else documents[0]
-    first = next(answers)
-    answers = chain([first], answers)
     if arguments.csv:
-        rows = ((answer.query, answer.moments) for answer in answers)
+        first = next(answers)
+        rows = ((answer.query, answer.moments) for answer in chain([first], answers))
         return to_csv(rows, str(arguments.video), first.score_name).removesuffix("\n")
-    lines = []
+    lines: list[str] = []
+    by: dict[str, None] = {}  # each once, in order
     for answer in answers:
         if several:
             lines.append(f"\n{visible(answer.query)}")
         if answer.moments:
-            lines.append(to_table(answer.moments, answer.duration_s, answer.score_name, encoding))
+            lines.append(to_table(answer.moments, answer.duration_s, answer.score_name, output_encoding()))
         else:
             lines.append("not in this video, as far as can be told")
         if answer.best_guess is not None:
             lines.append("best guess:")
-            lines.append(to_table([answer.best_guess], answer.duration_s, answer.score_name, encoding))
-    probable = f"; probabilities from {first.calibrated_on}" if first.calibrated_on else ""
-    return "\n".join([*lines, f"answered by {first.answered_by}{probable}"])
+            lines.append(to_table([answer.best_guess], answer.duration_s, answer.score_name, output_encoding()))
+        probable = f"; probabilities from {answer.calibrated_on}" if answer.calibrated_on else ""
+        by[f"answered by {answer.answered_by}{probable}"] = None
+    return "\n".join([*lines, *by])
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:

@@ -1,12 +1,11 @@
 """``mrnet search``"""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mrnet.cli.common import Parser, add_library, open_library, positive
+from mrnet.cli.common import Parser, add_library, open_library, positive, to_json
 from mrnet.errors import visible
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         until=arguments.until,
     )
     if arguments.json:
-        print(json.dumps(answer.to_dict(), indent=2, ensure_ascii=False))
+        print(to_json(answer.to_dict()))
     else:
         print(_table(answer))
     if answer.note:

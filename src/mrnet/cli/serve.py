@@ -6,6 +6,7 @@ import secrets
 import socket
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 from mrnet.cli.common import Parser, add_answered_by, make_predictor, memory_size, positive
 from mrnet.errors import ConfigError
@@ -109,8 +110,12 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: it cannot, as where the port is taken.
     """
+    if not host:
+        raise ConfigError("--host names no host: give an address, 0.0.0.0 for all of this machine's")
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (TypeError, UnicodeError):
+        raise ConfigError(f"--host {host!r} is no name of a host: give an address or another name") from None
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while")[0]
         raise ConfigError(
@@ -121,4 +126,4 @@ def listen(host: str, port: int) -> socket.socket:
 def address(host: str, port: int, token: str | None) -> str:
     """Where the page is; the token is in the part that browsers do not send."""
     name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}/" + (f"#token={token}" if token else "")
+    return f"http://{name}:{port}/" + (f"#token={quote(token, safe='')}" if token else "")

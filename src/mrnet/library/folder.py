@@ -91,5 +91,5 @@ def _stamp(files: Iterable[Path]) -> str:
     parts = []
     for path in files:
         stat = path.stat()
-        parts.append(f"{path.suffix} {stat.st_size} {stat.st_mtime_ns}")
+        parts.append(f"{path.name} {stat.st_size} {stat.st_mtime_ns}")
     return "; ".join(parts)

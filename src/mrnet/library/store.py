@@ -103,7 +103,7 @@ class Store:
         uri: a folder, or a URI that LanceDB knows; nothing is read or written yet.
 
     Raises:
-        ConfigError: LanceDB is not installed.
+        ConfigError: LanceDB is not installed, or it is nobody's folder.
     """
 
     def __init__(self, uri: str | Path) -> None:
@@ -112,7 +112,10 @@ class Store:
         except ImportError as error:
             raise ConfigError(f"a library needs LanceDB ({error}): pip install 'mrnet[library]'") from None
         self.uri = str(uri)
-        self.folder = None if "://" in self.uri else Path(self.uri).expanduser()
+        try:
+            self.folder = None if "://" in self.uri else Path(self.uri).expanduser()
+        except RuntimeError:  # no one's home
+            raise ConfigError(f"{self.uri}: there is no such user; name another folder, or a URI") from None
         self._lancedb = lancedb
         self._connection: Any = None
 

@@ -80,7 +80,7 @@ class Vectors:
         most, found = min(_ROWS_A_KEY * count, num_rows), {}
         while num_rows:
             if held.vectors is None:
-                owners, scores = self._near(scaled, held.keys[wanted], most, exact=exact)
+                owners, scores = self._near(held, scaled, wanted, most, exact=exact)
             else:
                 owners, scores = _nearest(held, scaled, wanted, most)
             found = self._grouped(owners, scores * float(scale))
@@ -107,7 +107,7 @@ class Vectors:
         return {key: (total + (self._averaged - seen[key]) * last) / self._averaged for key, total in sums.items()}
 
     def _near(
-        self, direction: Tensor, keys: npt.NDArray[np.int64], most: int, *, exact: bool
+        self, held: _Held, direction: Tensor, wanted: npt.NDArray[np.bool_], most: int, *, exact: bool
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """As :func:`_nearest`, by LanceDB."""
         with self._store.errors():
@@ -115,9 +115,9 @@ class Vectors:
             query = table.search(direction.numpy(), vector_column_name="vector").distance_type("dot")
             query = query.select(["key", "_distance"]).limit(most)
             query = query.bypass_vector_index() if exact else query.nprobes(_PROBES)
-            assert self._held is not None
-            if len(keys) < len(self._held.keys):
-                query = query.where(f"key IN ({', '.join(map(str, keys.tolist()))})", prefilter=True)
+            if not wanted.all():
+                keys = ", ".join(map(str, held.keys[wanted].tolist()))
+                query = query.where(f"key IN ({keys})", prefilter=True)
             found = query.to_arrow()
         return found["key"].to_numpy(), 1 - found["_distance"].to_numpy()
 

@@ -22,7 +22,6 @@ _SHORTEST_TOKEN = 16
 _MOST_BODY_BYTES = 64 * 1024
 _MOST_DIGITS = 20
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-_METHODS_THAT_READ = ("GET", "HEAD", "OPTIONS")
 # What a person without a token may have: the page, which asks for it, and its check.
 _OPEN = re.compile(r"(?!/api/|/openapi\.json).*|/api/session")
 # Bodies that are taken in pieces, and have limits of their own.
