@@ -59,6 +59,7 @@ class Tools:
         self._out = out
         self._library = library
         self._predictor: Predictor | None = None
+        self._opened: Library | None = None
         self._lock = threading.Lock()
 
     def find(
@@ -84,8 +85,7 @@ class Tools:
     ) -> SearchAnswerJson:
         """Find the moments that a sentence describes in the videos of a library, which `mrnet index` makes."""
         below = self._readable(folder)
-        library = Library.open(self._library)
-        return library.search(query, k, folder=below, name=name, since=since, until=until).to_dict()
+        return self._shelf().search(query, k, folder=below, name=name, since=since, until=until).to_dict()
 
     def cut(
         self,
@@ -130,6 +130,13 @@ class Tools:
             allowed = ", ".join(map(str, self._roots))
             raise DataError(f"{name}: may not be read, only what lies below {allowed}; see `mrnet mcp --root DIR`")
         return path
+
+    def _shelf(self) -> Library:
+        """The library, opened when it is first needed, with its encoders and what it holds in memory."""
+        with self._lock:
+            if self._opened is None:
+                self._opened = Library.open(self._library)
+            return self._opened
 
     def _ask(self) -> Predictor:
         """The predictor, made when it is first needed."""

@@ -106,6 +106,7 @@ def test_what_one_takes_away(client: TestClient, film: Path, tmp_path: Path) -> 
     (tmp_path / "clip.mp4").write_bytes(exact.content)
     assert abs(probe(tmp_path / "clip.mp4").duration_s - (best["end_s"] - best["start_s"])) <= 0.21
     assert client.get(f"{url}/clips/2").status_code == 200
+    assert list((tmp_path / "data" / "clips").iterdir()) == []
     assert client.get(f"{url}/clips/3").json() == {"detail": "this answer has 2 moments, none of rank 3"}
     assert client.get(f"{url}/moments.json").json() == job["answer"]
     vtt = client.get(f"{url}/moments.vtt")

@@ -137,6 +137,40 @@ def test_after_a_kill_a_running_job_is_done_anew(predictor: Predictor, film: Pat
     assert done["answer"] == predictor.find(film, "a red square", 2).to_dict() | {"video": "film.mp4"}
 
 
+def test_a_question_that_ends_two_servers_is_left(predictor: Predictor, film: Path, tmp_path: Path) -> None:
+    with server(predictor, tmp_path / "data") as client:
+        video = upload(client, film)
+    records = Records(tmp_path / "data" / "records.sqlite")
+    for job_id in ("k" * 22, "l" * 22):
+        records.add_job(job_id, video["id"], "a red square", "text", 2)
+    for _ in range(2):  # servers that are killed
+        records.recover("")
+        taken = records.take_queued()
+        assert taken is not None
+        assert taken.id == "k" * 22
+    records.close()
+    with server(predictor, tmp_path / "data") as client:
+        assert finished(client, {"id": "l" * 22})["state"] == "done"
+        left = client.get(f"/api/jobs/{'k' * 22}").json()
+    assert left["state"] == "failed"
+    assert left["error"].startswith("the server was ended twice while it worked on this question")
+
+
+def test_servers_that_are_ended_by_will_do_not_count(
+    gate: Gate, predictor: Predictor, film: Path, tmp_path: Path
+) -> None:
+    with server(predictor, tmp_path / "data") as client:
+        job = ask(client, upload(client, film), "a red square")
+        assert gate.reached.wait(300)
+    for _ in range(3):
+        gate.reached.clear()
+        with server(predictor, tmp_path / "data"):
+            assert gate.reached.wait(300)
+    gate.opened.set()
+    with server(predictor, tmp_path / "data") as client:
+        assert finished(client, job)["state"] == "done"
+
+
 def test_failures_name_no_path(predictor: Predictor, film: Path, tmp_path: Path) -> None:
     with server(predictor, tmp_path / "data") as client:
         video = upload(client, film)
@@ -214,7 +248,7 @@ def test_no_memory_refuses(
         assert response.json() == {"detail": "the server has not enough memory for this now; ask again later"}
 
 
-@pytest.mark.parametrize("method", ["queue_again", "take_queued", "finish"])
+@pytest.mark.parametrize("method", ["recover", "queue_again", "take_queued", "finish"])
 def test_the_worker_outlives_records_that_cannot_be_written(
     predictor: Predictor,
     film: Path,
@@ -273,6 +307,14 @@ def test_it_ends_at_once_while_records_cannot_be_written(
 
 def _full(*_: Any, **__: Any) -> Any:
     raise sqlite3.OperationalError("database or disk is full")
+
+
+def test_clips_that_a_killed_server_left_are_removed(predictor: Predictor, tmp_path: Path) -> None:
+    left = tmp_path / "data" / "clips" / "abc"
+    left.mkdir(parents=True)
+    (left / "film_01.mp4").write_bytes(b"x")
+    with server(predictor, tmp_path / "data"):
+        assert list(left.parent.iterdir()) == []
 
 
 def test_one_server_a_folder(predictor: Predictor, tmp_path: Path) -> None:

@@ -49,6 +49,21 @@ def test_the_oldest_that_have_ended_go(records: Records, monkeypatch: pytest.Mon
     assert [job.id for job in records.jobs_of(VIDEO.id)] == ["d", "c", "queued"]
 
 
+def test_records_of_the_version_before_are_taken(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "old", isolation_level=None)
+    added = ", interrupted INTEGER NOT NULL DEFAULT 0"
+    assert added in module._SCHEMA
+    old.executescript(module._SCHEMA.replace(added, "") + "PRAGMA user_version = 1;")
+    old.execute(
+        "INSERT INTO jobs (id, video, query, kind, state, asked_s) VALUES ('a', 'v', 'q', 'text', 'running', 1.5)"
+    )
+    old.close()
+    for _ in range(2):
+        records = Records(tmp_path / "old")
+        assert [(job.id, job.state, job.asked_s) for job in records.jobs_of("v")] == [("a", "running", 1.5)]
+        records.close()
+
+
 def test_files_of_others_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database, but a text that is long enough to be looked at" * 100)
     with pytest.raises(OutputError, match=r"text: cannot be opened \(file is not a database\)"):

@@ -71,6 +71,26 @@ def test_a_hit_is_opened_where_it_lies(client: TestClient, tmp_path: Path) -> No
     assert client.post(f"/api/library/videos/{'0' * 64}/open").status_code == 404
 
 
+def test_a_file_that_was_replaced_is_another_video(client: TestClient) -> None:
+    first, second = client.get("/api/library/videos").json()[:2]
+    video = client.post(f"/api/library/videos/{first['id']}/open").json()
+    job = ask(client, video, "something green")
+    assert finished(client, job)["state"] == "done"
+    assert client.get(f"/api/videos/{video['id']}").json() == video
+    Path(first["path"]).write_bytes(Path(second["path"]).read_bytes())
+    for url in (f"/api/videos/{video['id']}/file", f"/api/videos/{video['id']}", f"/api/jobs/{job['id']}/clips/1"):
+        assert client.get(url).status_code == 404
+    other = client.post(f"/api/library/videos/{first['id']}/open").json()
+    assert other["id"] != video["id"]
+    assert client.get(f"/api/videos/{other['id']}").json() == other
+    assert client.delete(f"/api/videos/{video['id']}").status_code == 204  # what is of no use can go
+    assert client.get("/api/videos").json() == [other]
+    Path(first["path"]).unlink()
+    assert client.get(f"/api/videos/{other['id']}").status_code == 404
+    assert client.delete(f"/api/videos/{other['id']}").status_code == 204
+    assert client.get("/api/videos").json() == []
+
+
 def test_a_library_that_is_not_there_is_refused(tmp_path: Path, colours: Predictor) -> None:
     with pytest.raises(LibraryError, match="there is no library yet"):
         Shelf(Library.open(tmp_path / "none", colours))

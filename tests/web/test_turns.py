@@ -1,6 +1,8 @@
 """Short work is done one by one, and few wait."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 
@@ -44,3 +46,41 @@ def test_a_failure_gives_its_turn_back() -> None:
         return await turns.run(lambda: 7)
 
     assert asyncio.run(both()) == 7
+
+
+def test_the_process_does_not_wait_for_it() -> None:
+    script = """if True:
+        import asyncio, threading
+        from mrnet.web.turns import Turns
+
+        async def ask():
+            begun = threading.Event()
+            task = asyncio.create_task(Turns(1, "tests").run(lambda: (begun.set(), threading.Event().wait())))
+            await asyncio.to_thread(begun.wait)
+            task.cancel()
+
+        asyncio.run(ask())
+        print("over")
+    """
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120).stdout
+        == "over\n"
+    )
+
+
+def test_who_no_longer_waits_is_passed_over() -> None:
+    done: list[str] = []
+
+    async def three() -> None:
+        turns, hold = Turns(3, "tests"), threading.Event()
+        first = asyncio.create_task(turns.run(lambda: hold.wait(60)))
+        second = asyncio.create_task(turns.run(lambda: done.append("second")))
+        third = asyncio.create_task(turns.run(lambda: done.append("third")))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.sleep(0)
+        hold.set()
+        await asyncio.gather(first, third)
+
+    asyncio.run(three())
+    assert done == ["third"]

@@ -9,8 +9,8 @@ from mrnet.features.cache import MOST_BYTES, FeatureCache
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Lists the videos that `mrnet find` has encoded and keeps for the next question, the last used first. The "
-        f"least recently used go beyond {MOST_BYTES >> 30} GB; MRNET_CACHE names another folder."
+        "Lists the videos and subtitles that `mrnet find` has encoded and keeps for the next question, the last used "
+        f"first. The least recently used go beyond {MOST_BYTES >> 30} GB; MRNET_CACHE names another folder."
     )
     parser.add_argument("--clear", action="store_true", help="remove them all")
     parser.set_defaults(run=run)
@@ -26,5 +26,5 @@ def run(arguments: argparse.Namespace) -> int:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used_s))
         print(f"{used}  {entry.num_bytes / 2**20:8.1f} MB  {entry.backbone}  {visible(entry.name)}")
     total = sum(entry.num_bytes for entry in entries)
-    print(f"{len(entries)} video{'' if len(entries) == 1 else 's'}, {total / 2**20:.1f} MB in {cache.folder}")
+    print(f"{len(entries)} kept, {total / 2**20:.1f} MB in {cache.folder}")
     return 0

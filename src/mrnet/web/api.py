@@ -41,6 +41,8 @@ MOST_RECORDING_BYTES = 2**20
 
 _DAY_S = 86_400
 _FOREVER = {"cache-control": f"private, max-age={_DAY_S}, immutable"}
+# Its address names a file, which may become another.
+_FOR_A_WHILE = {"cache-control": "private, max-age=300"}
 _ONE_FRAME_S = 0.05
 
 
@@ -51,6 +53,7 @@ class Service:
     Attributes:
         records, uploads, jobs: what is kept.
         shelf: the library, where there is one.
+        clips: folder that clips are made in, until they are sent.
         answered_by: in words.
         hears_not: why no recording is taken; empty where they are.
     """
@@ -59,6 +62,7 @@ class Service:
     uploads: Uploads
     jobs: Jobs
     shelf: Shelf | None
+    clips: FilePath
     answered_by: str
     hears_not: str
 
@@ -145,7 +149,7 @@ def make_router(service: Service) -> APIRouter:
     @router.delete("/videos/{video_id}", status_code=204)
     def remove_video(video_id: VideoId) -> None:
         """Remove a video, and what was asked of it."""
-        found = uploads.find(video_id)
+        found = uploads.known(video_id)
         jobs.forget(found)
         uploads.remove(found)
 
@@ -243,7 +247,7 @@ def make_router(service: Service) -> APIRouter:
         found = jobs.find(job_id)
         video, answer = uploads.find(found.video), downloads.answer_of(found)
         made, name = await cutting.run(
-            partial(downloads.clip, video, uploads.path(video), answer, rank, exact=exact)
+            partial(downloads.clip, video, uploads.path(video), answer, rank, service.clips, exact=exact)
         )
         media_type = downloads.MEDIA_TYPES[made.suffix]
         return _Once(made, media_type=media_type, filename=name)
@@ -279,7 +283,7 @@ def _add_library(router: APIRouter, shelf: Shelf, uploads: Uploads, pictures: Tu
     async def library_still(video_id: VideoId, at_s: Annotated[float, Query(ge=0, le=10**6)] = 0.0) -> Response:
         """The picture at a time of a video of the library, in seconds."""
         content = await pictures.run(lambda: downloads.still(shelf.path(video_id), at_s))
-        return Response(content, media_type="image/jpeg", headers=_FOREVER)
+        return Response(content, media_type="image/jpeg", headers=_FOR_A_WHILE)
 
     @router.post("/library/videos/{video_id}/open")
     def open_video(video_id: VideoId) -> VideoOut:

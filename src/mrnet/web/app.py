@@ -1,6 +1,7 @@
 """The application: what is served, and what becomes of errors."""
 
 import logging
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -93,7 +94,9 @@ def make_app(
         lifespan=lifespan,
     )
     _handle_errors(app)
-    service = Service(records, uploads, jobs, shelf, predictor.engine.name, _hears_not(predictor))
+    service = Service(
+        records, uploads, jobs, shelf, _emptied(data / "clips"), predictor.engine.name, _hears_not(predictor)
+    )
     app.include_router(make_router(service))
 
     @app.post("/api/session", status_code=204)
@@ -129,6 +132,15 @@ class _Static(StaticFiles):
         response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
         response.headers["cache-control"] = "no-cache"
         return response
+
+
+def _emptied(folder: Path) -> Path:
+    """A folder, without what a killed server left in it."""
+    make_directory(folder)
+    with writing(folder):
+        for left in folder.iterdir():
+            shutil.rmtree(left, ignore_errors=True)
+    return folder
 
 
 def _hears_not(predictor: Predictor) -> str:

@@ -24,9 +24,9 @@ Count = Annotated[
 
 
 class VideoOut(BaseModel):
-    """A video that was uploaded."""
+    """A video that was uploaded, or opened out of a library."""
 
-    id: str = Field(description="SHA-256 of its content")
+    id: str = Field(description="of its content: of an upload, its SHA-256")
     name: str
     duration_s: float
     width: int

@@ -16,6 +16,7 @@ from mrnet.export.edits import write_edits
 from mrnet.export.subtitles import write_subtitles
 from mrnet.export.tables import to_csv
 from mrnet.export.words import ScoreName
+from mrnet.files import writing
 from mrnet.media.stills import stills
 from mrnet.types import Moment
 from mrnet.web.records import Job, Video
@@ -98,7 +99,9 @@ def document(video: Video, path: Path, answer: AnswerJson, form: Form) -> bytes:
         return target.read_bytes()
 
 
-def clip(video: Video, path: Path, answer: AnswerJson, rank: int, *, exact: bool) -> tuple[Path, str]:
+def clip(
+    video: Video, path: Path, answer: AnswerJson, rank: int, folder: Path, *, exact: bool
+) -> tuple[Path, str]:
     """One moment as a file of its own, in a new folder that is the caller's to remove, and what to call it.
 
     Args:
@@ -106,6 +109,7 @@ def clip(video: Video, path: Path, answer: AnswerJson, rank: int, *, exact: bool
         path: its file.
         answer: to the question.
         rank: of the moment, from 1.
+        folder: that the new one is made in.
         exact: as of :func:`mrnet.export.clips.cut`.
 
     Raises:
@@ -115,11 +119,12 @@ def clip(video: Video, path: Path, answer: AnswerJson, rank: int, *, exact: bool
     moments = moments_of(answer)
     if not 1 <= rank <= len(moments):
         raise NotFound(f"this answer has {len(moments)} moments, none of rank {rank}")
-    folder = Path(tempfile.mkdtemp(prefix="mrnet-clip-"))
+    with writing(folder):
+        place = Path(tempfile.mkdtemp(dir=folder))
     try:
-        [made] = cut(path, moments[rank - 1 : rank], folder, exact=exact)
+        [made] = cut(path, moments[rank - 1 : rank], place, exact=exact)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
         raise
     return made, clip_name(Path(video.name), moments[rank - 1], rank, made.suffix)
 

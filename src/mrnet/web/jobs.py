@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +34,10 @@ _MOST_POINTS = 600
 _GRACE_S = 10.0
 # Of an encoding that does not get on.
 _LONGEST_HALT_S = 300.0
+_KILLED_TWICE = (
+    "the server was ended twice while it worked on this question, which memory or a damaged video may have done; "
+    "ask again if it was something else"
+)
 # Before records that cannot be written are tried again.
 _PAUSE_S = 5.0
 
@@ -59,7 +64,8 @@ class Jobs:
 
     Args:
         folder: for recordings that wait to be heard; others, which a killed server left, are removed.
-        records: of the jobs; those that an earlier server left unfinished are done first.
+        records: of the jobs; those that an earlier server left unfinished are done first. One during which two servers
+            were killed fails.
         uploads: the videos.
         predictor: what answers.
         most_waiting: questions that may wait.
@@ -102,6 +108,8 @@ class Jobs:
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join(_GRACE_S)
+        with suppress(sqlite3.Error):
+            self._records.queue_again()  # it was ended by will
 
     def ask(self, video: Video, query: str, k: int | None, recording: bytes | None = None) -> Job:
         """Queue a question.
@@ -170,8 +178,12 @@ class Jobs:
         return self._folder / f"{job_id}.wav"
 
     def _work(self) -> None:
+        is_first = True
         while not self._stopping:
             try:
+                if is_first:
+                    self._records.recover(_KILLED_TWICE)
+                    is_first = False
                 self._records.queue_again()
                 while (job := self._next()) is not None:
                     self._do(job)

@@ -21,7 +21,7 @@ FINAL: tuple[State, ...] = ("done", "failed", "cancelled")
 MOST_JOBS = 10_000
 """Jobs that are kept; of more, the oldest that have ended go."""
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE videos (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, suffix TEXT NOT NULL, duration_s REAL NOT NULL, width INTEGER NOT NULL,
@@ -30,11 +30,12 @@ CREATE TABLE videos (
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, video TEXT NOT NULL, query TEXT NOT NULL,
     kind TEXT NOT NULL, k INTEGER, state TEXT NOT NULL, error TEXT NOT NULL DEFAULT '', answer TEXT, curve TEXT,
-    none_here INTEGER NOT NULL DEFAULT 0, asked_s REAL NOT NULL
+    none_here INTEGER NOT NULL DEFAULT 0, asked_s REAL NOT NULL, interrupted INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX jobs_by_state ON jobs (state, number);
 CREATE INDEX jobs_by_video ON jobs (video, number);
 """
+_FROM_1 = "ALTER TABLE jobs ADD COLUMN interrupted INTEGER NOT NULL DEFAULT 0;"
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,11 @@ class Records:
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+            elif version == 1:
+                self._db.executescript(f"BEGIN; {_FROM_1} PRAGMA user_version = {_VERSION}; COMMIT;")
         except sqlite3.Error as error:
             raise OutputError(f"{path}: cannot be opened ({error}); name another folder with --data") from None
-        if version not in (0, _VERSION):
+        if version not in (0, 1, _VERSION):
             raise OutputError(f"{path}: was written by another version of mrnet; name another folder with --data")
 
     def close(self) -> None:
@@ -206,8 +209,18 @@ class Records:
         )
 
     def queue_again(self) -> None:
-        """What was running when the server ended is to be done anew."""
+        """What was running is to be done anew."""
         self._run("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
+
+    def recover(self, error: str) -> None:
+        """What was running when a server was ended without its will is to be done anew, but for what that happened to
+        twice: it fails for this reason.
+        """
+        self._run(
+            "UPDATE jobs SET interrupted = interrupted + 1, state = iif(interrupted, 'failed', 'queued'), "
+            "error = iif(interrupted, ?, error) WHERE state = 'running'",
+            error,
+        )
 
     def mark(self, job_id: str, none_here: bool) -> None:
         """Keep what the person says of the moments."""
@@ -227,4 +240,5 @@ def _job(row: sqlite3.Row) -> Job:
     fields["answer"] = None if row["answer"] is None else json.loads(row["answer"])
     fields["curve"] = [] if row["curve"] is None else [tuple(point) for point in json.loads(row["curve"])]
     fields["none_here"] = bool(row["none_here"])
+    del fields["interrupted"]
     return Job(**fields)

@@ -78,6 +78,7 @@ class Uploads:
         self.limits = limits
         self._folder, self._records = make_directory(folder), records
         self._coming: dict[str, int] = {}  # bytes that each upload under way may yet take
+        self._looked_at: dict[str, tuple[int, int]] = {}  # of a library's files, size and time at that look
         with writing(folder):
             for left in folder.glob(".part-*"):
                 left.unlink(missing_ok=True)
@@ -90,16 +91,39 @@ class Uploads:
         """A video by its id.
 
         Raises:
-            NotFound: there is none, or its file has gone.
+            NotFound: there is none, its file has gone, or a file of a library holds something else by now.
         """
-        video = self._records.video(video_id)
-        if video is None or not self.path(video).is_file():
+        video = self.known(video_id)
+        if not self._is_there(video):
             raise NotFound("there is no such video; it may have been removed")
         return video
+
+    def known(self, video_id: str) -> Video:
+        """As :meth:`find`, whatever has become of the file."""
+        video = self._records.video(video_id)
+        if video is None:
+            raise NotFound("there is no such video; it may have been removed")
+        return video
+
+    def _is_there(self, video: Video) -> bool:
+        path = self.path(video)
+        if not video.path:
+            return path.is_file()
+        try:
+            status = path.stat()
+            stamp = (status.st_size, status.st_mtime_ns)
+            if self._looked_at.get(video.id) != stamp:
+                if fingerprint(path) != video.id:
+                    return False
+                self._looked_at[video.id] = stamp
+        except OSError:
+            return False
+        return True
 
     def remove(self, video: Video) -> None:
         """Remove a video, and what was asked of it; a file of a library stays."""
         self._records.remove_video(video.id)
+        self._looked_at.pop(video.id, None)
         if not video.path:
             self.path(video).unlink(missing_ok=True)
 
