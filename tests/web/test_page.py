@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from mrnet.media.audio import write_audio
 from mrnet.media.video import probe
@@ -16,6 +16,7 @@ from mrnet.predictor import Predictor
 from mrnet.types import Watch
 from mrnet.web.app import make_app
 from serving import serving
+from tests.web.conftest import made_video
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -138,6 +139,92 @@ def test_say_it(page: Page, film: Path, tmp_path: Path, samples: Any) -> None:
     expect(page.get_by_role("button", name="Say it")).to_have_attribute("aria-pressed", "false")
 
 
+def test_the_microphone_is_off_whatever_happens_while_the_browser_asks(page: Page, film: Path) -> None:
+    open_film(page, film)
+    page.evaluate(
+        """() => {
+            const real = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+            window.heard = [];
+            navigator.mediaDevices.getUserMedia = (wanted) => new Promise((resolve) => {
+                window.allow = async () => { const stream = await real(wanted); heard.push(stream); resolve(stream); };
+            });
+        }"""
+    )
+    over = (
+        "heard.length === {} && heard.every((stream) => stream.getTracks().every((t) => t.readyState === 'ended'))"
+    )
+    button = page.get_by_role("button", name="Say it")
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "true")
+    button.click()  # no, after all
+    page.evaluate("allow()")
+    until(page, over.format(1))
+    expect(button).to_have_attribute("aria-pressed", "false")
+    button.click()
+    page.evaluate("location.hash = '#/'")
+    expect(page.get_by_role("heading", name="Find the moment.")).to_be_visible()
+    page.evaluate("allow()")
+    until(page, over.format(2))
+    page.go_back()
+    expect(button).to_have_attribute("aria-pressed", "false")
+    expect(page.locator(".answer")).to_have_count(0)
+
+
+def test_an_answer_that_comes_late_stays_with_its_video(page: Page, film: Path, tmp_path: Path) -> None:
+    held: list[Route] = []
+    open_film(page, film)
+    page.route("**/api/jobs", lambda route: held.append(route))
+    page.get_by_role("textbox", name="What are you looking for?").fill("a red square")
+    page.keyboard.press("Enter")
+    while not held:
+        page.wait_for_timeout(20)
+    page.evaluate("location.hash = '#/'")
+    page.set_input_files("#pick", made_video(tmp_path / "other.mp4", seed=1))
+    expect(page.get_by_role("heading", name="other.mp4")).to_be_visible()
+    held[0].continue_()
+    expect(page.locator("#ask")).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator(".answer, .bar-moment")).to_have_count(0)
+
+
+def test_the_last_page_that_is_wanted_is_shown(page: Page, film: Path) -> None:
+    held: list[Route] = []
+    open_film(page, film)
+    link = page.evaluate("location.hash")
+    page.evaluate("location.hash = '#/'")
+    expect(page.get_by_role("heading", name="Your videos")).to_be_visible()
+    page.route(re.compile("/api/videos/[0-9a-f]{64}$"), lambda route: held.append(route))
+    page.evaluate(f"location.hash = '{link}'")
+    while not held:
+        page.wait_for_timeout(20)
+    page.evaluate("location.hash = '#/nothing'")
+    page.wait_for_timeout(300)
+    held[0].continue_()
+    page.wait_for_timeout(300)
+    expect(page.get_by_role("heading", name="Your videos")).to_be_visible()
+    expect(page.get_by_role("heading", name="film.mp4")).to_be_hidden()
+
+
+def test_a_clip_plays_at_its_place_in_the_video(page: Page, film: Path) -> None:
+    open_film(page, film)
+    page.evaluate("player.dispatchEvent(new Event('error'))")  # as of a browser that knows no such files
+    expect(page.get_by_text("This browser cannot play the video as it is stored.")).to_be_visible()
+    find(page, "a red square")
+    slider = page.get_by_role("slider", name="Position in the video")
+    bars = page.locator(".bar-moment")
+    starts = [
+        float(re.sub(r".*moment \d, 0:0(\d) to.*", r"\1", bar.get_attribute("aria-label") or ""))
+        for bar in bars.all()
+    ]
+    last = max(range(len(starts)), key=starts.__getitem__)
+    assert starts[last] > 0
+    bars.nth(last).press("Enter")
+    until(page, "player.currentTime > 0 && player.src.includes('/clips/')")
+    assert int(slider.get_attribute("aria-valuenow") or 0) >= starts[last]
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(slider).to_have_attribute("aria-valuenow", str(round(starts[last])))  # the clip begins there
+
+
 def test_progress_and_cancelling(
     page: Page, film: Path, hearing: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,8 +259,9 @@ def test_by_keyboard_alone(page: Page, film: Path) -> None:
     assert re.fullmatch(r"A, moment \d, 0:\d\d to 0:\d\d: play", name)
     page.keyboard.press("Enter")
     until(page, "!player.paused")
-    page.keyboard.press("/")
-    expect(page.get_by_role("textbox", name="What are you looking for?")).to_be_focused()
+    expect(page.get_by_role("textbox", name="What are you looking for?")).to_have_attribute("accesskey", "q")
+    page.get_by_role("link", name="Skip to the content").press("Enter")
+    assert page.evaluate("[document.activeElement.id, location.hash.startsWith('#/video/')]") == ["main", True]
 
 
 def test_landmarks_and_names(page: Page, film: Path) -> None:

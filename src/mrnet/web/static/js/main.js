@@ -4,13 +4,14 @@ import { call, Refusal, send } from "./api.js";
 import { byId, tell, words } from "./dom.js";
 import { prepareLibrary, showLibrary } from "./library.js";
 import { prepareStart, showStart } from "./start.js";
-import { leaveWatch, prepareWatch, showWatch } from "./watch.js";
+import { leaveWatch, loadWatch, prepareWatch, showWatch } from "./watch.js";
 
 const PAGES = ["start", "watch", "library", "token", "lost"];
 const VIDEO = /^#\/video\/([0-9a-f]{64})(?:\/([A-Za-z0-9_,-]+))?(?:@([\d.]+))?$/;
 const TOKEN = /^#token=(.+)$/;
 
 let isPrepared = false;
+let numRouted = 0;
 
 /**
  * @param {string} name
@@ -28,6 +29,8 @@ function show(name) {
 
 async function route() {
   const given = TOKEN.exec(location.hash);
+  const number = (numRouted += 1);
+  const isStale = () => number !== numRouted; // another page is wanted by now
   try {
     if (given) {
       history.replaceState(null, "", "/"); // no token stays in the history
@@ -36,21 +39,27 @@ async function route() {
     await prepare();
     const match = VIDEO.exec(location.hash);
     if (match) {
-      await showWatch(match[1], match[2]?.split(",") ?? [], match[3] ? Number(match[3]) : null);
+      const wanted = match[2]?.split(",") ?? [];
+      const [video, jobs] = await loadWatch(match[1], wanted);
+      if (isStale()) return;
+      showWatch(video, jobs, match[3] ? Number(match[3]) : null, wanted.length > 0);
       show("watch");
       byId("query", HTMLInputElement).focus({ preventScroll: true });
     } else if (location.hash === "#/library") {
       leaveWatch();
-      document.title = "Library – mrnet";
       await showLibrary();
+      if (isStale()) return;
+      document.title = "Library – mrnet";
       show("library");
     } else {
       leaveWatch();
-      document.title = "mrnet: find the moment";
       await showStart();
+      if (isStale()) return;
+      document.title = "mrnet: find the moment";
       show("start");
     }
   } catch (error) {
+    if (isStale()) return;
     if (error instanceof Refusal && error.status === 401) {
       tell(byId("token-error", HTMLElement), given ? words(error) : "");
       show("token");
@@ -84,7 +93,9 @@ byId("token-form", HTMLFormElement).addEventListener("submit", async (event) => 
     tell(byId("token-error", HTMLElement), words(error));
   }
 });
-window.addEventListener("hashchange", () => {
-  if (location.hash !== "#main") void route(); // the link that skips to the content
+document.querySelector(".skip")?.addEventListener("click", (event) => {
+  event.preventDefault(); // the address says which page it is
+  byId("main", HTMLElement).focus();
 });
+window.addEventListener("hashchange", () => void route());
 void route();

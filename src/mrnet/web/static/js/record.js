@@ -1,7 +1,5 @@
 // From the microphone, or a sound file, to the WAV file that the server hears: 16 kHz, mono, 16 bit.
 
-import { clock } from "./dom.js";
-
 const RATE = 16000;
 const LONGEST_S = 15;
 
@@ -13,36 +11,48 @@ export class Recorder {
     this.tell = tell;
     /** @type {MediaRecorder | null} */
     this.media = null;
+    /** From the question whether the page may hear, to the end of the recording. */
+    this.isRecording = false;
     this.isDiscarded = false;
   }
 
-  get isRecording() {
-    return this.media !== null;
-  }
-
   /**
-   * Record until `stop` is called, or for 15 seconds.
+   * Record until `stop` is called, or for 15 seconds; one at a time.
    * @returns {Promise<Blob | null>} null where it was discarded
    */
   async record() {
     if (!navigator.mediaDevices) {
       throw new Error("The browser gives the microphone to pages on this machine or over HTTPS alone. Use a sound file.");
     }
-    const stream = await navigator.mediaDevices.getUserMedia({ audio: true }).catch(() => {
-      throw new Error("There is no microphone, or the browser does not give it to this page. Allow it, or use a sound file.");
-    });
-    const media = new MediaRecorder(stream);
+    this.isRecording = true;
+    this.isDiscarded = false;
+    /** @type {Blob[]} */
+    let chunks = [];
+    try {
+      const stream = await navigator.mediaDevices.getUserMedia({ audio: true }).catch(() => {
+        throw new Error("There is no microphone, or the browser does not give it to this page. Allow it, or use a sound file.");
+      });
+      try {
+        if (!this.isDiscarded) chunks = await this.listen(new MediaRecorder(stream));
+      } finally {
+        for (const track of stream.getTracks()) track.stop();
+      }
+    } finally {
+      this.isRecording = false;
+    }
+    return this.isDiscarded ? null : wavOf(new Blob(chunks));
+  }
+
+  /**
+   * @param {MediaRecorder} media
+   * @returns {Promise<Blob[]>} what it heard
+   */
+  async listen(media) {
     /** @type {Blob[]} */
     const chunks = [];
     this.media = media;
-    this.isDiscarded = false;
-    const started = Date.now();
-    const timer = window.setInterval(() => {
-      const seconds = (Date.now() - started) / 1000;
-      this.tell(`Listening, ${clock(seconds)}: press the button again when you have said it`);
-      if (seconds >= LONGEST_S) this.stop();
-    }, 250);
-    this.tell("Listening …");
+    const timer = window.setTimeout(() => this.stop(), 1000 * LONGEST_S);
+    this.tell("Listening: press the button again when you have said it");
     try {
       await new Promise((resolve, reject) => {
         media.ondataavailable = (event) => chunks.push(event.data);
@@ -51,16 +61,17 @@ export class Recorder {
         media.start();
       });
     } finally {
-      window.clearInterval(timer);
-      for (const track of stream.getTracks()) track.stop();
+      window.clearTimeout(timer);
       this.media = null;
       this.tell("");
     }
-    return this.isDiscarded ? null : wavOf(new Blob(chunks));
+    return chunks;
   }
 
+  /** End the recording; where it has not begun, as the browser still asks, there will be none. */
   stop() {
     if (this.media?.state === "recording") this.media.stop();
+    else this.isDiscarded = true;
   }
 
   /** Stop, and keep nothing. */

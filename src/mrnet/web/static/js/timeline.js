@@ -23,6 +23,8 @@ export class Timeline {
     this.player = player;
     this.play = play;
     this.duration_s = 1;
+    /** Where in the video that begins which is played: of a clip of it, at its moment. */
+    this.offset_s = 0;
     this.strip = el("div", { class: "strip" }, ...Array.from({ length: STRIP_FRAMES }, () => el("span")));
     [...this.strip.children].forEach((cell, index) => /** @type {HTMLElement} */ (cell).style.setProperty("--index", String(index)));
     this.ruler = el("div", { class: "ruler", "aria-hidden": "true" });
@@ -70,7 +72,7 @@ export class Timeline {
     }
     this.ruler.replaceChildren(...ticks);
     this.draw([]);
-    this.follow();
+    this.beginAt(0);
   }
 
   /**
@@ -132,8 +134,21 @@ export class Timeline {
     return item;
   }
 
+  /**
+   * The player has another source, which begins there in the video.
+   * @param {number} time_s
+   */
+  beginAt(time_s) {
+    this.offset_s = time_s;
+    this.follow();
+  }
+
+  get time_s() {
+    return this.offset_s + this.player.currentTime;
+  }
+
   follow() {
-    const time = this.player.currentTime;
+    const time = this.time_s;
     this.head.style.left = `${Math.min((100 * time) / this.duration_s, 100)}%`;
     this.slider.setAttribute("aria-valuenow", time.toFixed(0));
     this.slider.setAttribute("aria-valuetext", `${clock(time)} of ${clock(this.duration_s)}`);
@@ -151,7 +166,7 @@ export class Timeline {
    * @param {number} time_s
    */
   seek(time_s) {
-    this.player.currentTime = Math.min(Math.max(time_s, 0), this.duration_s);
+    this.player.currentTime = Math.min(Math.max(time_s, 0), this.duration_s) - this.offset_s;
     this.follow();
   }
 
@@ -160,7 +175,7 @@ export class Timeline {
    */
   pressed(event) {
     const step = event.shiftKey ? 10 : 1;
-    const now = this.player.currentTime;
+    const now = this.time_s;
     /** @type {Record<string, number>} */
     const targets = { ArrowLeft: now - step, ArrowDown: now - step, ArrowRight: now + step, ArrowUp: now + step, PageDown: now - 10, PageUp: now + 10, Home: 0, End: this.duration_s };
     if (event.key in targets) {

@@ -66,35 +66,37 @@ export function prepareWatch(about) {
       if (event.target instanceof Node && !menu.contains(event.target)) menu.removeAttribute("open");
     }
   });
-  document.addEventListener("keydown", (event) => {
-    const isTyping = event.target instanceof HTMLInputElement;
-    if (event.key === "/" && !isTyping && !byId("watch", HTMLElement).hidden) {
-      event.preventDefault();
-      field.focus();
-    }
-  });
+}
+
+/**
+ * A video and what was asked of it.
+ * @param {string} id
+ * @param {string[]} wanted ids of the questions; none for the latest
+ * @returns {Promise<[Video, Job[]]>}
+ */
+export async function loadWatch(id, wanted) {
+  const found = await call(`/videos/${id}`);
+  const jobs = wanted.length ? await Promise.all(wanted.map((job) => call(`/jobs/${job}`))) : (await call(`/videos/${id}/jobs`)).slice(0, EARLIER_SHOWN).reverse();
+  return [found, jobs];
 }
 
 /**
  * Show a video and what was asked of it.
- * @param {string} id
- * @param {string[]} wanted ids of the questions to show; none for the latest
- * @param {number | null} time_s where to be in the video; null for the best moment
+ * @param {Video} found
+ * @param {Job[]} jobs
+ * @param {number | null} time_s where to be in the video; null for the best moment, where questions are wanted
+ * @param {boolean} areWanted whether these questions were named
  */
-export async function showWatch(id, wanted, time_s) {
-  const found = /** @type {Video} */ (await call(`/videos/${id}`));
-  const jobs = /** @type {Job[]} */ (
-    wanted.length ? await Promise.all(wanted.map((job) => call(`/jobs/${job}`))) : (await call(`/videos/${id}/jobs`)).slice(0, EARLIER_SHOWN).reverse()
-  );
+export function showWatch(found, jobs, time_s, areWanted) {
   leaveWatch();
   video = found;
   document.title = `${found.name} – mrnet`;
   byId("watch-title", HTMLElement).textContent = found.name;
-  player.poster = `/api/videos/${id}/still?at_s=0`;
-  player.src = `/api/videos/${id}/file`;
+  player.poster = `/api/videos/${found.id}/still?at_s=0`;
+  player.src = `/api/videos/${found.id}/file`;
   timeline.show(found);
   for (const job of jobs) add(job);
-  const best = wanted.length ? (questions[0]?.job.answer?.moments[0] ?? null) : null;
+  const best = areWanted ? (questions[0]?.job.answer?.moments[0] ?? null) : null;
   player.currentTime = time_s ?? best?.start_s ?? 0;
 }
 
@@ -148,6 +150,7 @@ function redraw() {
 function play(job, moment) {
   if (!playerError.hidden) {
     player.src = `/api/jobs/${job.id}/clips/${moment.rank ?? 1}?exact=true`;
+    timeline.beginAt(moment.start_s);
     stopAt_s = Infinity;
   } else {
     player.currentTime = moment.start_s;
@@ -175,6 +178,7 @@ async function askAloud() {
     tell(error, `Spoken queries are not taken here: ${hearsNot}.`);
     return;
   }
+  const current = video;
   tell(error, "");
   try {
     if (recorder.isRecording) {
@@ -183,7 +187,7 @@ async function askAloud() {
     }
     showSpeaking(true);
     const wav = await recorder.record();
-    if (wav) await askWith(wav);
+    if (wav) await askWith(wav, current);
   } catch (caught) {
     tell(error, words(caught));
   } finally {
@@ -207,8 +211,9 @@ async function askBySound(file) {
     tell(error, `Spoken queries are not taken here: ${hearsNot}.`);
     return;
   }
+  const current = video;
   try {
-    await askWith(await wavOf(file));
+    await askWith(await wavOf(file), current);
   } catch {
     tell(error, `${file.name}: this browser cannot read it as sound.`);
   }
@@ -216,23 +221,26 @@ async function askBySound(file) {
 
 /**
  * @param {Blob} wav
+ * @param {Video | null} current that it was said to
  */
-async function askWith(wav) {
-  const current = video;
-  if (current) await asking(() => call(`/videos/${current.id}/speech`, { method: "POST", headers: { "content-type": "audio/wav" }, body: wav }));
+async function askWith(wav, current) {
+  if (current && current === video) await asking(() => call(`/videos/${current.id}/speech`, { method: "POST", headers: { "content-type": "audio/wav" }, body: wav }));
 }
 
 /**
  * @param {() => Promise<Job>} ask
  */
 async function asking(ask) {
+  const current = video;
   tell(error, "");
   form.setAttribute("aria-busy", "true");
   try {
-    add(await ask());
+    const job = await ask();
+    if (video !== current) return; // another page is open by now; it will be there when this one is opened again
+    add(job);
     announce("Looking");
   } catch (caught) {
-    tell(error, words(caught));
+    if (video === current) tell(error, words(caught));
   } finally {
     form.removeAttribute("aria-busy");
   }
