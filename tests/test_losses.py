@@ -136,6 +136,45 @@ def test_the_listwise_loss_by_hand() -> None:
     assert loss.item() == pytest.approx(0.8 * math.log(0.8 / 0.25) + 0.2 * math.log(0.2 / 0.75))
 
 
+def test_the_listwise_loss_leaves_out_moments_of_no_length() -> None:
+    """No proposal overlaps them: a second row of zeros changes nothing, and nothing but such rows costs nothing."""
+    logits = torch.tensor([[0.0, math.log(3)], [5.0, 1.0]], requires_grad=True)
+
+    class TwoQueries:
+        def iou_logits(self) -> torch.Tensor:
+            return logits
+
+    config = LossConfig(proposal_loss="listwise", listwise_power=2)
+    loss = listwise_loss(TwoQueries(), torch.tensor([[1.0, 0.5], [0.0, 0.0]]), config)  # type: ignore[arg-type]
+    loss.backward()
+    assert loss.item() == pytest.approx(0.8 * math.log(0.8 / 0.25) + 0.2 * math.log(0.2 / 0.75))
+    assert logits.grad is not None
+    # Softmax less target, as of the first row alone.
+    assert logits.grad.flatten().tolist() == pytest.approx([0.25 - 0.8, 0.75 - 0.2, 0, 0])
+    logits.grad = None
+    loss = listwise_loss(TwoQueries(), torch.zeros(2, 2), config)  # type: ignore[arg-type]
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert logits.grad.tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_what_clips_say_of_a_moment_of_no_length(
+    tiny: Callable[..., RunConfig], batch_inputs: tuple[torch.Tensor, ...]
+) -> None:
+    """The clip whose middle is nearest says it: here the moment reaches 0.125 too far on both sides of it."""
+    embeddings, _ = setup(tiny, batch_inputs, "single")
+    inside = torch.tensor([[-20.0, 20.0, -20.0, -20.0]])
+    reach = torch.full((1, 4, 2), 0.125, requires_grad=True)
+    said = ClipOutputs(inside, torch.zeros(1, 4, 2), reach)
+    one = replace(embeddings, clips=said, map_of_query=torch.tensor([0]))
+    loss = clip_loss(one, torch.tensor([[[0.375, 0.375]]]))
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(2) + 1 + 0.25, abs=1e-5)
+    assert reach.grad is not None
+    assert reach.grad[0].tolist() == [[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
+
+
 def test_what_clips_say_by_hand(tiny: Callable[..., RunConfig], batch_inputs: tuple[torch.Tensor, ...]) -> None:
     """Four clips; the moment is the second and the third, which say 0.1 too much before and nothing wrong after."""
     embeddings, _ = setup(tiny, batch_inputs, "single")

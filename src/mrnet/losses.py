@@ -65,10 +65,15 @@ def iou_loss(embeddings: Embeddings, target_iou: Tensor, config: LossConfig) -> 
 
 
 def listwise_loss(embeddings: Embeddings, target_iou: Tensor, config: LossConfig) -> Tensor:
-    """Divergence of the proposals' distribution, a softmax of the IoU scores' logits, from IoU^power at sum 1."""
+    """Divergence of the proposals' distribution, a softmax of the IoU scores' logits, from IoU^power at sum 1.
+
+    The mean is over queries whose moment some proposal overlaps: one of no length overlaps none.
+    """
     target = target_iou**config.listwise_power
-    target = target / target.sum(dim=1, keepdim=True)
-    return F.kl_div(embeddings.iou_logits().log_softmax(dim=1), target, reduction="batchmean")
+    total = target.sum(dim=1, keepdim=True)
+    target = target / total.clamp(min=torch.finfo(total.dtype).tiny)
+    divergence = F.kl_div(embeddings.iou_logits().log_softmax(dim=1), target, reduction="sum")
+    return divergence / (total > 0).sum().clamp(min=1)
 
 
 _PROPOSAL_LOSSES = {"iou": iou_loss, "listwise": listwise_loss}
