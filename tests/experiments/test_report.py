@@ -100,5 +100,5 @@ def test_gathering_is_refused(tmp_path: Path) -> None:
         gather([tmp_path / "e.jsonl", tmp_path / "e.jsonl"])
     with pytest.raises(DataError, match="no run is finished yet"):
         gather([tmp_path / "empty.jsonl"])
-    with pytest.raises(DataError, match=r"no folder of an experiment \(.*experiment.json cannot be read\)"):
+    with pytest.raises(DataError, match=r"no folder of an experiment \(.*experiment.json: cannot be read"):
         gather([tmp_path])

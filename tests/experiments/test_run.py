@@ -180,6 +180,53 @@ def test_other_settings_are_refused_before_anything_runs(
     assert here == ["wide/seed-0"]
 
 
+@pytest.mark.parametrize("change", [{"network": "clip-regressor"}, {"blind": True}])
+def test_another_network_is_another_setting(
+    change: dict[str, Any], experiment: Make, planned: Planned, here: list[str], tmp_path: Path
+) -> None:
+    made, changed = experiment(seeds=[0]), experiment(seeds=[0], variants={"plain": {}, "wide": change})
+    ffn = "model.ffn_dim=24"  # all other settings are the same
+    run_experiment(made, planned(made, ffn, only=("wide",)), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"wide/seed-0/result.json is of other settings than the experiment's"):
+        run_experiment(changed, planned(changed, ffn, only=("wide",)), tmp_path / "out")
+    assert here == ["wide/seed-0"]
+
+
+def test_other_data_are_refused_also_where_all_is_done(
+    experiment: Make, planned: Planned, here: list[str], dataset_files: dict[str, str], tmp_path: Path
+) -> None:
+    made = experiment(seeds=[0], variants={"plain": {}, "regressor": {"network": "clip-regressor"}})
+    out, other = tmp_path / "out", tmp_path / "other.json"
+    run_experiment(made, planned(made), out)
+    other.write_bytes(Path(dataset_files["train"]).read_bytes())
+    with pytest.raises(ConfigError, match=r"plain/seed-0/run.json was begun with data.train=.*, not .*other.json"):
+        run_experiment(made, planned(made, f"data.train={other}"), out)
+    message = r"experiment.json: variant regressor was begun with data.train=.*, not .*other.json.*: go on without"
+    with pytest.raises(ConfigError, match=message):
+        run_experiment(made, planned(made, f"data.train={other}", only=("regressor",)), out)
+    assert here == ["plain/seed-0", "regressor/seed-0"]
+
+
+def test_baselines_are_answered_anew_at_other_thresholds(
+    experiment: Make, planned: Planned, here: list[str], tmp_path: Path
+) -> None:
+    made = experiment(seeds=[0])
+    run_experiment(made, planned(made, only=("plain",)), tmp_path / "out")
+    run_experiment(made, planned(made, "evaluation.tious=[0.1,0.5]", only=("wide",)), tmp_path / "out")
+    constant = gather([tmp_path / "out"])[0]
+    assert constant.config["evaluation"]["tious"] == [0.1, 0.5]
+    assert "R@1,IoU=0.1" in constant.splits["val"].metrics["single"]
+    assert here == ["plain/seed-0", "wide/seed-0"]
+
+
+def test_the_reference_may_change(experiment: Make, planned: Planned, here: list[str], tmp_path: Path) -> None:
+    for reference in ("plain", "wide"):
+        made = experiment(seeds=[0], reference=reference)
+        run_experiment(made, planned(made), tmp_path / "out")
+        assert {result.reference for result in gather([tmp_path / "out"])} == {reference}
+    assert here == ["plain/seed-0", "wide/seed-0"]
+
+
 def test_data_that_are_not_there_are_refused_before_anything_is_written(
     experiment: Make, planned: Planned, tmp_path: Path
 ) -> None:

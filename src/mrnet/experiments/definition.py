@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mrnet.config.data import DataConfig
 from mrnet.config.parse import parse_section
 from mrnet.config.recipes import load_recipe, merge_trees
 from mrnet.config.run import RunConfig
-from mrnet.documents import parse_yaml
+from mrnet.documents import parse_json, parse_yaml
 from mrnet.errors import ConfigError
 from mrnet.evaluation.baselines import BaselineKind
 
@@ -21,6 +22,9 @@ NetworkName = Literal["mrnet", "clip-regressor", "2d-tan", "detr"]
 
 BASELINES: dict[str, BaselineKind] = {"constant": "constant", "rank-only": "rank_only"}
 """Names, in tables, of what answers without looking; no variant may have one of them."""
+
+EXPERIMENT_FILE = "experiment.json"
+"""In the folder of an experiment: what was begun there."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _SECTIONS = ("model", "loss", "decode", "train", "data", "evaluation")
@@ -80,6 +84,12 @@ class Experiment(BaseModel):
         return self
 
 
+class BegunExperiment(Experiment):
+    """An experiment as its folder knows it."""
+
+    data: dict[str, DataConfig] = Field({}, description="variant -> where its data are")
+
+
 @dataclass(frozen=True)
 class PlannedRun:
     """One training that an experiment asks for.
@@ -116,6 +126,20 @@ def read_experiment(path: Path) -> Experiment:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML ({error}); see docs/experiments.md for an example") from None
     return parse_section(Experiment, tree, str(path))
+
+
+def read_begun(path: Path) -> BegunExperiment:
+    """Read ``experiment.json`` of an experiment's folder.
+
+    Raises:
+        ConfigError: it cannot be read, or is none.
+    """
+    try:
+        tree = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read ({reason}); restore it, or choose another folder") from None
+    return parse_section(BegunExperiment, tree, str(path))
 
 
 def plan(

@@ -11,13 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mrnet.documents import parse_json
-from mrnet.errors import DataError
+from mrnet.errors import ConfigError, DataError
 from mrnet.evaluation.metrics import bootstrap_intervals
-from mrnet.experiments.definition import BASELINES
+from mrnet.experiments.definition import BASELINES, EXPERIMENT_FILE, read_begun
 from mrnet.experiments.plot import Row, draw
 from mrnet.experiments.result import RESULT_FILE, Result, Scored, read_results
-from mrnet.experiments.run import EXPERIMENT_FILE
 from mrnet.files import make_directory, write_text
 from mrnet.types import AskedProtocol
 
@@ -86,16 +84,16 @@ def gather(sources: Sequence[Path]) -> list[Result]:
 
 
 def _read_folder(folder: Path) -> list[Result]:
-    path = folder / EXPERIMENT_FILE
     try:
-        variants = list(parse_json(path.read_text(encoding="utf-8"))["variants"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"{folder}: no folder of an experiment ({path} cannot be read)") from None
+        begun = read_begun(folder / EXPERIMENT_FILE)
+    except ConfigError as error:
+        raise DataError(f"{folder}: no folder of an experiment ({error})") from None
     files = [folder / name / RESULT_FILE for name in BASELINES]
-    for variant in variants:
+    for variant in begun.variants:
         runs = (folder / variant).glob("seed-*")
         files += [run / RESULT_FILE for run in sorted(runs, key=lambda run: int(run.name.removeprefix("seed-")))]
-    return [result for file in files if file.is_file() for result in read_results(file)]
+    results = [result for file in files if file.is_file() for result in read_results(file)]
+    return [result.model_copy(update={"reference": begun.reference}) for result in results]
 
 
 def compare(results: Sequence[Result], split: str) -> list[Line]:

@@ -23,7 +23,15 @@ from mrnet.errors import ConfigError, MRNetError, TrainingError
 from mrnet.evaluation.predictions import Prediction
 from mrnet.evaluation.report import evaluate_checkpoint
 from mrnet.evaluation.run import answer_baseline
-from mrnet.experiments.definition import BASELINES, Experiment, NetworkName, PlannedRun
+from mrnet.experiments.definition import (
+    BASELINES,
+    EXPERIMENT_FILE,
+    BegunExperiment,
+    Experiment,
+    NetworkName,
+    PlannedRun,
+    read_begun,
+)
 from mrnet.experiments.references.clip_regressor import ClipRegressor
 from mrnet.experiments.references.detr import Detr
 from mrnet.experiments.references.parts import Reference
@@ -44,7 +52,6 @@ from mrnet.weights.native import RUN_FILE, build_model, load_checkpoint
 
 log = logging.getLogger(__name__)
 
-EXPERIMENT_FILE = "experiment.json"
 _BLANK_FILE = "blank.h5"
 _REFERENCES: dict[NetworkName, type[Reference]] = {"clip-regressor": ClipRegressor, "2d-tan": Tan, "detr": Detr}
 
@@ -91,18 +98,20 @@ def run_experiment(
         what failed, a line each; the other runs are done all the same.
 
     Raises:
-        ConfigError, DataError, FeatureError: the data cannot be read, or a run in ``out`` is of other settings.
+        ConfigError, DataError, FeatureError: the data cannot be read, or what is in ``out`` is of other settings or of
+            other data.
         OutputError: ``out`` cannot be written.
         TrainingError: a process died.
     """
     splits: tuple[SplitName, ...] = ("val", "test") if test else ("val",)
     work = [_Work(experiment, one, out / one.folder, splits) for one in planned]
     todo = [one for one in work if not _is_done(one)]
+    begun = _begun(experiment, planned, out / EXPERIMENT_FILE)
     source = _open_source(planned[0].config)
     for split in splits:
         source.split(split)
     make_directory(out)
-    write_text(out / EXPERIMENT_FILE, experiment.model_dump_json(indent=2) + "\n")
+    write_text(out / EXPERIMENT_FILE, begun.model_dump_json(indent=2) + "\n")
     _answer_baselines(experiment, planned[0].config, source, out, splits)
     if any(one.planned.blind for one in todo):
         blank = _write_blank(source, out / _BLANK_FILE)
@@ -122,22 +131,41 @@ def _is_done(work: _Work) -> bool:
     Raises:
         ConfigError: what is there is of other settings.
     """
-    wanted, path = work.planned.config, work.folder / RESULT_FILE
+    planned, path, done = work.planned, work.folder / RESULT_FILE, False
+    wanted = planned.config
     if path.is_file():
         (result,) = read_results(path)
-        if parse_config(result.config, str(path)) != wanted.without_paths():
+        found = (result.network, result.blind, parse_config(result.config, str(path)))
+        if found != (planned.network, planned.blind, wanted.without_paths()):
             raise ConfigError(
                 f"{path} is of other settings than the experiment's: remove {work.folder}, or choose another --out"
             )
-        if set(work.splits) <= set(result.splits):
-            return True
+        done = set(work.splits) <= set(result.splits)
     path = work.folder / RUN_FILE
     if path.is_file():
         saved = load_run_config(work.folder)
-        if work.planned.blind:  # whose features are the experiment's own
+        if planned.blind:  # whose features are the experiment's own
             wanted, saved = (_with_features(config, None) for config in (wanted, saved))
         refuse_changes(saved, wanted, path)
-    return False
+    return done
+
+
+def _begun(experiment: Experiment, planned: Sequence[PlannedRun], path: Path) -> BegunExperiment:
+    """The experiment with where its data are, those of variants that were done by earlier calls among them.
+
+    Raises:
+        ConfigError: a variant had other data then.
+    """
+    begun = dict(read_begun(path).data) if path.is_file() else {}
+    for one in planned:
+        before, now = begun.setdefault(one.variant, one.config.data), one.config.data
+        for key, value in before:
+            if getattr(now, key) != value:
+                raise ConfigError(
+                    f"{path}: variant {one.variant} was begun with data.{key}={value!r}, not {getattr(now, key)!r}: "
+                    "go on without changing it, or choose another --out"
+                )
+    return BegunExperiment(**dict(experiment), data=begun)
 
 
 def _with_features(config: RunConfig, path: Path | None) -> RunConfig:
@@ -169,7 +197,10 @@ def _answer_baselines(
 ) -> None:
     for name, kind in BASELINES.items():
         path = out / name / RESULT_FILE
-        if path.is_file() and set(splits) <= set(read_results(path)[0].splits):
+        settings = {"evaluation": config.evaluation.model_dump(mode="json")}
+        found = read_results(path)[0] if path.is_file() else None
+        there = {} if found is None or found.config != settings else found.splits
+        if set(splits) <= set(there):
             continue
         scored = {}
         for split in splits:
@@ -184,7 +215,7 @@ def _answer_baselines(
             seed=None,
             commit=git_commit(),
             version=__version__,
-            config={"evaluation": config.evaluation.model_dump(mode="json")},
+            config=settings,
             splits=dict(scored),
             cost=None,
         )
