@@ -39,3 +39,15 @@ def test_ranks_beyond_the_moments_kept_are_refused() -> None:
         ConfigError, match=r"evaluation\.ranks\.1: Input should be less than or equal to 10, got 20"
     ):
         load_recipe("demo", ["evaluation.ranks=[1,20]"])
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_a_contrastive_head_is_there_to_be_trained(head: bool, tiny: Callable[..., RunConfig]) -> None:
+    """An untrained one would multiply scores, and the processes of a training would wait for its gradients."""
+    weight = 0.0 if head else 0.1
+    with pytest.raises(
+        ConfigError, match=r"model.contrastive_head and loss.contrastive_weight go together: set both"
+    ):
+        tiny(model={"contrastive_head": head}, loss={"contrastive_weight": weight})
+    config = tiny(model={"contrastive_head": head}, loss={"contrastive_weight": 0.1 - weight})
+    assert config.model.contrastive_head == (config.loss.contrastive_weight > 0)

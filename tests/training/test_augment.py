@@ -55,9 +55,10 @@ def test_a_half_of_the_queries() -> None:
 
 
 def test_it_takes_single_queries_and_no_contrast(tiny: Callable[..., RunConfig]) -> None:
+    plain = {"contrastive_head": False}
     with pytest.raises(
         ConfigError, match=r"train.paste shows every query a video of its own: it takes train.protocol"
     ):
-        tiny(train={"paste": 0.5, "protocol": "joint"}, loss={"contrastive_weight": 0.0})
+        tiny(model=plain, train={"paste": 0.5, "protocol": "joint"}, loss={"contrastive_weight": 0.0})
     with pytest.raises(ConfigError, match=r"train.paste takes loss.contrastive_weight 0"):
         tiny(train={"paste": 0.5, "protocol": "single"}, loss={"contrastive_weight": 0.1})

@@ -151,7 +151,11 @@ def test_members_learn_as_each_would_alone(tiny: Callable[..., RunConfig]) -> No
 
 
 def test_withheld_answers_are_said_before_anything_is_pasted(tiny: Callable[..., RunConfig]) -> None:
-    config = tiny(train={"paste": 0.5, "protocol": "single"}, loss={"contrastive_weight": 0.0})
+    config = tiny(
+        model={"contrastive_head": False},
+        train={"paste": 0.5, "protocol": "single"},
+        loss={"contrastive_weight": 0.0},
+    )
     trainer = make(config)
     trainer.begin_epoch(1)
     records = (VideoRecord("a", 10.0, (Query("q", (), "a#0"), Query("q", (), "a#1"))), batch().records[1])

@@ -133,8 +133,10 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.loss.contrastive_weight > 0 and not self.model.contrastive_head:
-            raise ValueError("loss.contrastive_weight trains model.contrastive_head: set it, or the weight to 0")
+        if self.model.contrastive_head != (self.loss.contrastive_weight > 0):
+            raise ValueError(
+                "model.contrastive_head and loss.contrastive_weight go together: set both, or neither"
+            )
         if self.model.clip_head != (self.loss.clip_weight > 0):
             raise ValueError("model.clip_head and loss.clip_weight go together: set both, or neither")
         if self.train.milestones and self.train.schedule == "cosine":
