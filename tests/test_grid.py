@@ -3,7 +3,7 @@
 import pytest
 
 from mrnet.errors import ConfigError
-from mrnet.grid import map_diagonals
+from mrnet.grid import count_cells, map_diagonals
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,12 @@ from mrnet.grid import map_diagonals
 )
 def test_diagonals_by_hand(counts: list[int], diagonals: list[tuple[int, int]]) -> None:
     assert map_diagonals(8, counts) == diagonals
+
+
+def test_cells_by_hand() -> None:
+    assert count_cells(8, []) == 8
+    assert count_cells(8, [2, 1]) == 8 + 7 + 6 + 2
+    assert count_cells(8, [1, 1, 1]) == 8 + 7 + 3 + 1
 
 
 def test_the_released_map() -> None:

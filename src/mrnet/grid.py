@@ -24,3 +24,13 @@ def map_diagonals(num_clips: int, pooling_counts: list[int]) -> list[tuple[int, 
             offset += stride
             diagonals.append((offset, stride))
     return diagonals
+
+
+def count_cells(num_clips: int, pooling_counts: list[int]) -> int:
+    """How many cells of the proposal map hold a proposal, those of the main diagonal among them.
+
+    Raises:
+        ConfigError: as :func:`map_diagonals`.
+    """
+    above = map_diagonals(num_clips, pooling_counts)
+    return num_clips + sum(-(-(num_clips - offset) // stride) for offset, stride in above)

@@ -51,3 +51,17 @@ def test_a_contrastive_head_is_there_to_be_trained(head: bool, tiny: Callable[..
         tiny(model={"contrastive_head": head}, loss={"contrastive_weight": weight})
     config = tiny(model={"contrastive_head": head}, loss={"contrastive_weight": 0.1 - weight})
     assert config.model.contrastive_head == (config.loss.contrastive_weight > 0)
+
+
+@pytest.mark.parametrize("betas", ["[0.9,1.0]", "[1.0,0.99]"])
+def test_betas_are_below_1(betas: str) -> None:
+    with pytest.raises(ConfigError, match=r"train.betas.[01]: Input should be less than 1, got 1.0"):
+        load_recipe("demo", [f"train.betas={betas}"])
+    assert load_recipe("demo", ["train.betas=[0.0,0.999]"]).train.betas == (0.0, 0.999)
+
+
+def test_no_more_positives_than_proposals(tiny: Callable[..., RunConfig]) -> None:
+    """Of 8 clips: 8 cells, then 7 + 6 + 5 at stride 1, and 2 + 1 at stride 2."""
+    assert tiny(loss={"top_k": 29}).loss.top_k == 29
+    with pytest.raises(ConfigError, match=r"loss.top_k 30: the proposal map has 29 valid cells; lower it"):
+        tiny(loss={"top_k": 30})

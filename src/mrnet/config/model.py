@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mrnet.config.section import Clips, Count, Dropout, Fraction, Natural, Section, Width, whole_number
+from mrnet.config.section import BelowOne, Clips, Count, Fraction, Natural, Section, Width, whole_number
 from mrnet.errors import ConfigError
 from mrnet.grid import map_diagonals
 from mrnet.types import QueryProtocol
@@ -34,15 +34,15 @@ class ModelConfig(Section):
         "dropout and one linear layer",
     )
     clip_hidden: Width = Field(512, description="channels of the 1x1 convolution, of clip_projection blocks")
-    clip_dropout: Dropout = Field(0.5, description="dropout of the projection of clips")
+    clip_dropout: BelowOne = Field(0.5, description="dropout of the projection of clips")
     dim: Width = Field(256, description="d: joint width of text and video")
 
     transformer: bool = Field(True, description="false leaves the transformer out, which is MMN")
     layers: Annotated[int, whole_number(1, 64)] = Field(2, description="maskable retention layers")
     heads: Count = Field(8, description="attention heads")
     ffn_dim: Width = Field(1024, description="width inside the feed-forward blocks")
-    dropout: Dropout = Field(0.1, description="dropout on both residual branches")
-    attention_dropout: Dropout = Field(0.0, description="dropout on attention weights")
+    dropout: BelowOne = Field(0.1, description="dropout on both residual branches")
+    attention_dropout: BelowOne = Field(0.0, description="dropout on attention weights")
     projections: Literal["modality", "shared"] = Field(
         "modality", description="form A: Q, K, V matrices of each modality; form B: one set for both"
     )

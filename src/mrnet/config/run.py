@@ -6,8 +6,9 @@ from pydantic import Field, model_validator
 
 from mrnet.config.data import DataConfig
 from mrnet.config.model import ModelConfig
-from mrnet.config.section import Count, Fraction, Natural, Positive, Section, whole_number
+from mrnet.config.section import BelowOne, Count, Fraction, Natural, Positive, Section, whole_number
 from mrnet.config.spec import DecodeConfig
+from mrnet.grid import count_cells
 from mrnet.types import QueryProtocol
 
 QVHIGHLIGHTS_METRICS = [
@@ -84,14 +85,14 @@ class TrainConfig(Section):
         description="chance that a query is shown its moment in another video of the batch: all rows outside of the "
         "moment are that video's; with protocol single",
     )
-    averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
+    averaging: BelowOne = Field(
         0.0,
         description="decay a step of the average of weights that is validated, saved and answers; 0 takes the last",
     )
     full_loss_epochs: Natural = Field(
         description="ONLY_IOU: epochs before all but the IoU loss are scaled by 0.01"
     )
-    betas: tuple[Fraction, Fraction] = Field((0.9, 0.99), description="AdamW")
+    betas: tuple[BelowOne, BelowOne] = Field((0.9, 0.99), description="AdamW")
     weight_decay: float = Field(1e-5, ge=0, description="AdamW")
     grad_clip: Positive = Field(5.0, description="largest norm of the gradient")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
@@ -139,6 +140,9 @@ class RunConfig(Section):
             )
         if self.model.clip_head != (self.loss.clip_weight > 0):
             raise ValueError("model.clip_head and loss.clip_weight go together: set both, or neither")
+        cells = count_cells(self.model.num_clips, self.model.pooling_counts)
+        if self.loss.top_k > cells:
+            raise ValueError(f"loss.top_k {self.loss.top_k}: the proposal map has {cells} valid cells; lower it")
         if self.train.milestones and self.train.schedule == "cosine":
             raise ValueError("train.schedule cosine takes no train.milestones")
         if self.train.paste and self.train.protocol == "joint":

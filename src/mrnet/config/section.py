@@ -19,7 +19,7 @@ Natural = Annotated[int, whole_number(0, 1_000_000)]
 Width = Annotated[int, whole_number(1, 65_536)]
 Clips = Annotated[int, whole_number(1, 1024)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Dropout = Annotated[float, Field(ge=0, lt=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
 
