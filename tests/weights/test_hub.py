@@ -204,6 +204,8 @@ def test_the_card_says_what_flatters_and_what_is_not_known(spec: ModelSpec) -> N
     assert "| this model, joint | 50.0 |" in card
     assert "in the order of their true start, which leaks that order." in card
     assert "No baselines were measured." in card
+    drawn = model_card(spec, "ann/tiny", REPORT | {"metrics": {"shuffled": {"mIoU": 50.0}}})
+    assert "Protocol `shuffled`: all queries of a video in one sequence, in an order that is drawn." in drawn
     assert "This split chose the checkpoint" not in card
     chosen = model_card(spec.model_copy(update={"provenances": {}}), "ann/tiny", REPORT | {"split": "val"})
     assert "This split chose the checkpoint, so that the figures flatter it." in chosen.splitlines()

@@ -37,6 +37,7 @@ _TITLES = {
 _PROTOCOLS = {
     "single": "every query is asked alone",
     "joint": "all queries of a video in one sequence, in the order of their true start, which leaks that order",
+    "shuffled": "all queries of a video in one sequence, in an order that is drawn",
 }
 
 
