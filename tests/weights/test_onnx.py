@@ -1,6 +1,7 @@
 """Trained networks as ONNX: the same numbers, of every family of recipes, and no path of a machine."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+import mrnet.weights.onnx as onnx_weights
 from mrnet.config.recipes import load_recipe
 from mrnet.config.run import RunConfig
 from mrnet.config.spec import ModelSpec
 from mrnet.errors import CheckpointError, ConfigError, OutputError
 from mrnet.model.ensemble import make_network
 from mrnet.retrieval.trained import TrainedScorer
+from mrnet.temporal import valid_cells
 from mrnet.weights.native import load_checkpoint, save_checkpoint
 from mrnet.weights.onnx import OnnxNetwork, export_checkpoint
 
@@ -79,6 +82,24 @@ def test_gives_what_pytorch_gives(recipe: str, tmp_path: Path) -> None:
         assert of_onnx.scores.shape == (count, int(network.valid.sum()))
         torch.testing.assert_close(of_onnx.scores, of_torch.scores, atol=1e-4, rtol=0)
     assert of_torch.scores.std() > 1e-3
+
+
+@pytest.mark.parametrize("recipe", ["mrnet-plus", "tacos"])
+def test_shapes_are_those_of_the_documentation(recipe: str) -> None:
+    """Of a recipe whose clips meet the query and have a head, and of one whose proposals no query touches."""
+    config, path = small(recipe).model, Path(__file__).parents[2] / "docs" / "hub.md"
+    table = " ".join(line for line in path.read_text(encoding="utf-8").splitlines() if ".onnx`, " in line)
+    cells = int(valid_cells(config.num_clips, config.pooling_counts).sum())
+    sizes = {"e": config.members, "t": config.num_clips, "d": config.dim, "v": cells, "2": 2}
+    sizes |= {"p": config.num_pre_clips, "c": config.video_dim, "q": config.query_dim}
+    said: dict[str, list[int]] = {}
+    for names, letters in re.findall(r"((?:`\w+`(?:, )?)+) \([1en], ([a-z2, ]+|[a-z])\)", table):
+        shape = [sizes[letter] for letter in letters.split(", ")]
+        said |= dict.fromkeys(re.findall(r"\w+", names), shape)
+    left_out = {"iou_proposals", "contrastive_proposals"} if config.video_depends_on_query else {"inside", "reach"}
+    expected = {name: shape for name, shape in said.items() if name not in left_out}
+    video, asked = onnx_weights._signature(config).values()
+    assert video | asked == expected
 
 
 def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
