@@ -36,6 +36,7 @@ from mrnet.provenance import Provenance
 from mrnet.retrieval.trained import EncodedVideo
 from mrnet.training.loop import train
 from mrnet.types import Moment
+from mrnet.weights.native import load_checkpoint
 from mrnet.weights.onnx import export_checkpoint
 from tests.conftest import save_untrained, spec_of
 
@@ -334,6 +335,13 @@ def test_a_pca_travels_from_the_features_into_the_checkpoint(
         FeatureShapeError, match=r"reduced to 6 by PCA .* then mrnet features pca FEATURES.h5 --apply"
     ):
         predictor.encode_video(rows, provenance=provenance)
+
+    kept = load_checkpoint(tmp_path / "run").pca
+    assert kept is not None
+    Pca.fit([("a", noise)], 6, provenance, "other noise").save(kept)
+    assert refusal(CheckpointError, lambda: Predictor.load(tmp_path / "run", device="cpu")) == (
+        f"{kept} is not the PCA that the model's video features went through: restore or remake the checkpoint"
+    )
 
     (tmp_path / "full.pca.safetensors").unlink()
     assert open_source(config.data).pca is None

@@ -1,5 +1,6 @@
 """What a predictor answers with: a trained model, or aligned encoders without training."""
 
+import hashlib
 import threading
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 from mrnet.config.spec import Calibration, ModelSpec
 from mrnet.data.queries import fill_columns
 from mrnet.device import choose_device
-from mrnet.errors import ConfigError, FeatureError, FeatureShapeError
+from mrnet.errors import CheckpointError, ConfigError, FeatureError, FeatureShapeError
 from mrnet.features.backbone import Backbone, Rows, encode_sources
 from mrnet.features.registry import extraction_command, make_backbone
 from mrnet.features.store.pca import Pca
@@ -134,7 +135,7 @@ class TrainedEngine:
         """From a checkpoint folder, or the best epoch of a training run; as of :meth:`mrnet.predictor.Predictor.load`.
 
         Raises:
-            CheckpointError: nothing there, or damaged.
+            CheckpointError: nothing there, damaged, or with a PCA that is not the one of its features.
             ConfigError: the runtime is not installed, or is not of the device.
         """
         network: Answering
@@ -152,8 +153,7 @@ class TrainedEngine:
             checkpoint = load_checkpoint(directory)
             folder, spec = checkpoint.folder, checkpoint.spec
             network = checkpoint.build(memory_budget=memory_budget).to(choose_device(device))
-        pca = find_pca(folder)
-        return cls(network, spec, pca=None if pca is None else Pca.load(pca), trusted=trusted)
+        return cls(network, spec, pca=_load_pca(folder, spec), trusted=trusted)
 
     def video_backbone(self) -> Backbone:
         """As of :class:`Engine`."""
@@ -291,6 +291,20 @@ class UntrainedEngine:
     def query_note(self, kind: QueryKind, query: str) -> str:  # noqa: ARG002
         """As of :class:`Engine`."""
         return _query_note(self.untrained.text, query)
+
+
+def _load_pca(folder: Path, spec: ModelSpec) -> Pca | None:
+    """The PCA in a checkpoint, once it is known by its content to be that of the features it was trained on."""
+    path = find_pca(folder)
+    if path is None:
+        return None
+    provenance = spec.provenances.get("video")
+    projection = None if provenance is None else provenance.projection
+    if projection is None or hashlib.sha256(path.read_bytes()).hexdigest() != projection.sha256:
+        raise CheckpointError(
+            f"{path} is not the PCA that the model's video features went through: restore or remake the checkpoint"
+        )
+    return Pca.load(path)
 
 
 def _query_note(backbone: Backbone | None, query: str) -> str:
