@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from mrnet.config.run import RunConfig
-from mrnet.errors import CheckpointError, ConfigError, OutputError, TrainingError
+from mrnet.errors import CheckpointError, ConfigError, FeatureShapeError, OutputError, TrainingError
 from mrnet.model.mrnet import MRNet
+from mrnet.provenance import Provenance
 from mrnet.training.state import Run, load_history, load_run_config, refuse_changes
 from mrnet.weights.native import load_tensors, save_tensors
 from tests.conftest import spec_of
@@ -143,3 +144,17 @@ def test_the_first_field_that_differs_is_named(tiny: Callable[..., RunConfig]) -
     refuse_changes(tiny(), tiny(), Path("run.json"))
     with pytest.raises(ConfigError, match=r"^run\.json was begun with model\.layers=2, not 3: resume without"):
         refuse_changes(tiny(), tiny(model={"layers": 3}, train={"lr": 1.0}), Path("run.json"))
+
+
+def test_features_of_another_encoder_are_not_resumed_with(config: RunConfig, learner: Any, tmp_path: Path) -> None:
+    video, text = (Provenance(backbone=name, dim=6, revision="1") for name in ("eye", "reader"))
+    spec = spec_of(config, video=video, text=text)
+    Run.start(tmp_path / "run", config, spec).save_epoch(record(1), *learner, best=True)
+    for other in (video.model_copy(update={"revision": "2"}), Provenance(backbone="owl", dim=6, revision="1")):
+        with pytest.raises(FeatureShapeError) as caught:
+            Run.resume(tmp_path / "run", config, spec_of(config, video=other, text=text))
+        assert str(caught.value).startswith(
+            f"the video features come from {other.label}, the model was trained on 'eye' revision 1: point "
+            "data.video_features at features of that backbone"
+        )
+    assert Run.resume(tmp_path / "run", config, spec).epoch == 1

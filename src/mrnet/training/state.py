@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 from mrnet.config.parse import first_problem, parse_config
 from mrnet.config.run import RunConfig
 from mrnet.config.spec import Calibration, ModelSpec
+from mrnet.data.sources import check_provenance
 from mrnet.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from mrnet.files import check_new, make_directory, new_directory, remove_left_in, write_text
 from mrnet.weights.native import (
@@ -31,6 +32,7 @@ from mrnet.weights.native import (
     RUN_FILE,
     WEIGHTS_FILE,
     check_weights,
+    load_spec,
     load_tensors,
     read_json,
     save_tensors,
@@ -114,12 +116,18 @@ class Run:
         Raises:
             TrainingError: there is no run.
             ConfigError: ``config`` is not the run's.
+            CheckpointError: the run is damaged.
+            FeatureShapeError: the features are not made as those that the run began with.
         """
         path, document = directory / RUN_FILE, _read_run(directory)
         saved = parse_config(document.get("config"), source=str(path))
         refuse_changes(saved, config, path)
         run = cls(directory, saved, spec)
         run._take(document, path)
+        if run.last is not None:
+            begun = load_spec(run.checkpoints / run.last).provenances
+            for modality, found in spec.provenances.items():
+                check_provenance(found, begun.get(modality), modality)
         make_directory(run.checkpoints)  # a kill may have come before it
         for partial in run.checkpoints.glob(".epoch-*"):  # left by a kill
             shutil.rmtree(partial, ignore_errors=True)
