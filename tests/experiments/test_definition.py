@@ -90,6 +90,14 @@ def test_refused_settings(found: str, put: str, message: str, tmp_path: Path) ->
         plan(read_experiment(write(tmp_path, TEXT.replace(found, put))))
 
 
+def test_results_have_a_name_that_can_name_files(experiment: Callable[..., Experiment]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^variant plain of tiny: 'a/b' cannot name a file: use letters, digits"
+    ):
+        plan(experiment(), ["name=a/b"])
+    assert plan(experiment(), ["name=a-b"])[0].config.name == "a-b"
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no.yaml: cannot be read \(No such file or directory\); give the YAML"):
         read_experiment(tmp_path / "no.yaml")

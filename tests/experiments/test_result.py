@@ -1,5 +1,6 @@
 """Lines of results."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,13 @@ def test_file_of_results(tmp_path: Path) -> None:
         DataError, match=r"r.jsonl:3: no result of `mrnet experiment` \(.*reference: Field required"
     ):
         read_results(path)
+    for field in ("experiment", "variant"):  # in whose name files are written
+        escaping = result.model_dump(mode="json") | {field: "../escape"}
+        path.write_text(json.dumps(escaping))
+        with pytest.raises(
+            DataError, match=rf"r.jsonl:1: no result.*{field}: '../escape' cannot name a file: use"
+        ):
+            read_results(path)
     path.write_text("{")
     with pytest.raises(DataError, match=r"r.jsonl:1: no result of `mrnet experiment`"):
         read_results(path)

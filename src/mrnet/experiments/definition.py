@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from mrnet.config.data import DataConfig
 from mrnet.config.parse import parse_section
@@ -28,6 +28,16 @@ EXPERIMENT_FILE = "experiment.json"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _SECTIONS = ("model", "loss", "decode", "train", "data", "evaluation")
+
+
+def _can_name_a_file(name: str) -> str:
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(f"{name!r} cannot name a file: use letters, digits, - _ + and .")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_can_name_a_file)]
+"""Of an experiment or a variant, in whose name files are written."""
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
 
@@ -70,8 +80,7 @@ class Experiment(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         for name in (self.name, *self.variants):
-            if _NAME.fullmatch(name) is None:
-                raise ValueError(f"{name!r} cannot name a file: use letters, digits, - _ + and .")
+            _can_name_a_file(name)
         for name in self.variants:
             if name in BASELINES:
                 raise ValueError(
@@ -180,8 +189,10 @@ def _configure(
     tree = merge_trees(merge_trees(dict(overlay or {}), experiment.settings), variant.settings)
     tree = merge_trees(tree, {"name": experiment.name, "train": {"seed": seed}})
     try:
-        return load_recipe(variant.recipe or experiment.recipe, overrides, tree)
-    except ConfigError as error:
+        config = load_recipe(variant.recipe or experiment.recipe, overrides, tree)
+        _can_name_a_file(config.name)
+        return config
+    except (ConfigError, ValueError) as error:
         raise ConfigError(f"variant {name} of {experiment.name}: {error}") from None
 
 

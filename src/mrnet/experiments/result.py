@@ -13,7 +13,7 @@ from mrnet.documents import parse_json
 from mrnet.errors import ConfigError, DataError
 from mrnet.evaluation.metrics import per_query_hits
 from mrnet.evaluation.predictions import Prediction, align
-from mrnet.experiments.definition import NetworkName
+from mrnet.experiments.definition import FileName, NetworkName
 from mrnet.files import write_text
 from mrnet.types import AskedProtocol, VideoRecord
 
@@ -76,9 +76,9 @@ class Result(_Record):
         cost: ``None`` for a baseline.
     """
 
-    experiment: str
+    experiment: FileName
     reference: str
-    variant: str
+    variant: FileName
     network: NetworkName | None
     blind: bool = False
     seed: int | None
