@@ -2,14 +2,16 @@
 
 import csv
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mrnet.errors import DataError
+from mrnet.experiments.definition import EXPERIMENT_FILE, BegunExperiment, Experiment
 from mrnet.experiments.report import compare, gather, write_report
-from mrnet.experiments.result import Cost, Result, Scored, write_results
+from mrnet.experiments.result import RESULT_FILE, Cost, Result, Scored, write_results
 
 EVALUATION = {"tious": [0.5], "ranks": [1], "select_by": "R@1,IoU=0.5"}
 
@@ -91,6 +93,38 @@ def test_files(tmp_path: Path) -> None:
     assert [rows[0][key] for key in ("spread", "difference", "low")] == ["", "-25.000", "-50.000"]
     assert "e: R@1,IoU=0.5 on val" in picture
     assert picture.count("<circle") == 5
+
+
+def test_a_variant_at_thresholds_of_its_own(tmp_path: Path) -> None:
+    """Shared metrics are compared, the others stand by themselves; the picture shows what all have."""
+    scored = Scored(metrics={"single": {"R@1,IoU=0.3": 50.0, "mIoU": 30.0}}, tiou=[0.4, 0.2], queries=[1, 1])
+    evaluation = {"evaluation": EVALUATION | {"tious": [0.3], "select_by": "R@1,IoU=0.3"}}
+    own = result("own", 0, [0.4, 0.2], splits={"val": scored}, config=evaluation)
+    markdown, _, picture = (path.read_text() for path in write_report([BASE[0], own, OTHER[0]], tmp_path))
+    assert "| variant | R@1,IoU=0.5 | mIoU | R@1,IoU=0.3 |\n" in markdown
+    assert "| base | 50.0 | 40.0 | - |\n| own | - | 30.0 | 50.0 |\n| other | 100.0 | 60.0 | - |\n" in markdown
+    # Video by video, own gains 0.2 and loses 0.4 of tIoU on base, other 0.4 and 0.
+    assert "| variant | mIoU | R@1,IoU=0.5 |\n" in markdown
+    assert (
+        "| own | -10.0 [-40.0, +20.0] | - |\n| other | +20.0 [+0.0, +40.0] | +50.0 [+0.0, +100.0] |\n" in markdown
+    )
+    assert "e: mIoU on val" in picture
+
+
+def test_a_folder_of_runs(experiment: Callable[..., Experiment], tmp_path: Path) -> None:
+    """Of its seeds in order, 2 before 10, and not of a copy that somebody kept."""
+    begun = BegunExperiment(**dict(experiment(name="e", reference="base", variants={"base": {}})))
+    (tmp_path / EXPERIMENT_FILE).write_text(begun.model_dump_json())
+    for name, seed in (("seed-10", 10), ("seed-2", 2), ("seed-2-old", 2)):
+        (tmp_path / "base" / name).mkdir(parents=True)
+        write_results(tmp_path / "base" / name / RESULT_FILE, [result("base", seed, [0.2, 0.6])])
+    assert [one.seed for one in gather([tmp_path])] == [2, 10]
+    empty = tmp_path / "base" / "seed-2" / RESULT_FILE
+    empty.write_text("")
+    with pytest.raises(
+        DataError, match=r"seed-2/result.json: holds 0 results, where there is one: remove it, and run"
+    ):
+        gather([tmp_path])
 
 
 def test_gathering_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mrnet.experiments.run as runs
-from mrnet.errors import ConfigError, MRNetError, TrainingError
+from mrnet.errors import ConfigError, DataError, MRNetError, TrainingError
 from mrnet.evaluation.report import evaluate_checkpoint
 from mrnet.experiments.definition import Experiment, PlannedRun
 from mrnet.experiments.report import gather
@@ -178,6 +178,18 @@ def test_other_settings_are_refused_before_anything_runs(
     with pytest.raises(ConfigError, match=r"was begun with train\.lr=0\.01, not 0\.5"):
         run_experiment(made, planned(made, "train.lr=0.5"), out)
     assert here == ["wide/seed-0"]
+
+
+@pytest.mark.parametrize("folder", ["plain/seed-0", "constant"])
+def test_results_that_are_cut_off(
+    folder: str, experiment: Make, planned: Planned, here: list[str], tmp_path: Path
+) -> None:
+    made = experiment(seeds=[0])
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "result.json").write_text("")
+    with pytest.raises(DataError, match=rf"{folder}/result.json: holds 0 results, where there is one: remove it"):
+        run_experiment(made, planned(made), tmp_path)
+    assert here == []
 
 
 @pytest.mark.parametrize("change", [{"network": "clip-regressor"}, {"blind": True}])

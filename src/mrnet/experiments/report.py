@@ -15,7 +15,7 @@ from mrnet.errors import ConfigError, DataError
 from mrnet.evaluation.metrics import bootstrap_intervals
 from mrnet.experiments.definition import BASELINES, EXPERIMENT_FILE, read_begun
 from mrnet.experiments.plot import Row, draw
-from mrnet.experiments.result import RESULT_FILE, Result, Scored, read_results
+from mrnet.experiments.result import RESULT_FILE, Result, Scored, read_result, read_results
 from mrnet.files import make_directory, write_text
 from mrnet.types import AskedProtocol
 
@@ -90,9 +90,10 @@ def _read_folder(folder: Path) -> list[Result]:
         raise DataError(f"{folder}: no folder of an experiment ({error})") from None
     files = [folder / name / RESULT_FILE for name in BASELINES]
     for variant in begun.variants:
-        runs = (folder / variant).glob("seed-*")
-        files += [run / RESULT_FILE for run in sorted(runs, key=lambda run: int(run.name.removeprefix("seed-")))]
-    results = [result for file in files if file.is_file() for result in read_results(file)]
+        names = (run.name.removeprefix("seed-") for run in (folder / variant).glob("seed-*"))
+        seeds = sorted({int(name) for name in names if name.isdecimal()})  # a copy, seed-0-old, is none
+        files += [folder / variant / f"seed-{seed}" / RESULT_FILE for seed in seeds]
+    results = [read_result(file) for file in files if file.is_file()]
     return [result.model_copy(update={"reference": begun.reference}) for result in results]
 
 
@@ -193,14 +194,16 @@ def _markdown(name: str, results: Sequence[Result], tables: Mapping[str, Sequenc
         f"experiment report`; commits {', '.join(commits) or 'unknown'}.\n"
     ]
     for split, lines in tables.items():
-        names = list(lines[0].metrics)
+        names = _united(line.metrics for line in lines)
         rows = [[_title(line), *(_pm(line.metrics.get(metric)) for metric in names)] for line in lines]
         queries = sum(lines[0].results[0].splits[split].queries)
         parts.append(f"## {split}, {queries} queries\n\n" + _table(["variant", *names], rows))
         compared = [line for line in lines if line.differences]
         if compared:
-            names = list(compared[0].differences)
-            rows = [[line.variant, *(_signed(line.differences[metric]) for metric in names)] for line in compared]
+            names = _united(line.differences for line in compared)
+            rows = [
+                [line.variant, *(_signed(line.differences.get(metric)) for metric in names)] for line in compared
+            ]
             parts.append(
                 f"Less `{reference}`, in points, with 95 % intervals of a paired bootstrap over videos:\n\n"
                 + _table(["variant", *names], rows)
@@ -255,9 +258,9 @@ def _csv(tables: Mapping[str, Sequence[Line]]) -> str:
 
 
 def _picture(name: str, results: Sequence[Result], split: str, lines: Sequence[Line]) -> str:
-    """By the metric that checkpoints are chosen by, if it is one of recall, else by mIoU."""
+    """By the metric that checkpoints are chosen by, if all have it, else by mIoU."""
     metric = results[0].config["evaluation"]["select_by"]
-    metric = metric if metric in lines[0].metrics else "mIoU"
+    metric = metric if all(metric in line.metrics for line in lines) else "mIoU"
     rows = [
         Row(
             _title(line),
@@ -270,6 +273,11 @@ def _picture(name: str, results: Sequence[Result], split: str, lines: Sequence[L
     return draw(f"{name}: {metric} on {split}", rows)
 
 
+def _united(tables: Iterable[Mapping[str, object]]) -> list[str]:
+    """The metrics of any of them, as variants may be scored at thresholds of their own."""
+    return list(dict.fromkeys(name for table in tables for name in table))
+
+
 def _title(line: Line) -> str:
     return line.variant if line.protocol == "single" else f"{line.variant} ({line.protocol})"
 
@@ -280,7 +288,9 @@ def _pm(estimate: Estimate | None) -> str:
     return f"{estimate.mean:.1f}" + ("" if np.isnan(estimate.spread) else f" ± {estimate.spread:.1f}")
 
 
-def _signed(difference: Difference) -> str:
+def _signed(difference: Difference | None) -> str:
+    if difference is None:
+        return "-"
     return f"{difference.mean:+z.1f} [{difference.low:+z.1f}, {difference.high:+z.1f}]"
 
 

@@ -141,6 +141,20 @@ def read_results(path: Path) -> list[Result]:
     return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
 
 
+def read_result(path: Path) -> Result:
+    """Read the file of one run, or of one baseline.
+
+    Raises:
+        DataError: it cannot be read, or holds anything but one result.
+    """
+    results = read_results(path)
+    if len(results) != 1:
+        raise DataError(
+            f"{path}: holds {len(results)} results, where there is one: remove it, and run the experiment again"
+        )
+    return results[0]
+
+
 def _parse(line: str, where: str) -> Result:
     try:
         return parse_section(Result, parse_json(line), where)

@@ -37,7 +37,7 @@ from mrnet.experiments.references.detr import Detr
 from mrnet.experiments.references.parts import Reference
 from mrnet.experiments.references.tan import Tan
 from mrnet.experiments.references.training import train_reference
-from mrnet.experiments.result import RESULT_FILE, Result, read_results, score, write_results
+from mrnet.experiments.result import RESULT_FILE, Result, read_result, score, write_results
 from mrnet.experiments.trained import SplitName, Trained
 from mrnet.features.store.writer import write_store
 from mrnet.files import make_directory, write_text
@@ -134,7 +134,7 @@ def _is_done(work: _Work) -> bool:
     planned, path, done = work.planned, work.folder / RESULT_FILE, False
     wanted = planned.config
     if path.is_file():
-        (result,) = read_results(path)
+        result = read_result(path)
         found = (result.network, result.blind, parse_config(result.config, str(path)))
         if found != (planned.network, planned.blind, wanted.without_paths()):
             raise ConfigError(
@@ -198,7 +198,7 @@ def _answer_baselines(
     for name, kind in BASELINES.items():
         path = out / name / RESULT_FILE
         settings = {"evaluation": config.evaluation.model_dump(mode="json")}
-        found = read_results(path)[0] if path.is_file() else None
+        found = read_result(path) if path.is_file() else None
         there = {} if found is None or found.config != settings else found.splits
         if set(splits) <= set(there):
             continue
