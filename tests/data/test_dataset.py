@@ -21,7 +21,7 @@ from mrnet.data.dataset import (
     stack_moments,
 )
 from mrnet.data.sources import open_source
-from mrnet.errors import DataError
+from mrnet.errors import DataError, FeatureError
 from mrnet.types import Query, Span, VideoRecord
 
 
@@ -205,3 +205,18 @@ def test_without_room_features_are_read_each_time(
     for samples in epochs(dataset, 2):
         assert all(torch.equal(one.video, other.video) for one, other in zip(before, samples, strict=True))
     assert calls["resample"] == 14
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors_of_a_process_that_reads_are_handed_over_as_they_are(workers: int) -> None:
+    class Damaged:
+        def __getitem__(self, index: int) -> Sample:
+            if index == 1:
+                raise FeatureError("videos.h5: video 'b' cannot be read: make it anew")
+            return sample("a", (0, 1))
+
+    batches = load_batches(Damaged(), [[0], [0, 1]], workers)  # type: ignore[arg-type]
+    assert next(batches).records[0].video_id == "a"
+    with pytest.raises(FeatureError) as caught:
+        next(batches)
+    assert str(caught.value) == "videos.h5: video 'b' cannot be read: make it anew"

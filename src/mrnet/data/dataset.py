@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mrnet.config.model import ModelConfig
 from mrnet.data.queries import QueryFeatures
-from mrnet.errors import DataError
+from mrnet.errors import DataError, MRNetError
 from mrnet.features.store.reader import FeatureStore
 from mrnet.temporal import check_width, resample
 from mrnet.types import VideoRecord
@@ -223,15 +223,37 @@ def part_of(batch: list[int], process: int, num_processes: int) -> list[int]:
     return batch[bounds[0] : bounds[1]]
 
 
+class _Batches(Dataset["Batch | MRNetError"]):
+    """Batches of a dataset by number; an error is handed over, as a loader wraps what its processes raise."""
+
+    def __init__(self, dataset: MomentDataset, batches: Sequence[Sequence[int]]) -> None:
+        self.dataset, self.batches = dataset, batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Batch | MRNetError:
+        try:
+            return Batch.collate([self.dataset[index] for index in self.batches[number]])
+        except MRNetError as error:
+            return error
+
+
 def load_batches(dataset: MomentDataset, batches: Sequence[Sequence[int]], workers: int = 0) -> Iterator[Batch]:
-    """Batches of the dataset by index, read ahead by ``workers`` processes."""
+    """Batches of the dataset by index, read ahead by ``workers`` processes.
+
+    Raises:
+        DataError, FeatureError: features are missing, damaged or not of the model's width.
+    """
     # A fixed generator: the loader would otherwise draw its base seed from the global one, and a
     # resumed run would no longer see the same dropout.
-    loader: DataLoader[Sample] = DataLoader(
-        dataset,
-        batch_sampler=list(batches),  # type: ignore[arg-type]
-        collate_fn=Batch.collate,
+    loader: DataLoader[Batch | MRNetError] = DataLoader(
+        _Batches(dataset, batches),
+        batch_size=None,
         num_workers=workers,
         generator=torch.Generator().manual_seed(0),
     )
-    yield from loader
+    for batch in loader:
+        if isinstance(batch, MRNetError):
+            raise batch
+        yield batch
