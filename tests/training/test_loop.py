@@ -2,11 +2,12 @@
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mrnet.config.run import RunConfig
 from mrnet.config.spec import Calibration, VideoLengths
 from mrnet.errors import CheckpointError, ConfigError, FeatureError, OutputError, TrainingError
 from mrnet.evaluation.absence import Outcomes
+from mrnet.features.encoders.hashed_words import HashedWords
 from mrnet.files import alone_in
 from mrnet.predictor import Predictor
 from mrnet.training.loop import Start, train
@@ -232,6 +234,30 @@ def test_training_lowers_the_loss(config: Callable[..., RunConfig], tmp_path: Pa
     quiet = config(model={"dropout": 0.0, "clip_dropout": 0.0}, train={"epochs": 25, "full_loss_epochs": 25})
     history = train(quiet, tmp_path / "run", cpu=True).history
     assert history[-1]["loss"]["iou"] < 0.7 * history[0]["loss"]["iou"]
+
+
+def test_sentences_are_encoded_once_whoever_reads_them(
+    config: Callable[..., RunConfig],
+    dataset_files: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Processes that read begin anew in each epoch: what they would encode, they would encode again."""
+    log, encode = tmp_path / "encoded.jsonl", HashedWords.encode
+
+    def write_down(self: HashedWords, inputs: Sequence[list[str]]) -> Any:
+        with log.open("a") as file:
+            file.writelines(json.dumps([os.getpid(), words]) + "\n" for words in inputs)
+        return encode(self, inputs)
+
+    monkeypatch.setattr(HashedWords, "encode", write_down)
+    settings = {"data": {"text_features": None}, "model": {"query_dim": HashedWords.dim}}
+    train(config(train={"epochs": 2, "workers": 2}, **settings), tmp_path / "run", cpu=True)
+    encoded = [json.loads(line) for line in log.read_text().splitlines()]
+    splits = [json.loads(Path(dataset_files[split]).read_text()) for split in ("train", "val")]
+    sentences = [text for split in splits for video in split.values() for text in video["sentences"]]
+    assert {pid for pid, _ in encoded} == {os.getpid()}
+    assert sorted(" ".join(words) for _, words in encoded) == sorted(sentences)
 
 
 def test_taken_folder_is_refused(config: Callable[..., RunConfig], tmp_path: Path) -> None:

@@ -161,6 +161,15 @@ class MomentDataset(Dataset[Sample]):
             return
         self._resampled = dict(zip(video_ids, rows, strict=True))
 
+    def encode_once(self) -> None:
+        """Encode all queries that come as sentences now, so that processes that read batches begin with them encoded.
+
+        Raises:
+            DataError, FeatureError, FeatureShapeError: a query has no features, or none of the model's width.
+        """
+        for record in self.records:
+            self.query_rows(record)
+
     def draw(self, max_queries: int | None, seed: int, epoch: int) -> "MomentDataset":
         """The dataset with at most ``max_queries`` queries of each video, drawn for an epoch, in order."""
         if max_queries is None:

@@ -117,6 +117,8 @@ def _run(job: _Job) -> None:
     config, run, trainer = job.config, job.run, job.trainer
     if trainer.accelerator.num_processes == 1:  # of several, each would need a copy of its own
         job.train_set.resample_once(run.directory)
+    if config.train.workers:
+        job.train_set.encode_once()
     # Now that the weights are where they will stay.
     run.load_last(trainer.network, trainer.optimizer, trainer.average)
     job.curves = Curves(run.tensorboard, run.epoch + 1) if job.is_main else None
