@@ -666,3 +666,34 @@ class TestHostile:
         assert str(caught.value) == (
             "CHECKPOINT: weight 'clip_encoder.reduce.weight' holds NaN or infinity: restore or remake the checkpoint"
         )
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        (torch.float8_e4m3fn, "float8_e4m3fn"),
+        (torch.complex64, "complex64"),
+        (torch.bool, "bool"),
+        (torch.int8, "int8"),
+        (torch.int64, "int64"),
+    ],
+)
+def test_weights_are_floating_point_numbers(
+    held: torch.dtype, said: str, weights: dict[str, Tensor], config: RunConfig
+) -> None:
+    name = "query_encoder.weight"
+    with pytest.raises(CheckpointError) as caught:
+        build_model(config.model, weights | {name: torch.ones(8, 5).to(held)}, "CHECKPOINT")
+    assert text_of(caught) == (
+        f"CHECKPOINT: weight '{name}' is of type {said}, not float16, bfloat16, float32 or float64: restore or remake "
+        "the checkpoint"
+    )
+
+
+@pytest.mark.parametrize("held", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_weights_of_any_common_precision_are_taken(
+    held: torch.dtype, weights: dict[str, Tensor], config: RunConfig
+) -> None:
+    name = "query_encoder.weight"
+    built = build_model(config.model, weights | {name: torch.full((8, 5), 0.5, dtype=held)}, "CHECKPOINT")
+    assert built.state_dict()[name].tolist() == [[0.5] * 5] * 8

@@ -229,6 +229,15 @@ class TestWeightsThatDoNotFit:
             "[40, 20, 1]"
         )
 
+    def test_of_no_floating_point_numbers(self, released: Released) -> None:
+        name = next(name for name in released.weights if name.endswith("weight"))
+        released.weights[name] = released.weights[name].bool()
+        released.write()
+        assert released.refusal(CheckpointError) == (
+            f"{released.pth}: weight '{name}' is of type bool, not float16, bfloat16, float32 or float64: fetch the "
+            "file again"
+        )
+
     def test_fewer_layers_than_the_configuration(self, released: Released) -> None:
         released.set("SOLVER.TRANS_LAYER", 3)
         assert released.refusal(CheckpointError) == (

@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -42,6 +43,8 @@ FORMAT = 2
 
 # Weights of a network that is built to compare its own with those of a file, however few the file holds.
 _NEVER_TOO_MANY = 2**20
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -259,7 +262,7 @@ def build_model(
         memory_budget: bytes that their speed may cost; ``None`` for a quarter of this machine's memory.
 
     Raises:
-        CheckpointError: a missing, extra or misshapen weight, or one that is not finite, by name.
+        CheckpointError: a missing, extra or misshapen weight, or one of no finite numbers, by name.
     """
     held = sum(weight.numel() for weight in weights.values())
     if model.about_weights > 2 * held + _NEVER_TOO_MANY:  # before memory is taken for them
@@ -267,11 +270,7 @@ def build_model(
             f"{source} holds {held} weights, but the configuration is of a network of about {model.about_weights:.1e}: "
             "they do not belong together"
         )
-    broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
-    if broken:
-        raise CheckpointError(
-            f"{source}: weight {broken[0]!r} holds NaN or infinity: restore or remake the checkpoint"
-        )
+    check_values(weights, source, "restore or remake the checkpoint")
     network = make_network(model, route=route, memory_budget=memory_budget)
     check_weights(weight_shapes(network), weights, source)
     network.load_state_dict(dict(weights))
@@ -313,6 +312,23 @@ def load_initial(network: Network, checkpoint: Checkpoint, fresh: Collection[str
 def weight_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every weight of the network."""
     return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+
+
+def check_values(weights: Mapping[str, Tensor], source: str, remedy: str) -> None:
+    """Weights are finite floating-point numbers of 16 bits or more; batch norm's counts of batches are whole.
+
+    Raises:
+        CheckpointError: naming the first that is not, and the remedy.
+    """
+    for name, weight in weights.items():
+        counts = name.endswith("num_batches_tracked") and weight.dtype == torch.int64
+        if weight.dtype not in _FLOATS and not counts:
+            held = str(weight.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{source}: weight {name!r} is of type {held}, not float16, bfloat16, float32 or float64: {remedy}"
+            )
+        if not weight.isfinite().all():
+            raise CheckpointError(f"{source}: weight {name!r} holds NaN or infinity: {remedy}")
 
 
 def check_weights(expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor], source: str) -> None:

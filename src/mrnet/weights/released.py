@@ -20,7 +20,7 @@ from mrnet.config.run import RunConfig
 from mrnet.config.spec import ModelSpec
 from mrnet.errors import CheckpointError
 from mrnet.provenance import Provenance
-from mrnet.weights.native import check_weights, save_checkpoint
+from mrnet.weights.native import check_values, check_weights, save_checkpoint
 from mrnet.weights.released_config import VIDEO_FEATURES, flatten, import_config, read_yaml
 
 log = logging.getLogger(__name__)
@@ -62,15 +62,13 @@ def import_released(
 
     Raises:
         ConfigError: a key or value that the released code does not know.
-        CheckpointError: a missing, extra or misshapen weight, or one that is not finite, by its released name.
+        CheckpointError: a missing, extra or misshapen weight, or one of no finite numbers, by its released name.
     """
     modality = any(name.endswith("W_vid_Q") for name in weights)
     config = import_config(released_config, modality=modality, source=config_source)
     renames = released_names(config.model, modality=modality)
     check_weights({name: rename.shape for name, rename in renames.items()}, weights, source)
-    broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
-    if broken:
-        raise CheckpointError(f"{source}: weight {broken[0]!r} holds NaN or infinity: fetch the file again")
+    check_values(weights, source, "fetch the file again")
     native = {
         rename.native: rename.to_native(weights[name])
         for name, rename in renames.items()
