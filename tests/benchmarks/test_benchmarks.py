@@ -51,6 +51,16 @@ def test_models(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(0 < value < 60 for value in seconds)
 
 
+@pytest.mark.parametrize("what", ["proposal-head", "load"])
+def test_recipes_without_convolutions_are_not_offered(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([what, "--recipe", "mrnet-plus"])
+    assert caught.value.code == 2
+    refused = capsys.readouterr().err
+    assert "--recipe: invalid choice: 'mrnet-plus' (choose from" in refused
+    assert "clip-small" in refused
+
+
 def test_routes_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     convolve = ProposalHead.convolve
     monkeypatch.setattr(
