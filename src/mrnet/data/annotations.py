@@ -43,8 +43,8 @@ def read_annotations(path: Path | Sequence[Path], *, durations: Durations | None
         durations: length in seconds of a video whose file gives none, ``None`` if unknown.
 
     Returns:
-        Videos in file order. Times in seconds, clamped to [0, duration]; sentences stripped of
-        surrounding blanks; a moment published end first is turned round.
+        Videos in file order. Times in seconds, clamped to [0, duration]; sentences as they are
+        written, blanks at their ends included; a moment published end first is turned round.
 
     Raises:
         DataError: a file is missing, of no known format, or an entry cannot be used.

@@ -8,4 +8,4 @@ DEFAULT_OUT = Path("mrnet-demo")
 """Where the demo puts everything."""
 
 DEFAULT_RUNS: dict[QueryKind, Path] = {"text": DEFAULT_OUT / "run", "speech": DEFAULT_OUT / "run-speech"}
-"""Where ``mrnet find`` looks for a checkpoint, by the kind of query."""
+"""Where the demo trains its models, by the kind of query."""

@@ -1,7 +1,8 @@
 """Baselines that see neither video nor query: what a result must beat to mean anything.
 
 They are fitted on training annotations alone, with moments as fractions of their video. A query
-of several moments counts once, with its first, the one that orders the queries of a video.
+of several moments counts once, with the first that its annotation lists; queries of a video are ordered by their
+earliest.
 
 ``"constant"``
     One moment for every query: the one of highest recall. Stronger than the median moment, which
