@@ -121,7 +121,7 @@ def check_search(arguments: argparse.Namespace, out: str, folder: Path) -> None:
 def check_cache(_: argparse.Namespace, out: str, folder: Path) -> None:
     entry, total = out.splitlines()  # asked three times, encoded once
     assert entry.endswith("efficientnet-lite0  holiday.mp4")
-    assert re.fullmatch(rf"1 video, [\d.]+ MB in {re.escape(str(folder / '.cache'))}", total)
+    assert re.fullmatch(rf"1 kept, [\d.]+ MB in {re.escape(str(folder / '.cache'))}", total)
 
 
 def check_train(arguments: argparse.Namespace, out: str, folder: Path) -> None:
