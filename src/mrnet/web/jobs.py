@@ -245,7 +245,7 @@ class Jobs:
         def watch(done_s: float, total_s: float) -> None:
             nonlocal moved_s
             self._check(job)
-            share = done_s / total_s
+            share = done_s / total_s if total_s else 1.0
             if share != self._share:
                 self._share, moved_s = share, time.monotonic()
             elif time.monotonic() - moved_s > _LONGEST_HALT_S:
