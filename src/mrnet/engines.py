@@ -1,6 +1,5 @@
 """What a predictor answers with: a trained model, or aligned encoders without training."""
 
-import hashlib
 import threading
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from mrnet.device import choose_device
 from mrnet.errors import CheckpointError, ConfigError, FeatureError, FeatureShapeError
 from mrnet.features.backbone import Backbone, Rows, encode_sources
 from mrnet.features.registry import extraction_command, make_backbone
-from mrnet.features.store.pca import Pca
+from mrnet.features.store.pca import Pca, pca_sha256
 from mrnet.provenance import Provenance
 from mrnet.retrieval.aligned import PACKAGED_VIDEO, AlignedScorer, Untrained, make_untrained
 from mrnet.retrieval.scorer import Scorer
@@ -300,7 +299,7 @@ def _load_pca(folder: Path, spec: ModelSpec) -> Pca | None:
         return None
     provenance = spec.provenances.get("video")
     projection = None if provenance is None else provenance.projection
-    if projection is None or hashlib.sha256(path.read_bytes()).hexdigest() != projection.sha256:
+    if projection is None or pca_sha256(path) != projection.sha256:
         raise CheckpointError(
             f"{path} is not the PCA that the model's video features went through: restore or remake the checkpoint"
         )

@@ -1,6 +1,5 @@
 """From the paths of a configuration to records and features."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from mrnet.data.splits import hold_out
 from mrnet.errors import ConfigError, FeatureShapeError
 from mrnet.features.extraction.extract import encode_videos, sound_files, video_files
 from mrnet.features.registry import extraction_command, make_backbone
+from mrnet.features.store.pca import pca_sha256
 from mrnet.features.store.reader import FeatureStore, open_store
 from mrnet.media.video import probe
 from mrnet.provenance import Provenance
@@ -159,7 +159,7 @@ def _pca_file(store: FeatureStore) -> Path | None:
     if projection is None:
         return None
     for path in sorted(store.path.parent.glob("*.pca.safetensors")):
-        if hashlib.sha256(path.read_bytes()).hexdigest() == projection.sha256:
+        if pca_sha256(path) == projection.sha256:
             return path
     log.warning(
         "%s: the PCA that made these features is not beside it (*.pca.safetensors): a model trained on them takes "

@@ -246,8 +246,7 @@ def project_store(store: FeatureStore, pca_file: Path, out: Path) -> list[str]:
             f"{store.path}: features of {source.label}, but {pca_file} was fitted on {pca.record.source.label}: "
             "fit a PCA on these"
         )
-    digest = hashlib.sha256(pca_file.read_bytes()).hexdigest()
-    projection = Projection(sha256=digest, dim=len(pca.mean), fitted_on=pca.record.fitted_on)
+    projection = Projection(sha256=pca_sha256(pca_file), dim=len(pca.mean), fitted_on=pca.record.fitted_on)
     left_out: list[str] = []
     video_ids = store.ids()
 
@@ -283,6 +282,11 @@ def _holds_pca(path: Path) -> bool:
         return path.is_file() and Pca.load(path) is not None
     except FeatureError:
         return False
+
+
+def pca_sha256(path: Path) -> str:
+    """Of the file of a PCA: what the features that went through it know it by."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _refuse_reduced(store: FeatureStore) -> None:
