@@ -10,9 +10,15 @@ import pytest
 from mrnet.progress import Progress, track
 
 
-def test_line_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the clock says, in seconds."""
+    time_s = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: time_s[0])
+    return time_s
+
+
+def test_line_by_hand(now: list[float]) -> None:
     counted = Progress(480, "training", "step", quiet=True)
     assert counted.line() == "training: 0 of 480 steps, 0 steps/s, ? left"
     now[0] += 48
@@ -24,10 +30,8 @@ def test_line_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_line_is_logged_when_half_a_minute_has_passed(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    now: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     caplog.set_level(logging.INFO, logger="mrnet")
     for _ in track(range(7), 7, "predicting", "video"):
         now[0] += 12
@@ -37,9 +41,7 @@ def test_a_line_is_logged_when_half_a_minute_has_passed(
     ]
 
 
-def test_quiet_logs_nothing(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+def test_quiet_logs_nothing(now: list[float], caplog: pytest.LogCaptureFixture) -> None:
     with Progress(1, "training", "step", quiet=True) as counted:
         now[0] += 100
         counted.update()
@@ -52,11 +54,7 @@ def test_no_thread_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(track("abc", 3, "predicting", "video")) == ["a", "b", "c"]
 
 
-def test_what_is_reached_of_what_only_the_work_knows(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+def test_what_is_reached_of_what_only_the_work_knows(now: list[float], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="mrnet")
     with Progress(None, "encoding", "second") as progress:
         now[0] += 100  # nothing is known yet

@@ -69,7 +69,7 @@ def answer_queries(
                 duration_s=video.duration_s,
                 moments=tuple(moments),
                 best_guess=None if moments or not seen else seen[0],
-                score_name=_score_name(engine),
+                score_name=score_name(engine),
                 answered_by=by,
                 video=video.path,
                 note="; ".join(filter(None, (*notes, engine.query_note(kind, query)))),
@@ -123,10 +123,11 @@ def _quoted(
 ) -> Answer:
     """To a query in quotes."""
     by = f"the words of {said.name}"
-    return Answer(query, "text", duration_s, tuple(moments), None, _score_name(engine), by, path)
+    return Answer(query, "text", duration_s, tuple(moments), None, score_name(engine), by, path)
 
 
-def _score_name(engine: Engine) -> ScoreName:
+def score_name(engine: Engine) -> ScoreName:
+    """What the scores of an engine's moments are."""
     return "score" if engine.calibration is None else "probability"
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mrnet.answer import Answer
+from mrnet.answering import score_name
 from mrnet.engines import UntrainedEngine
 from mrnet.errors import ConfigError, DataError, LibraryError
 from mrnet.features.backbone import check_sentence
@@ -217,7 +218,7 @@ class Library:
             query=query,
             hits=tuple(hits[:k]),
             best_guess=None if hits else best_guess,
-            score_name="score" if calibration is None else "probability",
+            score_name=score_name(predictor.engine),
             library=self.uri,
             num_videos=len(videos),
             num_searched=len(wanted),
