@@ -28,7 +28,7 @@ SIZES = {
 }  # fmt: skip
 
 FAMILIES: dict[str, dict[str, Any]] = {
-    "mrnet-plus": {"pooling_counts": [7]},
+    "mrnet-plus": {"pooling_counts": [7], "head_layers": 0},
     "clip-small": {},
     "demo": {},
     "activitynet": {"head_kernel": 3},
