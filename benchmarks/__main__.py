@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrnet.cli.common import Parser, add_memory_budget, positive
-from mrnet.config.recipes import load_recipe, recipe_names
+from mrnet.config.recipes import recipe_names
 from mrnet.errors import MRNetError
 
 if TYPE_CHECKING:
@@ -20,21 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Bench:
-    """What is timed, the rounds of which the median counts, the recipes whose sizes are taken, and whether these need
-    convolutions."""
+    """What is timed, the rounds of which the median counts, and the recipes whose sizes are taken."""
 
     help: str
     repeats: int
     recipes: tuple[str, ...] = ()
-    convolutions: bool = False
 
 
 _RELEASED = ("activitynet", "charades", "tacos")
 _BENCHES = {
-    "proposal-head": _Bench("one video through the convolutions", 5, _RELEASED, convolutions=True),
+    "proposal-head": _Bench("one video through the convolutions", 5, _RELEASED),
     "predict": _Bench("features and three queries to ranked moments", 5, _RELEASED),
     "train-step": _Bench("forward and backward, four videos", 1, ("activitynet",)),  # a dense one takes a minute
-    "load": _Bench("the convolutions quiet and beside a busy process", 5, ("demo", *_RELEASED), convolutions=True),
+    "load": _Bench("the convolutions quiet and beside a busy process", 5, ("demo", *_RELEASED)),
     "evaluate": _Bench("17,031 queries: suppression and metrics", 3),
     "batches": _Bench("an epoch's features, read and mapped into memory", 5),
     "library": _Bench("10 to 1,000 made videos indexed and searched", 1),
@@ -77,7 +75,7 @@ def _add_arguments(parser: argparse.ArgumentParser, name: str, bench: _Bench) ->
         parser.add_argument(
             "--recipe",
             nargs="+",
-            choices=[name for name in recipe_names() if not bench.convolutions or _has_convolutions(name)],
+            choices=recipe_names(),
             default=bench.recipes,
             metavar="NAME",
             help="sizes of these recipes",
@@ -101,10 +99,6 @@ def _add_arguments(parser: argparse.ArgumentParser, name: str, bench: _Bench) ->
             help="length of the simulated video; the file is taken as often as makes up that length",
         )
         parser.add_argument("--backbone", default="efficientnet-lite0", help="registered video backbone")
-
-
-def _has_convolutions(recipe: str) -> bool:
-    return load_recipe(recipe).model.head_layers > 0
 
 
 def run(arguments: argparse.Namespace) -> int:

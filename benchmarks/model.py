@@ -35,7 +35,7 @@ _NO_DENSE_STEP_ON_CPU = frozenset({"charades"})
 
 
 def bench_proposal_head(recipe: str, repeats: int, device: torch.device, budget: int | None) -> Figures:
-    """One video through the stacked convolutions and the two embeddings."""
+    """One video through the stacked convolutions and the embeddings."""
     rate = multiply_adds_per_second(device)
     dense, fast = _make_models(load_recipe(recipe), device, budget)
     clips = torch.randn(1, fast.config.num_clips, fast.config.dim, device=device)
@@ -43,7 +43,7 @@ def bench_proposal_head(recipe: str, repeats: int, device: torch.device, budget:
         proposal_map = fast.proposal_map(clips)
 
     def embed(model: MRNet) -> Tensor:
-        return torch.cat(model.proposal_head(proposal_map))
+        return torch.cat([part for part in model.proposal_head(proposal_map) if part is not None])
 
     row = _both_routes(recipe, repeats, dense, fast, embed)
     assert isinstance(fast.proposal_head, ProposalHead)
@@ -122,9 +122,9 @@ class _InDouble(nn.Module):
         super().__init__()
         self.head = copy.deepcopy(head).double()
 
-    def forward(self, proposal_map: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, proposal_map: Tensor) -> tuple[Tensor, Tensor | None]:
         iou, contrastive = self.head(proposal_map.double())
-        return iou.to(proposal_map.dtype), contrastive.to(proposal_map.dtype)
+        return iou.to(proposal_map.dtype), None if contrastive is None else contrastive.to(proposal_map.dtype)
 
 
 def _gradients(model: MRNet) -> list[Tensor]:

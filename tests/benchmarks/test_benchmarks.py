@@ -15,6 +15,7 @@ from benchmarks.__main__ import main
 from benchmarks.features import write_benchmark_video
 from benchmarks.library import _make_video
 from benchmarks.timing import in_turn, relative_distance, relative_error, table
+from mrnet.config.recipes import load_recipe, recipe_names
 from mrnet.config.run import RunConfig
 from mrnet.media.video import probe, write_video
 from mrnet.model.head import ProposalHead
@@ -51,14 +52,26 @@ def test_models(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(0 < value < 60 for value in seconds)
 
 
-@pytest.mark.parametrize("what", ["proposal-head", "load"])
-def test_recipes_without_convolutions_are_not_offered(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("what", BY_RECIPE)
+def test_models_without_a_contrastive_embedding(
+    what: str, tiny: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny(model={"contrastive_head": False}, loss={"contrastive_weight": 0.0}, train={"batch_size": 2})
+    monkeypatch.setattr(model, "load_recipe", lambda _: config)
+    assert main([what, "--recipe", "mrnet-plus", "--repeats", "1", "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["max_relative_error"] < 1e-4
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_every_recipe_that_is_offered_has_convolutions_to_time(recipe: str) -> None:
+    assert load_recipe(recipe).model.head_layers > 0
+
+
+def test_a_recipe_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main([what, "--recipe", "mrnet-plus"])
+        main(["load", "--recipe", "mrnet-minus"])
     assert caught.value.code == 2
-    refused = capsys.readouterr().err
-    assert "--recipe: invalid choice: 'mrnet-plus' (choose from" in refused
-    assert "clip-small" in refused
+    assert "--recipe: invalid choice: 'mrnet-minus' (choose from" in capsys.readouterr().err
 
 
 def test_routes_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
