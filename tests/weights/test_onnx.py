@@ -28,7 +28,8 @@ SIZES = {
 }  # fmt: skip
 
 FAMILIES: dict[str, dict[str, Any]] = {
-    "mrnet-plus": {"pooling_counts": [7], "head_layers": 0},
+    "mrnet-plus": {"pooling_counts": [7]},
+    "mrnet-small": {"head_layers": 0},
     "clip-small": {},
     "demo": {},
     "activitynet": {"head_kernel": 3},

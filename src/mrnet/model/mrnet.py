@@ -280,11 +280,12 @@ class MRNet(nn.Module):
     def ask(self, clips: Tensor, proposals: Proposals | None, queries: Tensor) -> Answers:
         """:meth:`answer` under protocol ``single``, by operations whose shapes depend on no values.
 
-        This is what can be exported, see :mod:`mrnet.weights.onnx`.
+        This is what can be exported, see :mod:`mrnet.weights.onnx`. The number of queries is read from ``shape``:
+        ``len`` would fix it where this is traced.
         """
         text = self.encode_queries(queries)[:, None]
         if proposals is None or self.clip_head is not None:
-            clips = clips.expand(len(text), -1, -1)
+            clips = clips.expand(text.shape[0], -1, -1)
         text, clips = self._meet(text, clips, torch.ones_like(text[..., 0], dtype=torch.bool))
         text = text[:, 0]
         iou, contrastive = self._proposals(clips) if proposals is None else proposals
@@ -318,7 +319,7 @@ class MRNet(nn.Module):
     def _iou_queries(self, text: Tensor) -> Tensor:
         """``(n, d)`` what the IoU embeddings are multiplied with."""
         if self.readout is not None:
-            return at_least_float32(self.readout.weight).expand(len(text), -1)
+            return at_least_float32(self.readout.weight).expand(text.shape[0], -1)
         assert self.query_iou is not None
         return self._iou_side(self.query_iou(text))
 

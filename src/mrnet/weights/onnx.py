@@ -227,14 +227,13 @@ def _graph(
         raise _missing("onnxscript") from None
     free = tuple({0: torch.export.Dim.DYNAMIC} if name == several else None for name in inputs)
     with _quiet(), torch.no_grad():
+        traced = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=free)
         program = torch.onnx.export(
-            module,
-            tuple(inputs.values()),
+            traced,
             input_names=list(inputs),
             output_names=list(outputs),
             opset_version=_OPSET,
             dynamo=True,
-            dynamic_shapes=free,
             external_data=False,
             verbose=False,
         )
