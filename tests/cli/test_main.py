@@ -72,6 +72,16 @@ class TestUsage:
                 "mrnet train: error: the following arguments are required: --out (see mrnet train --help)",
             ),
             (
+                ["export", "model", "--outt", "onnx"],
+                "mrnet export: error: the following arguments are required: --out; unrecognized: --outt "
+                "(see mrnet export --help)",
+            ),
+            (
+                ["evaluate", "--checkpiont=a", "--set", "x=1"],
+                "mrnet evaluate: error: one of the arguments --checkpoint --predictions --untrained is required; "
+                "unrecognized: --checkpiont (see mrnet evaluate --help)",
+            ),
+            (
                 ["evaluate"],
                 "mrnet evaluate: error: one of the arguments --checkpoint --predictions --untrained is required "
                 "(see mrnet evaluate --help)",

@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,9 +26,11 @@ class Parser(argparse.ArgumentParser):
     """
 
     late: str | None = None
+    _words: Sequence[str] = ()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As of argparse."""
+        self._words = args or ()
         found, rest = super().parse_known_args(args, namespace)
         if self.late and getattr(found, self.late) is None and len(rest) == 1 and not rest[0].startswith("-"):
             setattr(found, self.late, rest.pop())
@@ -39,8 +41,17 @@ class Parser(argparse.ArgumentParser):
         return found, rest
 
     def error(self, message: str) -> NoReturn:
-        """One line, without the usage that argparse prints before it."""
+        """One line, without the usage that argparse prints before it; where something is missing that was perhaps
+        spelt wrong, the line says that too."""
+        unknown = [word.partition("=")[0] for word in self._words if self._is_unknown(word)]
+        if "required" in message and unknown:
+            message += f"; unrecognized: {' '.join(unknown)}"
         self.exit(2, f"{self.prog}: error: {in_a_line(message)} (see {self.prog} --help)\n")
+
+    def _is_unknown(self, word: str) -> bool:
+        name = word.partition("=")[0]
+        known = any(option.startswith(name) for option in self._option_string_actions)
+        return word.startswith("--") and not known
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
