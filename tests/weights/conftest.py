@@ -1,7 +1,9 @@
-"""Released checkpoints, made of the cases that hold what the released code computed."""
+"""Checkpoint folders of a tiny model, and released checkpoints, made of the cases that hold what the released code
+computed."""
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mrnet.config.run import RunConfig
+from mrnet.config.spec import ModelSpec
 from mrnet.errors import MRNetError
-from mrnet.weights.native import Checkpoint, find_run_config, load_checkpoint
+from mrnet.model.mrnet import MRNet
+from mrnet.provenance import Provenance
+from mrnet.weights.native import Checkpoint, find_run_config, load_checkpoint, save_checkpoint
 from mrnet.weights.released import convert_checkpoint
 
 CASES = Path(__file__).parents[1] / "parity" / "cases"
 INDEX: dict[str, Any] = json.loads((CASES / "index.json").read_text(encoding="utf-8"))
 
 Tree = dict[str, Any]
+Make = Callable[..., RunConfig]
 
 
 def nested(tree: Tree) -> Tree:
@@ -91,3 +97,39 @@ class Released:
 @pytest.fixture
 def released(tmp_path: Path) -> Released:
     return Released(tmp_path)
+
+
+@pytest.fixture
+def config(tiny: Make) -> RunConfig:
+    return tiny(train={"seed": 7})
+
+
+@pytest.fixture
+def spec(config: RunConfig) -> ModelSpec:
+    provenance = Provenance(backbone="random", dim=6, rows_per_s=1.0, details={"seed": "0"})
+    return ModelSpec(
+        name=config.name,
+        model=config.model,
+        decode=config.decode,
+        query_widths={"text": 2, "speech": 3},
+        provenances={"video": provenance},
+    )
+
+
+@pytest.fixture
+def weights(config: RunConfig) -> dict[str, Tensor]:
+    torch.manual_seed(5)
+    return MRNet(config.model).state_dict()
+
+
+@pytest.fixture
+def saved(tmp_path: Path, spec: ModelSpec, config: RunConfig, weights: dict[str, Tensor]) -> Path:
+    folder = tmp_path / "saved"
+    save_checkpoint(folder, spec, config, weights)
+    return folder
+
+
+def text_of(error: pytest.ExceptionInfo[BaseException]) -> str:
+    text = str(error.value)
+    assert len(text.splitlines()) == 1
+    return text
