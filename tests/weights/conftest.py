@@ -48,6 +48,12 @@ def tensors_of(case: str, prefix: str = "") -> dict[str, Tensor]:
     }
 
 
+def text_of(error: pytest.ExceptionInfo[BaseException]) -> str:
+    text = str(error.value)
+    assert len(text.splitlines()) == 1
+    return text
+
+
 class Released:
     """A released checkpoint in a folder, to be spoilt and converted."""
 
@@ -90,8 +96,7 @@ class Released:
         with pytest.raises(kind) as caught:
             self.convert()
         assert sorted(self.folder.rglob("*")) == before
-        assert len(str(caught.value).splitlines()) == 1
-        return str(caught.value)
+        return text_of(caught)
 
 
 @pytest.fixture
@@ -127,9 +132,3 @@ def saved(tmp_path: Path, spec: ModelSpec, config: RunConfig, weights: dict[str,
     folder = tmp_path / "saved"
     save_checkpoint(folder, spec, config, weights)
     return folder
-
-
-def text_of(error: pytest.ExceptionInfo[BaseException]) -> str:
-    text = str(error.value)
-    assert len(text.splitlines()) == 1
-    return text

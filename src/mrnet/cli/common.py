@@ -43,15 +43,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, without the usage that argparse prints before it; where something is missing that was perhaps
         spelt wrong, the line says that too."""
-        unknown = [word.partition("=")[0] for word in self._words if self._is_unknown(word)]
+        names = [word.partition("=")[0] for word in self._words if word.startswith("--")]
+        unknown = [
+            name for name in names if not any(known.startswith(name) for known in self._option_string_actions)
+        ]
         if "required" in message and unknown:
             message += f"; unrecognized: {' '.join(unknown)}"
         self.exit(2, f"{self.prog}: error: {in_a_line(message)} (see {self.prog} --help)\n")
-
-    def _is_unknown(self, word: str) -> bool:
-        name = word.partition("=")[0]
-        known = any(option.startswith(name) for option in self._option_string_actions)
-        return word.startswith("--") and not known
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
